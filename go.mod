@@ -1,0 +1,3 @@
+module github.com/mqtt-operator/mqtt-operator
+
+go 1.26
