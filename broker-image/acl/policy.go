@@ -1,0 +1,385 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package acl
+
+import (
+	"fmt"
+	"strings"
+)
+
+// Subject is who asks. A part that is not known stays empty.
+type Subject struct {
+	Username   string
+	ClientID   string
+	CommonName string
+}
+
+// Decision is the answer to one question.
+type Decision struct {
+	// Allowed is the answer.
+	Allowed bool
+	// Rule is the index of the rule that decided, or -1 if none matched.
+	Rule int
+	// MaxQoS is the highest QoS granted; it says nothing if Allowed is false.
+	MaxQoS byte
+}
+
+// Policy is a compiled list of rules. It never changes and is safe for concurrent use. A nil Policy denies everything.
+type Policy struct {
+	rules []compiled
+}
+
+type kind uint8
+
+const (
+	literal kind = iota
+	single       // +
+	multi        // #
+	username     // %u
+	clientID     // %c
+	commonName   // %cn
+)
+
+type level struct {
+	kind kind
+	text string
+}
+
+type compiled struct {
+	allow      bool
+	publishes  bool
+	subscribes bool
+	retain     bool
+	maxQoS     byte
+	// prefix is the text that every matching topic begins with, to reject most topics at one look.
+	prefix string
+	levels []level
+}
+
+// Compile turns rules into a Policy. It fails on the first rule that is not valid; its error begins with the rule's
+// index and the field's name.
+func Compile(rules []Rule) (*Policy, error) {
+	p := &Policy{rules: make([]compiled, 0, len(rules))}
+
+	for i, r := range rules {
+		if err := r.Validate(); err != nil {
+			return nil, fmt.Errorf("[%d].%w", i, err)
+		}
+
+		p.rules = append(p.rules, compile(r))
+	}
+
+	return p, nil
+}
+
+func compile(r Rule) compiled {
+	c := compiled{
+		allow:  r.Effect == Allow,
+		retain: r.Retain == nil || *r.Retain,
+		maxQoS: maxQoS,
+		levels: compileFilter(r.Filter),
+	}
+	c.prefix = fixedPrefix(c.levels)
+
+	if r.MaxQoS != nil {
+		c.maxQoS = *r.MaxQoS
+	}
+
+	for _, a := range r.Actions {
+		c.publishes = c.publishes || a == Publish
+		c.subscribes = c.subscribes || a == Subscribe
+	}
+
+	return c
+}
+
+func compileFilter(filter string) []level {
+	parts := strings.Split(filter, "/")
+	levels := make([]level, 0, len(parts))
+
+	for _, part := range parts {
+		l := level{kind: literal, text: strings.Clone(part)}
+
+		switch part {
+		case "+":
+			l = level{kind: single}
+		case "#":
+			l = level{kind: multi}
+		case TokenUsername:
+			l = level{kind: username}
+		case TokenClientID:
+			l = level{kind: clientID}
+		case TokenCommonName:
+			l = level{kind: commonName}
+		}
+
+		levels = append(levels, l)
+	}
+
+	// +/# and # hold the same topics: every topic has a first level, and # matches the parent of nothing more.
+	if len(levels) == 2 && levels[0].kind == single && levels[1].kind == multi {
+		levels = levels[1:]
+	}
+
+	return levels
+}
+
+func fixedPrefix(levels []level) string {
+	var b strings.Builder
+
+	for i, l := range levels {
+		if l.kind == multi {
+			break // the slash before # is not part of the parent
+		}
+
+		if i > 0 {
+			b.WriteByte('/')
+		}
+
+		if l.kind != literal {
+			break
+		}
+
+		b.WriteString(l.text)
+	}
+
+	return b.String()
+}
+
+// Publish decides on a message to topic.
+func (p *Policy) Publish(s Subject, topic string, qos byte, retain bool) Decision {
+	if p == nil || qos > maxQoS || !plainTopic(topic) {
+		return Decision{Rule: -1}
+	}
+
+	for i := range p.rules {
+		r := &p.rules[i]
+		if !r.publishes || !r.matches(&s, topic) {
+			continue
+		}
+
+		if !r.allow {
+			return Decision{Rule: i}
+		}
+
+		if qos <= r.maxQoS && (r.retain || !retain) {
+			return Decision{Allowed: true, Rule: i, MaxQoS: r.maxQoS}
+		}
+	}
+
+	return Decision{Rule: -1}
+}
+
+// Subscribe decides on a subscription to filter. The group of a shared subscription plays no part. MaxQoS of the answer
+// is the QoS to grant: the one asked for, capped by the rule.
+func (p *Policy) Subscribe(s Subject, filter string, qos byte) Decision {
+	if p == nil || qos > maxQoS || ValidateFilter(filter) != nil {
+		return Decision{Rule: -1}
+	}
+
+	_, filter, _ = SplitShare(filter)
+
+	for i := range p.rules {
+		r := &p.rules[i]
+
+		switch {
+		case !r.subscribes:
+		case !r.allow && r.overlaps(&s, filter):
+			return Decision{Rule: i}
+		case r.allow && r.contains(&s, filter):
+			return Decision{Allowed: true, Rule: i, MaxQoS: min(qos, r.maxQoS)}
+		}
+	}
+
+	return Decision{Rule: -1}
+}
+
+// Deliver decides whether a message on topic may be handed to the subject. It is the check for retained messages and
+// for subscriptions that were granted under older rules.
+func (p *Policy) Deliver(s Subject, topic string) Decision {
+	if p == nil || !plainTopic(topic) {
+		return Decision{Rule: -1}
+	}
+
+	for i := range p.rules {
+		r := &p.rules[i]
+		if !r.subscribes || !r.matches(&s, topic) {
+			continue
+		}
+
+		if !r.allow {
+			return Decision{Rule: i}
+		}
+
+		return Decision{Allowed: true, Rule: i, MaxQoS: r.maxQoS}
+	}
+
+	return Decision{Rule: -1}
+}
+
+// plainTopic is ValidateTopic for the hot path: no words, only the answer.
+func plainTopic(topic string) bool {
+	if topic == "" || len(topic) > maxTopicBytes {
+		return false
+	}
+
+	for i := range len(topic) {
+		switch c := topic[i]; {
+		case c == 0 || c == '+' || c == '#':
+			return false
+		case c >= 0x80:
+			return ValidateTopic(topic) == nil
+		}
+	}
+
+	return true
+}
+
+// resolve turns a token into the literal that it stands for. It is false if the level can match nothing.
+func (l *level) resolve(s *Subject, first bool) (string, bool) {
+	var value string
+
+	switch l.kind {
+	case literal:
+		return l.text, true
+	case username:
+		value = s.Username
+	case clientID:
+		value = s.ClientID
+	case commonName:
+		value = s.CommonName
+	default:
+		return "", false
+	}
+
+	if value == "" || (first && value[0] == '$') {
+		return "", false
+	}
+
+	for i := range len(value) {
+		if c := value[i]; c == '/' || c == '+' || c == '#' || c == 0 {
+			return "", false
+		}
+	}
+
+	return value, true
+}
+
+// matches tells whether the topic is inside the rule's filter.
+func (c *compiled) matches(s *Subject, topic string) bool {
+	if !strings.HasPrefix(topic, c.prefix) {
+		return false
+	}
+
+	dollar := topic[0] == '$'
+	walk := walker{rest: topic}
+
+	for i := range c.levels {
+		l := &c.levels[i]
+		if l.kind == multi {
+			return i > 0 || !dollar // [MQTT-4.7.2-1]
+		}
+
+		have, ok := walk.next()
+		if !ok {
+			return false
+		}
+
+		if l.kind == single {
+			if i == 0 && dollar { // [MQTT-4.7.2-1]
+				return false
+			}
+
+			continue
+		}
+
+		if want, ok := l.resolve(s, i == 0); !ok || want != have {
+			return false
+		}
+	}
+
+	return walk.done
+}
+
+// contains tells whether every topic of the requested filter is inside the rule's filter.
+func (c *compiled) contains(s *Subject, filter string) bool {
+	dollar := filter[0] == '$'
+	walk := walker{rest: filter}
+
+	for i := range c.levels {
+		l := &c.levels[i]
+		if l.kind == multi {
+			return i > 0 || !dollar // [MQTT-4.7.2-1]
+		}
+
+		have, ok := walk.next()
+		if !ok || have == "#" { // shorter, or wider than a rule that has more to say
+			return false
+		}
+
+		if l.kind == single {
+			if i == 0 && dollar { // [MQTT-4.7.2-1]
+				return false
+			}
+
+			continue
+		}
+
+		if want, ok := l.resolve(s, i == 0); !ok || want != have {
+			return false
+		}
+	}
+
+	return walk.done
+}
+
+// overlaps tells whether any topic is inside both the requested filter and the rule's.
+func (c *compiled) overlaps(s *Subject, filter string) bool {
+	dollar := filter[0] == '$'
+	walk := walker{rest: filter}
+	open := false // the requested filter has ended in #: whatever the rule goes on to say is inside
+
+	for i := range c.levels {
+		l := &c.levels[i]
+		if l.kind == multi {
+			return i > 0 || !dollar // [MQTT-4.7.2-1]
+		}
+
+		want, named := l.resolve(s, i == 0)
+		if !named && l.kind != single {
+			return false
+		}
+
+		if open {
+			continue
+		}
+
+		have, ok := walk.next()
+
+		switch {
+		case !ok:
+			return false
+		case have == "#" || have == "+":
+			open = have == "#"
+
+			if i == 0 && named && strings.HasPrefix(want, "$") { // [MQTT-4.7.2-1]
+				return false
+			}
+		case l.kind == single:
+			if i == 0 && dollar { // [MQTT-4.7.2-1]
+				return false
+			}
+		case want != have:
+			return false
+		}
+	}
+
+	if open || walk.done {
+		return true
+	}
+
+	// The rule has ended; # behind its last level still matches it as the parent.
+	have, _ := walk.next()
+
+	return have == "#"
+}
