@@ -1,0 +1,220 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package contract
+
+import (
+	"bytes"
+	"cmp"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"hash/fnv"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+// Names of the files in a bundle.
+const (
+	BrokerFile  = "broker.json"
+	TLSFile     = "tls.json"
+	usersPrefix = "users-"
+	usersSuffix = ".json"
+)
+
+const (
+	// MaxShards is the number of user shards that a broker's pod can mount.
+	MaxShards = 16
+	// MaxShardBytes bounds one shard, so that it fits a Secret (1 MiB, base64 not counted) with room for metadata.
+	MaxShardBytes = 1_000_000
+	// comfortableShardBytes is the size above which the number of shards doubles.
+	comfortableShardBytes = 500_000
+)
+
+// ErrTooLarge says that a configuration does not fit the Secrets that carry it.
+var ErrTooLarge = errors.New("configuration too large")
+
+// ErrInconsistent says that the parts of a bundle are not those that its broker.json names: an update is half way
+// through. It is not a fault of the configuration; look again later.
+var ErrInconsistent = errors.New("the parts do not match broker.json yet")
+
+// Bundle is a configuration as named files.
+type Bundle map[string][]byte
+
+// String names the files and no content.
+func (b Bundle) String() string {
+	return "contract.Bundle{" + strings.Join(slices.Sorted(maps.Keys(b)), " ") + "}"
+}
+
+// GoString hides the content from %#v.
+func (b Bundle) GoString() string { return b.String() }
+
+// UsersFile is the name of the n-th shard of users, n from 0 to MaxShards-1.
+func UsersFile(n int) string { return usersPrefix + strconv.Itoa(n) + usersSuffix }
+
+// IsFile reports whether name is a file that a bundle may hold.
+func IsFile(name string) bool {
+	if name == BrokerFile || name == TLSFile {
+		return true
+	}
+	n, err := strconv.Atoi(strings.TrimSuffix(strings.TrimPrefix(name, usersPrefix), usersSuffix))
+	return err == nil && n >= 0 && n < MaxShards && name == UsersFile(n)
+}
+
+// DigestOf is the digest of one file, as written in [Broker.Parts].
+func DigestOf(content []byte) string {
+	sum := sha256.Sum256(content)
+	return "sha256:" + hex.EncodeToString(sum[:])
+}
+
+// Digest identifies the whole bundle: broker.json names the digest of each part, so its own digest covers all.
+func (b Bundle) Digest() string { return DigestOf(b[BrokerFile]) }
+
+// Equal reports whether two bundles hold the same bytes.
+func (b Bundle) Equal(other Bundle) bool { return maps.EqualFunc(b, other, bytes.Equal) }
+
+// Shard is the shard of a user among shards.
+func Shard(username string, shards int) int {
+	h := fnv.New32a()
+	_, _ = h.Write([]byte(username))
+	return int(h.Sum32() % uint32(shards)) //nolint:gosec // shards is 1 to MaxShards.
+}
+
+// Shards is the number of user shards that cfg needs, a power of two and at least prior: it never shrinks, so that a
+// broker whose users come and go does not move them between Secrets.
+func Shards(users []User, prior int) int {
+	n := max(1, prior)
+	for n < MaxShards && largestShard(users, n) > comfortableShardBytes {
+		n *= 2
+	}
+	return min(n, MaxShards)
+}
+
+func largestShard(users []User, shards int) int {
+	sizes := make([]int, shards)
+	for i := range users {
+		text, _ := json.Marshal(&users[i])
+		sizes[Shard(users[i].Username, shards)] += len(text) + 2
+	}
+	return slices.Max(sizes)
+}
+
+// usersPart is the content of a users file.
+type usersPart struct {
+	Users []User `json:"users"`
+}
+
+// tlsPart is the content of tls.json.
+type tlsPart struct {
+	Pairs map[string]KeyPair `json:"pairs"`
+}
+
+// Render writes cfg as a bundle with the given number of user shards. The result depends on cfg and shards alone;
+// cfg.Parts is ignored. It fails with [ErrTooLarge] when a file does not fit a Secret.
+func Render(cfg *Config, shards int) (Bundle, error) {
+	if shards < 1 || shards > MaxShards {
+		return nil, fmt.Errorf("shards: %d is not within 1 to %d", shards, MaxShards)
+	}
+	users := make([]usersPart, shards)
+	for i := range users {
+		users[i].Users = []User{}
+	}
+	for _, user := range slices.SortedFunc(slices.Values(cfg.Users), func(a, b User) int { return cmp.Compare(a.Username, b.Username) }) {
+		n := Shard(user.Username, shards)
+		users[n].Users = append(users[n].Users, user)
+	}
+	pairs := cfg.Pairs
+	if pairs == nil {
+		pairs = map[string]KeyPair{}
+	}
+	bundle := Bundle{}
+	if err := bundle.add(TLSFile, tlsPart{Pairs: pairs}); err != nil {
+		return nil, err
+	}
+	for n, part := range users {
+		if err := bundle.add(UsersFile(n), part); err != nil {
+			return nil, err
+		}
+	}
+	broker := cfg.Broker
+	broker.Parts = map[string]string{}
+	for name, content := range bundle {
+		broker.Parts[name] = DigestOf(content)
+	}
+	if broker.Listeners == nil {
+		broker.Listeners = []Listener{}
+	}
+	return bundle, bundle.add(BrokerFile, broker)
+}
+
+func (b Bundle) add(name string, content any) error {
+	text, err := json.MarshalIndent(content, "", " ")
+	if err != nil {
+		return fmt.Errorf("%s: %w", name, err)
+	}
+	if len(text) > MaxShardBytes {
+		return fmt.Errorf("%w: %s would have %d bytes, %d fit a Secret", ErrTooLarge, name, len(text), MaxShardBytes)
+	}
+	b[name] = append(text, '\n')
+	return nil
+}
+
+// Next renders cfg after prior. Where nothing differs, the result is prior itself, revision and all; otherwise the
+// revision is one above the greatest of prior's and floor. prior may be nil; a prior that does not parse counts as
+// nil, which is why floor is needed: it holds what else is known to have been used (status, the pods' answers).
+func Next(cfg *Config, prior Bundle, floor int64) (Bundle, int64, error) {
+	shards, revision := 1, int64(0)
+	if before, err := parseBroker(prior); err == nil {
+		revision = before.Revision
+		for name := range before.Parts {
+			if strings.HasPrefix(name, usersPrefix) {
+				shards = max(shards, len(before.Parts)-1)
+				break
+			}
+		}
+	}
+	shards = Shards(cfg.Users, shards)
+	next := *cfg
+	if revision > 0 && revision >= floor {
+		next.Revision = revision
+		same, err := Render(&next, shards)
+		if err != nil {
+			return nil, 0, err
+		}
+		if same.Equal(prior) {
+			return prior, revision, nil
+		}
+	}
+	next.Revision = max(revision, floor) + 1
+	bundle, err := Render(&next, shards)
+	return bundle, next.Revision, err
+}
+
+// ReadDir reads the bundle in dir, or a directory's broker.json given by name. Files that no bundle holds are left
+// alone. It does not parse.
+func ReadDir(dir string) (Bundle, error) {
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return nil, fmt.Errorf("config directory: %w", err)
+	}
+	bundle := Bundle{}
+	for _, entry := range entries {
+		if !IsFile(entry.Name()) {
+			continue
+		}
+		content, err := os.ReadFile(filepath.Join(dir, entry.Name()))
+		if err != nil {
+			return nil, fmt.Errorf("config directory: %w", err)
+		}
+		bundle[entry.Name()] = content
+	}
+	if _, found := bundle[BrokerFile]; !found {
+		return nil, fmt.Errorf("config directory %s: no %s", dir, BrokerFile)
+	}
+	return bundle, nil
+}

@@ -1,0 +1,281 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package contract
+
+import (
+	"bytes"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/x509"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"math/big"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/mqtt-operator/mqtt-operator/broker-image/acl"
+)
+
+// secret stands in every place of good that must never be printed.
+const secret = "5ecre7"
+
+func pair(t testing.TB) KeyPair {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	template := &x509.Certificate{SerialNumber: big.NewInt(1), NotAfter: time.Now().Add(time.Hour)}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	keyDER, err := x509.MarshalPKCS8PrivateKey(key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return KeyPair{
+		Certificate: string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})),
+		PrivateKey:  string(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: keyDER})),
+	}
+}
+
+func good(t testing.TB) *Config {
+	t.Helper()
+	return &Config{
+		Broker: Broker{
+			Format: Format, Name: "factory/mq", Revision: 7,
+			Listeners: []Listener{
+				{Name: "mqtt", Protocol: TCP, Address: ":1883", Anonymous: &Anonymous{ACL: []acl.Rule{{Effect: "allow", Actions: []acl.Action{"subscribe"}, Filter: "news/#"}}}},
+				{Name: "mqtts", Protocol: TLS, Address: ":8883", TLS: &ListenerTLS{Pair: "mqtts", MinVersion: "1.2"}},
+			},
+			Limits: DefaultLimits(), Logging: DefaultLogging(),
+		},
+		Pairs: map[string]KeyPair{"mqtts": pair(t)},
+		Users: []User{
+			{Username: "bob", Verifiers: []string{"$sha256$" + secret}, ACL: []acl.Rule{}},
+			{Username: "alice", Verifiers: []string{"$sha256$" + secret}, ACL: []acl.Rule{{Effect: "allow", Actions: []acl.Action{"publish"}, Filter: "factory/%u/#"}}},
+		},
+	}
+}
+
+func mustRender(t testing.TB, cfg *Config, shards int) Bundle {
+	t.Helper()
+	bundle, err := Render(cfg, shards)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return bundle
+}
+
+func TestWhatIsRenderedParses(t *testing.T) {
+	for _, shards := range []int{1, 2, 16} {
+		cfg := good(t)
+		bundle := mustRender(t, cfg, shards)
+		parsed, err := Parse(bundle)
+		if err != nil {
+			t.Fatalf("%d shards: %v", shards, err)
+		}
+		if len(parsed.Users) != len(cfg.Users) || parsed.Revision != 7 || parsed.Listeners[1].TLS.Pair != "mqtts" {
+			t.Errorf("%d shards: parsed %+v", shards, parsed)
+		}
+		slices.Reverse(cfg.Users)
+		if !mustRender(t, cfg, shards).Equal(bundle) {
+			t.Errorf("%d shards: the order in which users come must not change a byte", shards)
+		}
+	}
+}
+
+func TestParseNamesFileLineAndField(t *testing.T) {
+	for name, tc := range map[string]struct {
+		reason string
+		file   string
+		edit   func(string) string
+		want   string
+	}{
+		"unknown field": {
+			reason: "a misspelt field that is ignored is a setting that silently does not hold",
+			file:   BrokerFile, edit: replace(`"maxPacketSize": 1048576`, `"maxPacketsize": 1048576`),
+			want: `broker.json:37: limits.maxPacketsize: unknown field`,
+		},
+		"duplicate key": {
+			reason: "encoding/json would take the last in silence",
+			file:   BrokerFile, edit: replace(`"revision": 7,`, "\"revision\": 7,\n \"revision\": 8,"),
+			want: `broker.json:5: revision: the key stands here twice`,
+		},
+		"wrong type":      {file: BrokerFile, edit: replace(`"revision": 7`, `"revision": "7"`), want: `broker.json:4: revision: a string does not fit here`},
+		"negative":        {file: BrokerFile, edit: replace(`"receiveMaximum": 100`, `"receiveMaximum": -1`), want: `limits.receiveMaximum: a number -1 does not fit here`},
+		"zero":            {file: BrokerFile, edit: replace(`"receiveMaximum": 100`, `"receiveMaximum": 0`), want: `limits.receiveMaximum: must be at least 1`},
+		"cut off":         {file: BrokerFile, edit: func(s string) string { return s[:len(s)/2] }, want: `the text ends too early`},
+		"text behind":     {file: BrokerFile, edit: func(s string) string { return s + "{}" }, want: `text after the closing brace`},
+		"no JSON":         {file: BrokerFile, edit: func(string) string { return "listeners:\n" }, want: `broker.json:1: invalid character 'l'`},
+		"other format":    {file: BrokerFile, edit: replace("broker-config/v1", "broker-config/v9"), want: `format: is "mqtt-operator.io/broker-config/v9"`},
+		"unknown kind":    {file: BrokerFile, edit: replace(`"protocol": "tcp"`, `"protocol": "quic"`), want: `listeners[0].protocol: "quic" is neither tcp nor tls`},
+		"port twice":      {file: BrokerFile, edit: replace(":8883", ":1883"), want: `listeners[1].address: :1883 is taken by another listener`},
+		"name twice":      {file: BrokerFile, edit: replace(`"name": "mqtts"`, `"name": "mqtt"`), want: `listeners[1].name: "mqtt" is taken`},
+		"the broker's":    {file: BrokerFile, edit: replace(":8883", ":9443"), want: `listeners[1].address: ports 9440 to 9449 are the broker's own`},
+		"no such pair":    {file: BrokerFile, edit: replace(`"pair": "mqtts"`, `"pair": "other"`), want: `listeners[1].tls.pair: tls.json holds no pair "other"`},
+		"bad filter":      {file: BrokerFile, edit: replace("news/#", "news/#/x"), want: `listeners[0].anonymous.acl[0]: filter`},
+		"part outside":    {file: BrokerFile, edit: replace(`"tls.json"`, `"../tls.json"`), want: `parts: "../tls.json" is no part of a bundle`},
+		"too deep":        {file: BrokerFile, edit: func(string) string { return strings.Repeat(`[`, 100) }, want: `nested too deeply`},
+		"user with a dot": {file: "users-0.json", edit: replace(`"username": "bob"`, `"username": "bob\u0007"`), want: `users-0.json:19: users[1].username: holds the control character U+0007`},
+		"user twice":      {file: "users-0.json", edit: replace(`"username": "bob"`, `"username": "alice"`), want: `users[1].username: "alice" stands here twice`},
+		"user's rule":     {file: "users-0.json", edit: replace("factory/%u/#", "factory/x%u/#"), want: `users-0.json:9: users[0].acl[0]: filter`},
+		"not a pair":      {file: TLSFile, edit: replace("BEGIN PRIVATE KEY", "BEGIN PRIVATE KEX"), want: `tls.json:3: pairs.mqtts: certificate and key are no pair`},
+	} {
+		t.Run(name, func(t *testing.T) {
+			bundle := mustRender(t, good(t), 1)
+			content := string(bundle[tc.file])
+			edited := tc.edit(content)
+			if edited == content {
+				t.Fatal("the case changes nothing")
+			}
+			if tc.file != BrokerFile {
+				broker := strings.ReplaceAll(string(bundle[BrokerFile]), DigestOf(bundle[tc.file]), DigestOf([]byte(edited)))
+				bundle[BrokerFile] = []byte(broker)
+			}
+			bundle[tc.file] = []byte(edited)
+			_, err := Parse(bundle)
+			if err == nil || !strings.Contains(err.Error(), tc.want) {
+				t.Errorf("got  %v\nwant %s\n%s", err, tc.want, tc.reason)
+			}
+			if err != nil && strings.Contains(err.Error(), secret) {
+				t.Errorf("the error shows a verifier: %v", err)
+			}
+		})
+	}
+}
+
+func replace(from, to string) func(string) string {
+	return func(s string) string { return strings.Replace(s, from, to, 1) }
+}
+
+func TestHalfAnUpdateIsNotAnError(t *testing.T) {
+	before, after := mustRender(t, good(t), 1), good(t)
+	after.Users = after.Users[:1]
+	mixed := mustRender(t, after, 1)
+	mixed[UsersFile(0)] = before[UsersFile(0)]
+	if _, err := Parse(mixed); !errors.Is(err, ErrInconsistent) {
+		t.Errorf("got %v: a directory that the kubelet is half way through must be told apart from a wrong one", err)
+	}
+}
+
+func TestRevisionMovesOnlyWithContent(t *testing.T) {
+	cfg := good(t)
+	first, revision, err := Next(cfg, nil, 0)
+	if err != nil || revision != 1 {
+		t.Fatalf("revision %d, %v", revision, err)
+	}
+	again, revision, err := Next(cfg, first, 1)
+	if err != nil || revision != 1 || !again.Equal(first) {
+		t.Errorf("revision %d, %v: nothing changed, so nothing may be written", revision, err)
+	}
+	cfg.Users = cfg.Users[:1]
+	second, revision, err := Next(cfg, first, 1)
+	if err != nil || revision != 2 {
+		t.Errorf("revision %d, %v: a change is one step", revision, err)
+	}
+	if _, revision, _ = Next(cfg, nil, 41); revision != 42 {
+		t.Errorf("revision %d: a lost Secret must not send the revision back below what a pod runs", revision)
+	}
+	if _, revision, _ = Next(cfg, second, 41); revision != 42 {
+		t.Errorf("revision %d: a Secret restored from a backup must not hide behind what a pod runs", revision)
+	}
+}
+
+func TestOneUserMovesOneShard(t *testing.T) {
+	cfg := good(t)
+	cfg.Users = nil
+	for i := range 4000 {
+		cfg.Users = append(cfg.Users, User{Username: fmt.Sprintf("device-%d", i), Verifiers: []string{strings.Repeat("v", 300)}, ACL: []acl.Rule{}})
+	}
+	before, _, err := Next(cfg, nil, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cfg.Users[17].Verifiers = []string{"changed"}
+	after, _, err := Next(cfg, before, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var changed []string
+	for name := range after {
+		if !bytes.Equal(before[name], after[name]) {
+			changed = append(changed, name)
+		}
+	}
+	slices.Sort(changed)
+	if want := []string{BrokerFile, UsersFile(Shard("device-17", len(before)-2))}; !slices.Equal(changed, want) {
+		t.Errorf("changed %v, want %v of %v", changed, want, before)
+	}
+	cfg.Users = cfg.Users[:10]
+	fewer, _, err := Next(cfg, after, 0)
+	if err != nil || len(fewer) != len(after) {
+		t.Errorf("%d files after %d: shards only grow", len(fewer), len(after))
+	}
+}
+
+func TestTooLargeIsSaid(t *testing.T) {
+	cfg := good(t)
+	cfg.Users = []User{{Username: "x", Verifiers: []string{strings.Repeat("v", MaxShardBytes)}}}
+	if _, _, err := Next(cfg, nil, 0); !errors.Is(err, ErrTooLarge) {
+		t.Errorf("got %v", err)
+	}
+}
+
+func TestNothingPrintsASecret(t *testing.T) {
+	cfg := good(t)
+	key := strings.Split(cfg.Pairs["mqtts"].PrivateKey, "\n")[1]
+	for _, text := range []string{fmt.Sprint(cfg), fmt.Sprintf("%+v %#v", cfg, cfg), fmt.Sprintf("%v %#v", mustRender(t, cfg, 1), mustRender(t, cfg, 1))} {
+		if strings.Contains(text, secret) || strings.Contains(text, key) {
+			t.Errorf("printed a secret: %s", text)
+		}
+	}
+}
+
+func TestReadDirTakesWhatBelongs(t *testing.T) {
+	dir := t.TempDir()
+	want := mustRender(t, good(t), 2)
+	for name, content := range want {
+		if err := os.WriteFile(filepath.Join(dir, name), content, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, stray := range []string{"..data", "users-16.json", "users-01.json", "notes.txt"} {
+		if err := os.WriteFile(filepath.Join(dir, stray), []byte("x"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	got, err := ReadDir(dir)
+	if err != nil || !got.Equal(want) {
+		t.Errorf("got %v, %v", got, err)
+	}
+	if _, err := ReadDir(t.TempDir()); err == nil {
+		t.Error("an empty directory is no configuration")
+	}
+}
+
+func FuzzParse(f *testing.F) {
+	bundle := mustRender(f, good(f), 1)
+	f.Add(bundle[BrokerFile], bundle[UsersFile(0)])
+	f.Add([]byte(`{"parts":{"users-0.json":""}}`), []byte(`{"users":[{"username":"\u0000"}]}`))
+	f.Fuzz(func(t *testing.T, broker, users []byte) {
+		cfg, err := Parse(Bundle{BrokerFile: broker, UsersFile(0): users, TLSFile: bundle[TLSFile]})
+		if err != nil {
+			return
+		}
+		again, err := Render(cfg, max(1, len(cfg.Parts)-1))
+		if err != nil {
+			return
+		}
+		if _, err := Parse(again); err != nil {
+			t.Errorf("what parsed once must parse again: %v", err)
+		}
+	})
+}
