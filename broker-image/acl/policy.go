@@ -32,12 +32,12 @@ type Policy struct {
 type kind uint8
 
 const (
-	literal kind = iota
-	single       // +
-	multi        // #
-	username     // %u
-	clientID     // %c
-	commonName   // %cn
+	literal    kind = iota
+	single          // +
+	multi           // #
+	username        // %u
+	clientID        // %c
+	commonName      // %cn
 )
 
 type level struct {
@@ -51,8 +51,9 @@ type compiled struct {
 	subscribes bool
 	retain     bool
 	maxQoS     byte
-	// prefix is the text that every matching topic begins with, to reject most topics at one look.
+	// prefix is the text of the first skip levels, all literal, with the slash behind them: one look rejects most.
 	prefix string
+	skip   int
 	levels []level
 }
 
@@ -79,7 +80,7 @@ func compile(r Rule) compiled {
 		maxQoS: maxQoS,
 		levels: compileFilter(r.Filter),
 	}
-	c.prefix = fixedPrefix(c.levels)
+	c.prefix, c.skip = fixedPrefix(c.levels)
 
 	if r.MaxQoS != nil {
 		c.maxQoS = *r.MaxQoS
@@ -116,34 +117,36 @@ func compileFilter(filter string) []level {
 		levels = append(levels, l)
 	}
 
-	// +/# and # hold the same topics: every topic has a first level, and # matches the parent of nothing more.
-	if len(levels) == 2 && levels[0].kind == single && levels[1].kind == multi {
-		levels = levels[1:]
+	if len(levels) != 2 || levels[1].kind != multi {
+		return levels
+	}
+
+	switch first := levels[0]; {
+	case first.kind == single:
+		// +/# and # hold the same topics: every topic has a first level.
+		return levels[1:]
+	case first.kind == literal && first.text == "":
+		// The parent of /# would be the empty topic, which does not exist: this is /+/#.
+		return []level{first, {kind: single}, {kind: multi}}
 	}
 
 	return levels
 }
 
-func fixedPrefix(levels []level) string {
+// fixedPrefix returns the literal levels that another level than # follows, and how many they are.
+func fixedPrefix(levels []level) (string, int) {
 	var b strings.Builder
 
 	for i, l := range levels {
-		if l.kind == multi {
-			break // the slash before # is not part of the parent
-		}
-
-		if i > 0 {
-			b.WriteByte('/')
-		}
-
-		if l.kind != literal {
-			break
+		if l.kind != literal || i+1 == len(levels) || levels[i+1].kind == multi {
+			return b.String(), i
 		}
 
 		b.WriteString(l.text)
+		b.WriteByte('/')
 	}
 
-	return b.String()
+	return b.String(), len(levels)
 }
 
 // Publish decides on a message to topic.
@@ -152,9 +155,11 @@ func (p *Policy) Publish(s Subject, topic string, qos byte, retain bool) Decisio
 		return Decision{Rule: -1}
 	}
 
+	n := namesOf(&s)
+
 	for i := range p.rules {
 		r := &p.rules[i]
-		if !r.publishes || !r.matches(&s, topic) {
+		if !r.publishes || !r.holds(&n, topic) {
 			continue
 		}
 
@@ -178,15 +183,20 @@ func (p *Policy) Subscribe(s Subject, filter string, qos byte) Decision {
 	}
 
 	_, filter, _ = SplitShare(filter)
+	if filter == "/#" {
+		filter = "/+/#" // as in compileFilter
+	}
+
+	n := namesOf(&s)
 
 	for i := range p.rules {
 		r := &p.rules[i]
 
 		switch {
 		case !r.subscribes:
-		case !r.allow && r.overlaps(&s, filter):
+		case !r.allow && r.overlaps(&n, filter):
 			return Decision{Rule: i}
-		case r.allow && r.contains(&s, filter):
+		case r.allow && r.holds(&n, filter):
 			return Decision{Allowed: true, Rule: i, MaxQoS: min(qos, r.maxQoS)}
 		}
 	}
@@ -201,9 +211,11 @@ func (p *Policy) Deliver(s Subject, topic string) Decision {
 		return Decision{Rule: -1}
 	}
 
+	n := namesOf(&s)
+
 	for i := range p.rules {
 		r := &p.rules[i]
-		if !r.subscribes || !r.matches(&s, topic) {
+		if !r.subscribes || !r.holds(&n, topic) {
 			continue
 		}
 
@@ -235,106 +247,92 @@ func plainTopic(topic string) bool {
 	return true
 }
 
-// resolve turns a token into the literal that it stands for. It is false if the level can match nothing.
-func (l *level) resolve(s *Subject, first bool) (string, bool) {
-	var value string
+// names are the values of the tokens for one question; what must not match is empty.
+type names [3]string
 
+func namesOf(s *Subject) names {
+	return names{usable(s.Username), usable(s.ClientID), usable(s.CommonName)}
+}
+
+// usable returns the value if it can stand for one whole level, and nothing otherwise.
+func usable(value string) string {
+	for i := range len(value) {
+		if c := value[i]; c == '/' || c == '+' || c == '#' || c == 0 {
+			return ""
+		}
+	}
+
+	return value
+}
+
+// resolve returns the text that the level stands for. It is false for a wildcard, and for a token that can match
+// nothing.
+func (l *level) resolve(n *names, first bool) (string, bool) {
 	switch l.kind {
 	case literal:
 		return l.text, true
-	case username:
-		value = s.Username
-	case clientID:
-		value = s.ClientID
-	case commonName:
-		value = s.CommonName
+	case single, multi:
+		return "", false
 	default:
-		return "", false
-	}
+		value := n[l.kind-username]
 
-	if value == "" || (first && value[0] == '$') {
-		return "", false
+		return value, value != "" && !(first && value[0] == '$')
 	}
-
-	for i := range len(value) {
-		if c := value[i]; c == '/' || c == '+' || c == '#' || c == 0 {
-			return "", false
-		}
-	}
-
-	return value, true
 }
 
-// matches tells whether the topic is inside the rule's filter.
-func (c *compiled) matches(s *Subject, topic string) bool {
-	if !strings.HasPrefix(topic, c.prefix) {
+// holds tells whether every topic that the asked topic or filter stands for is inside the rule's filter. For a topic
+// this is the match; for a filter it is the subset test, because only a + covers a +, only a # covers a #, and a literal
+// covers neither.
+func (c *compiled) holds(n *names, asked string) bool {
+	if !strings.HasPrefix(asked, c.prefix) {
 		return false
 	}
 
-	dollar := topic[0] == '$'
-	walk := walker{rest: topic}
+	pos := len(c.prefix) // behind len(asked) once the last level is consumed
 
-	for i := range c.levels {
+	for i := c.skip; i < len(c.levels); i++ {
 		l := &c.levels[i]
 		if l.kind == multi {
-			return i > 0 || !dollar // [MQTT-4.7.2-1]
+			return i > 0 || asked[0] != '$' // [MQTT-4.7.2-1]
 		}
 
-		have, ok := walk.next()
-		if !ok {
+		if pos > len(asked) {
 			return false
 		}
 
+		rest := asked[pos:]
+
 		if l.kind == single {
-			if i == 0 && dollar { // [MQTT-4.7.2-1]
+			if i == 0 && asked[0] == '$' { // [MQTT-4.7.2-1]
 				return false
+			}
+
+			if rest == "#" { // wider than a rule that has more to say
+				return false
+			}
+
+			if end := strings.IndexByte(rest, '/'); end >= 0 {
+				pos += end + 1
+			} else {
+				pos = len(asked) + 1
 			}
 
 			continue
 		}
 
-		if want, ok := l.resolve(s, i == 0); !ok || want != have {
+		want, ok := l.resolve(n, i == 0)
+		if !ok || !strings.HasPrefix(rest, want) || (len(rest) > len(want) && rest[len(want)] != '/') {
 			return false
 		}
+
+		pos += len(want) + 1
 	}
 
-	return walk.done
-}
-
-// contains tells whether every topic of the requested filter is inside the rule's filter.
-func (c *compiled) contains(s *Subject, filter string) bool {
-	dollar := filter[0] == '$'
-	walk := walker{rest: filter}
-
-	for i := range c.levels {
-		l := &c.levels[i]
-		if l.kind == multi {
-			return i > 0 || !dollar // [MQTT-4.7.2-1]
-		}
-
-		have, ok := walk.next()
-		if !ok || have == "#" { // shorter, or wider than a rule that has more to say
-			return false
-		}
-
-		if l.kind == single {
-			if i == 0 && dollar { // [MQTT-4.7.2-1]
-				return false
-			}
-
-			continue
-		}
-
-		if want, ok := l.resolve(s, i == 0); !ok || want != have {
-			return false
-		}
-	}
-
-	return walk.done
+	return pos > len(asked)
 }
 
 // overlaps tells whether any topic is inside both the requested filter and the rule's.
-func (c *compiled) overlaps(s *Subject, filter string) bool {
+func (c *compiled) overlaps(n *names, filter string) bool {
 	dollar := filter[0] == '$'
 	walk := walker{rest: filter}
 	open := false // the requested filter has ended in #: whatever the rule goes on to say is inside
@@ -345,7 +343,7 @@ func (c *compiled) overlaps(s *Subject, filter string) bool {
 			return i > 0 || !dollar // [MQTT-4.7.2-1]
 		}
 
-		want, named := l.resolve(s, i == 0)
+		want, named := l.resolve(n, i == 0)
 		if !named && l.kind != single {
 			return false
 		}
