@@ -43,7 +43,7 @@ func main() {
 	}
 	if program == "kubectl" {
 		// kubectl prints its own errors, and reads its verbosity before its flags exist.
-		_ = logs.GlogSetter(kubectl.GetLogVerbosity(os.Args))
+		_, _ = logs.GlogSetter(kubectl.GetLogVerbosity(os.Args))
 		util.CheckErr(cli.RunNoErrOutput(build()))
 		return
 	}
