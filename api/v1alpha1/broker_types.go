@@ -1,0 +1,1281 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package v1alpha1
+
+import (
+	corev1 "k8s.io/api/core/v1"
+	networkingv1 "k8s.io/api/networking/v1"
+	"k8s.io/apimachinery/pkg/api/resource"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+)
+
+// MQTTBrokerSpec says what broker is wanted.
+//
+// +kubebuilder:validation:XValidation:rule="has(self.persistence) == has(oldSelf.persistence)",message="spec.persistence cannot be added or removed later: create another broker"
+type MQTTBrokerSpec struct {
+	// image is the broker's container image. Default: the image that belongs to the operator's release. A change
+	// restarts the broker.
+	//
+	// +optional
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=512
+	// +kubebuilder:validation:XValidation:rule="self.matches('^[^\\\\s]+$')",message="spec.image is the reference of a container image and holds no white space"
+	Image *string `json:"image,omitempty"`
+
+	// not alive: more than one broker that share no sessions are not a cluster.
+	// +kubebuilder:validation:XValidation:rule="self <= 1",message="spec.replicas above 1 is not alive in this version: set 0 or 1"
+
+	// replicas is the number of broker pods, 0 to 31. Default: 1. With 0 the broker hibernates: no pod runs, its volume
+	// and its Secrets stay.
+	//
+	// +optional
+	// +kubebuilder:validation:Minimum=0
+	// +kubebuilder:validation:Maximum=31
+	Replicas *int32 `json:"replicas,omitempty"`
+
+	// listeners are the doors of the broker, 1 to 16. Each gets a Service <broker>-<listener>. Changes are taken
+	// without a restart.
+	//
+	// +required
+	// +listType=map
+	// +listMapKey=name
+	// +kubebuilder:validation:MinItems=1
+	// +kubebuilder:validation:MaxItems=16
+	// +kubebuilder:validation:XValidation:rule="self.all(a, self.exists_one(b, b.port == a.port))",message="spec.listeners need a port each: two listeners have the same"
+	Listeners []BrokerListener `json:"listeners,omitempty"`
+
+	// not alive: the broker checks no tokens yet.
+	// +kubebuilder:validation:XValidation:rule="false",message="spec.authentication is not alive in this version: remove it and give each MQTTUser a password"
+
+	// authentication names who may vouch for clients beside the MQTTUser objects. Default: nobody.
+	//
+	// +optional
+	Authentication *BrokerAuthentication `json:"authentication,omitempty"`
+
+	// limits bounds what clients may use. Changes are taken without a restart and count for new connections.
+	//
+	// +optional
+	Limits *BrokerLimits `json:"limits,omitempty"`
+
+	// persistence gives each pod a volume for sessions, queued and retained messages. Default: none; then all of them
+	// live as long as the pod. Whether there is a volume cannot be changed later.
+	//
+	// +optional
+	Persistence *BrokerPersistence `json:"persistence,omitempty"`
+
+	// not alive: there is nothing to drain to, and no windows.
+	// +kubebuilder:validation:XValidation:rule="false",message="spec.updates is not alive in this version: remove it"
+
+	// updates says how and when clients may be disturbed.
+	//
+	// +optional
+	Updates *BrokerUpdates `json:"updates,omitempty"`
+
+	// not alive: objects of other namespaces are not read yet.
+	// +kubebuilder:validation:XValidation:rule="false",message="spec.allowedNamespaces is not alive in this version: remove it and keep users in the broker's namespace"
+
+	// allowedNamespaces says which namespaces may hold users and bridges of this broker. Default: its own only.
+	//
+	// +optional
+	AllowedNamespaces *AllowedNamespaces `json:"allowedNamespaces,omitempty"`
+
+	// not alive: no NetworkPolicy is made yet.
+	// +kubebuilder:validation:XValidation:rule="false",message="spec.networkPolicy is not alive in this version: remove it and write a NetworkPolicy of your own"
+
+	// networkPolicy restricts who reaches the broker's pods.
+	//
+	// +optional
+	NetworkPolicy *BrokerNetworkPolicy `json:"networkPolicy,omitempty"`
+
+	// not alive: with one pod a budget would only block evictions.
+	// +kubebuilder:validation:XValidation:rule="false",message="spec.podDisruptionBudget is not alive in this version: remove it"
+
+	// podDisruptionBudget keeps evictions from taking more than one pod at a time.
+	//
+	// +optional
+	PodDisruptionBudget *BrokerDisruptionBudget `json:"podDisruptionBudget,omitempty"`
+
+	// not alive: no monitoring objects are made yet.
+	// +kubebuilder:validation:XValidation:rule="false",message="spec.monitoring is not alive in this version: remove it and scrape the pods by their labels"
+
+	// monitoring makes objects for Prometheus and Grafana.
+	//
+	// +optional
+	Monitoring *BrokerMonitoring `json:"monitoring,omitempty"`
+
+	// logging says what the broker writes to its log. Changes are taken without a restart.
+	//
+	// +optional
+	Logging *BrokerLogging `json:"logging,omitempty"`
+
+	// pod shapes the broker's pods. A change restarts the broker.
+	//
+	// +optional
+	Pod *BrokerPod `json:"pod,omitempty"`
+
+	// not alive: the forbidden paths are not agreed on yet.
+	// +kubebuilder:validation:XValidation:rule="false",message="spec.overlay is not alive in this version: remove it and use spec.pod and spec.listeners[].service"
+
+	// overlay patches objects that the operator makes, after everything else.
+	//
+	// +optional
+	Overlay *BrokerOverlay `json:"overlay,omitempty"`
+}
+
+// ListenerProtocol is what a listener speaks.
+//
+// +kubebuilder:validation:Enum=tcp;tls;ws;wss
+type ListenerProtocol string
+
+// The protocols of a listener.
+const (
+	ProtocolTCP ListenerProtocol = "tcp" // MQTT over plain TCP
+	ProtocolTLS ListenerProtocol = "tls" // MQTT over TLS
+	ProtocolWS  ListenerProtocol = "ws"  // MQTT over WebSocket, plain
+	ProtocolWSS ListenerProtocol = "wss" // MQTT over WebSocket over TLS
+)
+
+// BrokerListener is one door of the broker.
+//
+// +kubebuilder:validation:XValidation:rule="(self.protocol in ['tls', 'wss']) == has(self.tls)",message="spec.listeners[].tls is needed with protocol tls or wss, and must be absent with tcp or ws"
+// +kubebuilder:validation:XValidation:rule="self.protocol in ['ws', 'wss'] || !has(self.websocket)",message="spec.listeners[].websocket needs protocol ws or wss"
+type BrokerListener struct {
+	// name names the listener, its Service and its port: a DNS label of at most 15 characters with a letter in it and
+	// no "--", and none of admin, headless, health, metrics, which are the operator's own.
+	//
+	// +required
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=15
+	// +kubebuilder:validation:XValidation:rule="self.matches('^[a-z0-9]+(-[a-z0-9]+)*$') && self.matches('[a-z]')",message="spec.listeners[].name must be a DNS label that can name a port: a-z, 0-9 and single -, with a letter, beginning and ending with a letter or digit"
+	// +kubebuilder:validation:XValidation:rule="!(self in ['admin', 'headless', 'health', 'metrics'])",message="spec.listeners[].name may not be admin, headless, health or metrics: these are the operator's own"
+	Name string `json:"name,omitempty"`
+
+	// not alive: there is no WebSocket.
+	// +kubebuilder:validation:XValidation:rule="self in ['tcp', 'tls']",message="spec.listeners[].protocol ws or wss is not alive in this version: use tcp or tls"
+
+	// protocol is what the listener speaks: tcp, tls, ws or wss. There is no default: tcp and ws carry passwords and
+	// messages in plain text, and choosing them makes the condition Insecure true.
+	//
+	// +required
+	Protocol ListenerProtocol `json:"protocol,omitempty"`
+
+	// port is the TCP port of pod and Service, 1024 to 65535 and not 9440 to 9449, which are the broker's own.
+	//
+	// +required
+	// +kubebuilder:validation:Minimum=1024
+	// +kubebuilder:validation:Maximum=65535
+	// +kubebuilder:validation:XValidation:rule="self < 9440 || self > 9449",message="spec.listeners[].port may not be 9440 to 9449: these are the broker's own ports"
+	Port int32 `json:"port,omitempty"`
+
+	// service shapes the Service of the listener. Default: one of type ClusterIP.
+	//
+	// +optional
+	Service *ListenerService `json:"service,omitempty"`
+
+	// tls says where the certificate comes from. Needed with protocol tls and wss, and only there.
+	//
+	// +optional
+	TLS *ListenerTLS `json:"tls,omitempty"`
+
+	// not alive: there is one way to authenticate.
+	// +kubebuilder:validation:XValidation:rule="false",message="spec.listeners[].authentication is not alive in this version: remove it"
+
+	// authentication lists the ways in that this listener accepts. Default: every one that the broker is configured
+	// for.
+	//
+	// +optional
+	// +listType=set
+	// +kubebuilder:validation:MinItems=1
+	// +kubebuilder:validation:MaxItems=4
+	Authentication []ListenerAuthentication `json:"authentication,omitempty"`
+
+	// anonymous lets clients in without a username. Default: nobody.
+	//
+	// +optional
+	Anonymous *ListenerAnonymous `json:"anonymous,omitempty"`
+
+	// not alive: the broker does not count per listener yet.
+	// +kubebuilder:validation:XValidation:rule="false",message="spec.listeners[].maxConnections is not alive in this version: remove it"
+
+	// maxConnections is the most connections per pod at the same time, 1 to 10000000. Default: no bound.
+	//
+	// +optional
+	// +kubebuilder:validation:Minimum=1
+	// +kubebuilder:validation:Maximum=10000000
+	MaxConnections *int32 `json:"maxConnections,omitempty"`
+
+	// not alive: connections are accepted as they come.
+	// +kubebuilder:validation:XValidation:rule="false",message="spec.listeners[].connectRate is not alive in this version: remove it"
+
+	// connectRate bounds how fast connections are accepted per pod. Default: no bound.
+	//
+	// +optional
+	ConnectRate *ConnectRate `json:"connectRate,omitempty"`
+
+	// not alive: the PROXY protocol is not read yet.
+	// +kubebuilder:validation:XValidation:rule="false",message="spec.listeners[].proxyProtocol is not alive in this version: remove it and use externalTrafficPolicy: Local"
+
+	// proxyProtocol reads the client's address from the PROXY protocol. Default: the peer is the client.
+	//
+	// +optional
+	ProxyProtocol *ProxyProtocol `json:"proxyProtocol,omitempty"`
+
+	// not alive: there is no WebSocket.
+	// +kubebuilder:validation:XValidation:rule="false",message="spec.listeners[].websocket is not alive in this version: remove it"
+
+	// websocket shapes the HTTP side of a listener with protocol ws or wss.
+	//
+	// +optional
+	WebSocket *ListenerWebSocket `json:"websocket,omitempty"`
+}
+
+// ListenerService shapes the Service of a listener.
+//
+// +kubebuilder:validation:XValidation:rule="!has(self.nodePort) || (has(self.type) && self.type in ['NodePort', 'LoadBalancer'])",message="spec.listeners[].service.nodePort needs type NodePort or LoadBalancer"
+// +kubebuilder:validation:XValidation:rule="!has(self.externalTrafficPolicy) || (has(self.type) && self.type in ['NodePort', 'LoadBalancer'])",message="spec.listeners[].service.externalTrafficPolicy needs type NodePort or LoadBalancer"
+// +kubebuilder:validation:XValidation:rule="!has(self.loadBalancerClass) || (has(self.type) && self.type == 'LoadBalancer')",message="spec.listeners[].service.loadBalancerClass needs type LoadBalancer"
+type ListenerService struct {
+	// type is ClusterIP, NodePort or LoadBalancer. Default: ClusterIP.
+	//
+	// +optional
+	// +kubebuilder:validation:Enum=ClusterIP;NodePort;LoadBalancer
+	Type *corev1.ServiceType `json:"type,omitempty"`
+
+	// annotations are added to the Service, at most 32; a cloud's load balancer reads its settings there. Keys of
+	// mqtt-operator.io are the operator's own.
+	//
+	// +optional
+	// +kubebuilder:validation:MinProperties=1
+	// +kubebuilder:validation:MaxProperties=32
+	// +kubebuilder:validation:XValidation:rule="self.all(k, !k.contains('mqtt-operator.io/'))",message="spec.listeners[].service.annotations may not hold keys of mqtt-operator.io: they are the operator's own"
+	// +kubebuilder:validation:XValidation:rule="self.all(k, !format.qualifiedName().validate(k).hasValue())",message="spec.listeners[].service.annotations need keys like name or example.com/name"
+	Annotations map[string]string `json:"annotations,omitempty"`
+
+	// nodePort is the port on every node, 1 to 65535 within the cluster's range. Default: the cluster picks one.
+	//
+	// +optional
+	// +kubebuilder:validation:Minimum=1
+	// +kubebuilder:validation:Maximum=65535
+	NodePort *int32 `json:"nodePort,omitempty"`
+
+	// loadBalancerClass picks the load balancer's implementation. Default: the cluster's own.
+	//
+	// +optional
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=253
+	// +kubebuilder:validation:XValidation:rule="!format.qualifiedName().validate(self).hasValue()",message="spec.listeners[].service.loadBalancerClass must look like name or example.com/name"
+	LoadBalancerClass *string `json:"loadBalancerClass,omitempty"`
+
+	// externalTrafficPolicy is Cluster or Local; Local keeps the client's address. Default: Cluster.
+	//
+	// +optional
+	// +kubebuilder:validation:Enum=Cluster;Local
+	ExternalTrafficPolicy *corev1.ServiceExternalTrafficPolicy `json:"externalTrafficPolicy,omitempty"`
+}
+
+// TLSVersion is a version of TLS.
+//
+// +kubebuilder:validation:Enum=TLSv1.2;TLSv1.3
+type TLSVersion string
+
+// The TLS versions that a listener may demand.
+const (
+	TLSVersion12 TLSVersion = "TLSv1.2"
+	TLSVersion13 TLSVersion = "TLSv1.3"
+)
+
+// ClientAuth says whether a listener asks for client certificates.
+//
+// +kubebuilder:validation:Enum=none;optional;required
+type ClientAuth string
+
+// The ways to ask for client certificates.
+const (
+	ClientAuthNone     ClientAuth = "none"
+	ClientAuthOptional ClientAuth = "optional"
+	ClientAuthRequired ClientAuth = "required"
+)
+
+// CertificateUsername says which part of a client certificate is the username.
+//
+// +kubebuilder:validation:Enum=cn;san
+type CertificateUsername string
+
+// The parts of a client certificate that can be the username.
+const (
+	UsernameFromCN  CertificateUsername = "cn"
+	UsernameFromSAN CertificateUsername = "san"
+)
+
+// ListenerTLS says where a listener's certificate comes from and what it asks of clients.
+//
+// +kubebuilder:validation:XValidation:rule="(has(self.secretRef) ? 1 : 0) + (has(self.issuerRef) ? 1 : 0) + (has(self.selfManaged) ? 1 : 0) == 1",message="spec.listeners[].tls needs exactly one of secretRef, issuerRef and selfManaged"
+// +kubebuilder:validation:XValidation:rule="(has(self.clientAuth) && self.clientAuth != 'none') || !has(self.usernameFrom)",message="spec.listeners[].tls.usernameFrom needs clientAuth optional or required"
+// +kubebuilder:validation:XValidation:rule="(has(self.clientAuth) && self.clientAuth != 'none') || !has(self.crlSecretRef)",message="spec.listeners[].tls.crlSecretRef needs clientAuth optional or required"
+type ListenerTLS struct {
+	// secretRef names a Secret of this namespace with the keys tls.crt and tls.key. The Secret must carry the label
+	// mqtt-operator.io/allow: "true". A new certificate is taken without a restart; a pair that does not match is
+	// refused and the old one goes on serving.
+	//
+	// +optional
+	SecretRef *SecretReference `json:"secretRef,omitempty"`
+
+	// not alive: no certificate is asked of cert-manager yet.
+	// +kubebuilder:validation:XValidation:rule="false",message="spec.listeners[].tls.issuerRef is not alive in this version: use secretRef with a Secret that cert-manager writes, or selfManaged"
+
+	// issuerRef names the cert-manager issuer that signs the listener's certificate.
+	//
+	// +optional
+	IssuerRef *IssuerReference `json:"issuerRef,omitempty"`
+
+	// selfManaged lets the operator sign the certificate with a CA of this broker, kept in the Secret <broker>-ca. Write
+	// an empty object: {}.
+	//
+	// +optional
+	SelfManaged *SelfManagedTLS `json:"selfManaged,omitempty"`
+
+	// not alive: client certificates are not asked for.
+	// +kubebuilder:validation:XValidation:rule="false",message="spec.listeners[].tls.clientAuth is not alive in this version: remove it"
+
+	// clientAuth says whether clients show a certificate: none, optional or required. Default: none.
+	//
+	// +optional
+	ClientAuth *ClientAuth `json:"clientAuth,omitempty"`
+
+	// not alive: client certificates are not asked for.
+	// +kubebuilder:validation:XValidation:rule="false",message="spec.listeners[].tls.usernameFrom is not alive in this version: remove it"
+
+	// usernameFrom is the part of the client certificate that is the username: cn or san. Default: cn.
+	//
+	// +optional
+	UsernameFrom *CertificateUsername `json:"usernameFrom,omitempty"`
+
+	// not alive: client certificates are not asked for.
+	// +kubebuilder:validation:XValidation:rule="false",message="spec.listeners[].tls.crlSecretRef is not alive in this version: remove it"
+
+	// crlSecretRef names a Secret of this namespace that holds a certificate revocation list; key defaults to "ca.crl".
+	// The Secret must carry the label mqtt-operator.io/allow: "true". Default: none.
+	//
+	// +optional
+	CRLSecretRef *SecretKeyReference `json:"crlSecretRef,omitempty"`
+
+	// minVersion is the oldest TLS version that is accepted: TLSv1.2 or TLSv1.3. Default: TLSv1.2.
+	//
+	// +optional
+	MinVersion *TLSVersion `json:"minVersion,omitempty"`
+}
+
+// IssuerReference names a cert-manager issuer.
+type IssuerReference struct {
+	// name is the name of the issuer.
+	//
+	// +required
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=253
+	Name string `json:"name,omitempty"`
+
+	// kind is the kind of the issuer. Default: Issuer.
+	//
+	// +optional
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=63
+	Kind *string `json:"kind,omitempty"`
+
+	// group is the API group of the issuer. Default: cert-manager.io.
+	//
+	// +optional
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=253
+	Group *string `json:"group,omitempty"`
+}
+
+// SelfManagedTLS asks for a certificate signed by the operator. It has no fields yet.
+type SelfManagedTLS struct{}
+
+// ListenerAuthentication is a way in that a listener accepts.
+//
+// +kubebuilder:validation:Enum=password;certificate;jwt;serviceAccount
+type ListenerAuthentication string
+
+// ListenerAnonymous lets clients in without a username.
+//
+// +kubebuilder:validation:XValidation:rule="self.enabled || !has(self.acl)",message="spec.listeners[].anonymous.acl needs enabled: true"
+type ListenerAnonymous struct {
+	// enabled lets clients connect without a username. True makes the broker's condition Insecure true.
+	//
+	// +required
+	Enabled *bool `json:"enabled,omitempty"`
+
+	// acl are the rules of such clients, at most 64, asked in order; the first that matches decides, no match denies.
+	// Default: none, so that they may connect but neither publish nor subscribe.
+	//
+	// +optional
+	// +listType=atomic
+	// +kubebuilder:validation:MinItems=1
+	// +kubebuilder:validation:MaxItems=64
+	ACL []ACLRule `json:"acl,omitempty"`
+}
+
+// ConnectRate bounds how fast connections are accepted.
+type ConnectRate struct {
+	// perSecond is the number of connections per second, 1 to 1000000.
+	//
+	// +required
+	// +kubebuilder:validation:Minimum=1
+	// +kubebuilder:validation:Maximum=1000000
+	PerSecond int32 `json:"perSecond,omitempty"`
+
+	// burst is the number of connections that may come at once, 1 to 1000000. Default: perSecond.
+	//
+	// +optional
+	// +kubebuilder:validation:Minimum=1
+	// +kubebuilder:validation:Maximum=1000000
+	Burst *int32 `json:"burst,omitempty"`
+}
+
+// ProxyProtocolMode says whether a PROXY header is expected.
+//
+// +kubebuilder:validation:Enum=required;optional
+type ProxyProtocolMode string
+
+// ProxyProtocol reads the client's address from the PROXY protocol.
+type ProxyProtocol struct {
+	// mode is required (a connection without a header is closed) or optional. Default: required.
+	//
+	// +optional
+	Mode *ProxyProtocolMode `json:"mode,omitempty"`
+
+	// trustedCIDRs are the networks whose headers are believed, 1 to 32.
+	//
+	// +required
+	// +listType=set
+	// +kubebuilder:validation:MinItems=1
+	// +kubebuilder:validation:MaxItems=32
+	// +kubebuilder:validation:items:MinLength=1
+	// +kubebuilder:validation:items:MaxLength=43
+	// +kubebuilder:validation:XValidation:rule="self.all(c, isCIDR(c))",message="spec.listeners[].proxyProtocol.trustedCIDRs are networks like 10.0.0.0/8 or fd00::/8"
+	TrustedCIDRs []string `json:"trustedCIDRs,omitempty"`
+}
+
+// ListenerWebSocket shapes the HTTP side of a listener.
+type ListenerWebSocket struct {
+	// path is the path of the endpoint. Default: /mqtt.
+	//
+	// +optional
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=256
+	// +kubebuilder:validation:XValidation:rule="self.matches('^/[^?#\\\\s]*$')",message="spec.listeners[].websocket.path begins with / and holds no ?, # or white space"
+	Path *string `json:"path,omitempty"`
+
+	// allowedOrigins are the values of the Origin header that are accepted, at most 32, such as https://example.com.
+	// Default: requests with an Origin header are accepted only if it is the host itself.
+	//
+	// +optional
+	// +listType=set
+	// +kubebuilder:validation:MinItems=1
+	// +kubebuilder:validation:MaxItems=32
+	// +kubebuilder:validation:items:MinLength=1
+	// +kubebuilder:validation:items:MaxLength=256
+	AllowedOrigins []string `json:"allowedOrigins,omitempty"`
+}
+
+// BrokerAuthentication names who may vouch for clients beside the MQTTUser objects.
+//
+// +kubebuilder:validation:MinProperties=1
+type BrokerAuthentication struct {
+	// jwt lists the issuers whose tokens are accepted as passwords, at most 8.
+	//
+	// +optional
+	// +listType=map
+	// +listMapKey=issuer
+	// +kubebuilder:validation:MinItems=1
+	// +kubebuilder:validation:MaxItems=8
+	JWT []JWTIssuer `json:"jwt,omitempty"`
+
+	// serviceAccounts accepts tokens of this cluster's ServiceAccounts. Default: none.
+	//
+	// +optional
+	ServiceAccounts *ServiceAccountTokens `json:"serviceAccounts,omitempty"`
+}
+
+// JWTIssuer is somebody whose tokens are accepted.
+type JWTIssuer struct {
+	// issuer is the value of the iss claim.
+	//
+	// +required
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=512
+	Issuer string `json:"issuer,omitempty"`
+
+	// audiences are the values of the aud claim of which a token must carry one, 1 to 16.
+	//
+	// +required
+	// +listType=set
+	// +kubebuilder:validation:MinItems=1
+	// +kubebuilder:validation:MaxItems=16
+	// +kubebuilder:validation:items:MinLength=1
+	// +kubebuilder:validation:items:MaxLength=512
+	Audiences []string `json:"audiences,omitempty"`
+
+	// jwks says where the issuer's public keys are.
+	//
+	// +required
+	JWKS JWKSource `json:"jwks,omitzero"`
+
+	// usernameClaim is the claim that holds the username. Default: sub.
+	//
+	// +optional
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=128
+	UsernameClaim *string `json:"usernameClaim,omitempty"`
+
+	// aclClaim is the claim that holds rules. Default: none; then an MQTTUser of that username has to hold them.
+	//
+	// +optional
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=128
+	ACLClaim *string `json:"aclClaim,omitempty"`
+}
+
+// JWKSource says where public keys are.
+//
+// +kubebuilder:validation:XValidation:rule="(has(self.secretRef) ? 1 : 0) + (has(self.configMapRef) ? 1 : 0) + (has(self.url) ? 1 : 0) == 1",message="spec.authentication.jwt[].jwks needs exactly one of secretRef, configMapRef and url"
+type JWKSource struct {
+	// secretRef names a Secret of this namespace that holds a JSON Web Key Set; key defaults to "jwks.json". The Secret
+	// must carry the label mqtt-operator.io/allow: "true".
+	//
+	// +optional
+	SecretRef *SecretKeyReference `json:"secretRef,omitempty"`
+
+	// configMapRef names a ConfigMap of this namespace that holds a JSON Web Key Set; key defaults to "jwks.json".
+	//
+	// +optional
+	ConfigMapRef *ConfigMapKeyReference `json:"configMapRef,omitempty"`
+
+	// url is where the broker fetches the key set, by https only.
+	//
+	// +optional
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=1024
+	// +kubebuilder:validation:XValidation:rule="isURL(self) && self.startsWith('https://')",message="spec.authentication.jwt[].jwks.url must be an https:// address"
+	URL *string `json:"url,omitempty"`
+}
+
+// ServiceAccountTokens accepts tokens of this cluster's ServiceAccounts.
+type ServiceAccountTokens struct {
+	// audiences are the values of the aud claim of which a token must carry one, 1 to 16.
+	//
+	// +required
+	// +listType=set
+	// +kubebuilder:validation:MinItems=1
+	// +kubebuilder:validation:MaxItems=16
+	// +kubebuilder:validation:items:MinLength=1
+	// +kubebuilder:validation:items:MaxLength=512
+	Audiences []string `json:"audiences,omitempty"`
+}
+
+// BrokerLimits bounds what clients may use.
+//
+// +kubebuilder:validation:MinProperties=1
+type BrokerLimits struct {
+	// maxPacketSize is the largest packet that is accepted, whole bytes from 1Ki to 256Mi. Default: 1Mi. A client that
+	// sends a larger one is disconnected.
+	//
+	// +optional
+	// +kubebuilder:validation:XValidation:rule="quantity(string(self)).isInteger() && quantity(string(self)).compareTo(quantity('1Ki')) >= 0 && quantity(string(self)).compareTo(quantity('256Mi')) <= 0",message="spec.limits.maxPacketSize must be a whole number of bytes from 1Ki to 256Mi"
+	MaxPacketSize *resource.Quantity `json:"maxPacketSize,omitempty"`
+
+	// receiveMaximum is the most messages of QoS 1 and 2 that a client may send before it gets an acknowledgement, 1 to
+	// 65535. Default: 1024.
+	//
+	// +optional
+	// +kubebuilder:validation:Minimum=1
+	// +kubebuilder:validation:Maximum=65535
+	ReceiveMaximum *int32 `json:"receiveMaximum,omitempty"`
+
+	// not alive: queues have the library's bounds.
+	// +kubebuilder:validation:XValidation:rule="false",message="spec.limits.maxQueuedMessages is not alive in this version: remove it"
+
+	// maxQueuedMessages is the most messages that wait for one session, 1 to 10000000. Default: 10000.
+	//
+	// +optional
+	// +kubebuilder:validation:Minimum=1
+	// +kubebuilder:validation:Maximum=10000000
+	MaxQueuedMessages *int32 `json:"maxQueuedMessages,omitempty"`
+
+	// not alive: queues have the library's bounds.
+	// +kubebuilder:validation:XValidation:rule="false",message="spec.limits.maxQueuedBytes is not alive in this version: remove it"
+
+	// maxQueuedBytes is the most bytes that wait for one session, whole bytes from 64Ki. Default: 64Mi.
+	//
+	// +optional
+	// +kubebuilder:validation:XValidation:rule="quantity(string(self)).isInteger() && quantity(string(self)).compareTo(quantity('64Ki')) >= 0",message="spec.limits.maxQueuedBytes must be a whole number of bytes, at least 64Ki"
+	MaxQueuedBytes *resource.Quantity `json:"maxQueuedBytes,omitempty"`
+
+	// maxSessionExpiry is the longest that a session outlives its connection, whole seconds from 0s to 1193046h.
+	// Default: 168h. A client that asks for more gets this.
+	//
+	// +optional
+	// +kubebuilder:validation:Type=string
+	// +kubebuilder:validation:MaxLength=20
+	// +kubebuilder:validation:Pattern=`^([0-9]+(\.[0-9]+)?(ms|s|m|h))+$`
+	// +kubebuilder:validation:XValidation:rule="duration(self) >= duration('0s') && duration(self) <= duration('1193046h') && duration(self).getMilliseconds() % 1000 == 0",message="spec.limits.maxSessionExpiry must be whole seconds from 0s to 1193046h"
+	MaxSessionExpiry *metav1.Duration `json:"maxSessionExpiry,omitempty"`
+
+	// topicAliasMaximum is the highest topic alias that a client may use, 0 to 65535; 0 turns aliases off. Default: 32.
+	//
+	// +optional
+	// +kubebuilder:validation:Minimum=0
+	// +kubebuilder:validation:Maximum=65535
+	TopicAliasMaximum *int32 `json:"topicAliasMaximum,omitempty"`
+
+	// not alive: topics are as deep as a packet is long.
+	// +kubebuilder:validation:XValidation:rule="false",message="spec.limits.maxTopicLevels is not alive in this version: remove it"
+
+	// maxTopicLevels is the most levels of a topic or filter, 1 to 1024. Default: 128.
+	//
+	// +optional
+	// +kubebuilder:validation:Minimum=1
+	// +kubebuilder:validation:Maximum=1024
+	MaxTopicLevels *int32 `json:"maxTopicLevels,omitempty"`
+
+	// not alive: subscriptions are not counted yet.
+	// +kubebuilder:validation:XValidation:rule="false",message="spec.limits.maxSubscriptionsPerClient is not alive in this version: remove it"
+
+	// maxSubscriptionsPerClient is the most subscriptions of one session, 1 to 1000000. Default: 1000.
+	//
+	// +optional
+	// +kubebuilder:validation:Minimum=1
+	// +kubebuilder:validation:Maximum=1000000
+	MaxSubscriptionsPerClient *int32 `json:"maxSubscriptionsPerClient,omitempty"`
+
+	// not alive: rates are not measured yet.
+	// +kubebuilder:validation:XValidation:rule="false",message="spec.limits.publishRatePerClient is not alive in this version: remove it"
+
+	// publishRatePerClient is the most messages per second that one connection may publish, 1 to 1000000. What comes
+	// faster is read more slowly. Default: no bound.
+	//
+	// +optional
+	// +kubebuilder:validation:Minimum=1
+	// +kubebuilder:validation:Maximum=1000000
+	PublishRatePerClient *int32 `json:"publishRatePerClient,omitempty"`
+}
+
+// VolumeRetention says what becomes of a volume.
+//
+// +kubebuilder:validation:Enum=Retain;Delete
+type VolumeRetention string
+
+// What becomes of a volume.
+const (
+	RetainVolume VolumeRetention = "Retain"
+	DeleteVolume VolumeRetention = "Delete"
+)
+
+// PersistenceSync says when a message is safe on disk.
+//
+// +kubebuilder:validation:Enum=always;interval
+type PersistenceSync string
+
+// When a message is safe on disk.
+const (
+	SyncAlways   PersistenceSync = "always"
+	SyncInterval PersistenceSync = "interval"
+)
+
+// BrokerPersistence gives each pod a volume.
+//
+// +kubebuilder:validation:XValidation:rule="quantity(has(self.size) ? string(self.size) : '1Gi').compareTo(quantity(has(oldSelf.size) ? string(oldSelf.size) : '1Gi')) >= 0",message="spec.persistence.size may grow but not shrink: create another broker with a smaller volume"
+// +kubebuilder:validation:XValidation:rule="has(self.storageClassName) == has(oldSelf.storageClassName) && (!has(self.storageClassName) || self.storageClassName == oldSelf.storageClassName)",message="spec.persistence.storageClassName is immutable: create another broker with the other class"
+type BrokerPersistence struct {
+	// size is the size of each volume, at least 1Mi. Default: 1Gi. It may grow, where the storage class can expand
+	// volumes, and never shrink.
+	//
+	// +optional
+	// +kubebuilder:validation:XValidation:rule="quantity(string(self)).isInteger() && quantity(string(self)).compareTo(quantity('1Mi')) >= 0",message="spec.persistence.size must be a whole number of bytes, at least 1Mi"
+	Size *resource.Quantity `json:"size,omitempty"`
+
+	// storageClassName names the storage class of the volumes. Default: the cluster's default class. Immutable.
+	//
+	// +optional
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=253
+	StorageClassName *string `json:"storageClassName,omitempty"`
+
+	// retention says what becomes of the volumes that are needed no more.
+	//
+	// +optional
+	Retention *PersistenceRetention `json:"retention,omitempty"`
+
+	// not alive: the library decides when to write.
+	// +kubebuilder:validation:XValidation:rule="false",message="spec.persistence.sync is not alive in this version: remove it"
+
+	// sync says when a message counts as stored: always (the acknowledgement waits for the disk) or interval. Default:
+	// always.
+	//
+	// +optional
+	Sync *PersistenceSync `json:"sync,omitempty"`
+}
+
+// PersistenceRetention says what becomes of the volumes that are needed no more.
+//
+// +kubebuilder:validation:MinProperties=1
+type PersistenceRetention struct {
+	// whenDeleted is Retain or Delete: what becomes of the volumes when the broker is deleted. Default: Retain.
+	//
+	// +optional
+	WhenDeleted *VolumeRetention `json:"whenDeleted,omitempty"`
+
+	// whenScaled is Retain or Delete: what becomes of a pod's volume when replicas falls below it, which hibernating
+	// does too. Default: Retain.
+	//
+	// +optional
+	WhenScaled *VolumeRetention `json:"whenScaled,omitempty"`
+}
+
+// BrokerUpdates says how and when clients may be disturbed.
+//
+// +kubebuilder:validation:MinProperties=1
+type BrokerUpdates struct {
+	// drain says how the clients of a pod that has to go are sent away.
+	//
+	// +optional
+	Drain *BrokerDrain `json:"drain,omitempty"`
+
+	// maintenanceWindows are the times in which pods may be restarted, at most 16. Default: any time.
+	//
+	// +optional
+	// +listType=map
+	// +listMapKey=name
+	// +kubebuilder:validation:MinItems=1
+	// +kubebuilder:validation:MaxItems=16
+	MaintenanceWindows []MaintenanceWindow `json:"maintenanceWindows,omitempty"`
+}
+
+// BrokerDrain says how the clients of a pod that has to go are sent away.
+//
+// +kubebuilder:validation:MinProperties=1
+type BrokerDrain struct {
+	// timeout is the longest that draining takes, 1s to 1h. Default: 1m.
+	//
+	// +optional
+	// +kubebuilder:validation:Type=string
+	// +kubebuilder:validation:MaxLength=20
+	// +kubebuilder:validation:Pattern=`^([0-9]+(\.[0-9]+)?(ms|s|m|h))+$`
+	// +kubebuilder:validation:XValidation:rule="duration(self) >= duration('1s') && duration(self) <= duration('1h')",message="spec.updates.drain.timeout must be between 1s and 1h"
+	Timeout *metav1.Duration `json:"timeout,omitempty"`
+
+	// disconnectRate is how many clients per second are sent away, 1 to 1000000. Default: 1000.
+	//
+	// +optional
+	// +kubebuilder:validation:Minimum=1
+	// +kubebuilder:validation:Maximum=1000000
+	DisconnectRate *int32 `json:"disconnectRate,omitempty"`
+}
+
+// Weekday is a day of the week.
+//
+// +kubebuilder:validation:Enum=Monday;Tuesday;Wednesday;Thursday;Friday;Saturday;Sunday
+type Weekday string
+
+// MaintenanceWindow is a time in which pods may be restarted.
+type MaintenanceWindow struct {
+	// name names the window in status and events: a DNS label.
+	//
+	// +required
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=63
+	// +kubebuilder:validation:XValidation:rule="!format.dns1123Label().validate(self).hasValue()",message="spec.updates.maintenanceWindows[].name must be a DNS label"
+	Name string `json:"name,omitempty"`
+
+	// days are the days on which the window opens. Default: every day.
+	//
+	// +optional
+	// +listType=set
+	// +kubebuilder:validation:MinItems=1
+	// +kubebuilder:validation:MaxItems=7
+	Days []Weekday `json:"days,omitempty"`
+
+	// start is the time of day at which the window opens, as HH:MM.
+	//
+	// +required
+	// +kubebuilder:validation:MinLength=5
+	// +kubebuilder:validation:MaxLength=5
+	// +kubebuilder:validation:XValidation:rule="self.matches('^([01][0-9]|2[0-3]):[0-5][0-9]$')",message="spec.updates.maintenanceWindows[].start must be a time of day as HH:MM"
+	Start string `json:"start,omitempty"`
+
+	// duration is how long the window stays open, 5m to 24h.
+	//
+	// +required
+	// +kubebuilder:validation:Type=string
+	// +kubebuilder:validation:MaxLength=20
+	// +kubebuilder:validation:Pattern=`^([0-9]+(\.[0-9]+)?(ms|s|m|h))+$`
+	// +kubebuilder:validation:XValidation:rule="duration(self) >= duration('5m') && duration(self) <= duration('24h')",message="spec.updates.maintenanceWindows[].duration must be between 5m and 24h"
+	Duration *metav1.Duration `json:"duration,omitempty"`
+
+	// timeZone is the name of a time zone such as Europe/Berlin. Default: UTC.
+	//
+	// +optional
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=64
+	TimeZone *string `json:"timeZone,omitempty"`
+}
+
+// NamespacesFrom says which namespaces are meant.
+//
+// +kubebuilder:validation:Enum=Same;All;Selector
+type NamespacesFrom string
+
+// Which namespaces are meant.
+const (
+	NamespacesSame     NamespacesFrom = "Same"
+	NamespacesAll      NamespacesFrom = "All"
+	NamespacesSelector NamespacesFrom = "Selector"
+)
+
+// AllowedNamespaces says which namespaces may hold users and bridges of a broker.
+//
+// +kubebuilder:validation:XValidation:rule="(has(self.from) && self.from == 'Selector') == has(self.selector)",message="spec.allowedNamespaces.selector is needed with from: Selector, and must be absent otherwise"
+type AllowedNamespaces struct {
+	// from is Same, All or Selector. Default: Same.
+	//
+	// +optional
+	From *NamespacesFrom `json:"from,omitempty"`
+
+	// selector picks namespaces by label. Only with from: Selector.
+	//
+	// +optional
+	Selector *metav1.LabelSelector `json:"selector,omitempty"`
+}
+
+// BrokerNetworkPolicy restricts who reaches the broker's pods.
+type BrokerNetworkPolicy struct {
+	// enabled makes a NetworkPolicy that admits clients to the listeners and the operator to the admin port. Default:
+	// true.
+	//
+	// +optional
+	Enabled *bool `json:"enabled,omitempty"`
+
+	// clients are the peers that may reach the listeners, at most 32. Default: everybody.
+	//
+	// +optional
+	// +listType=atomic
+	// +kubebuilder:validation:MinItems=1
+	// +kubebuilder:validation:MaxItems=32
+	Clients []networkingv1.NetworkPolicyPeer `json:"clients,omitempty"`
+}
+
+// BrokerDisruptionBudget keeps evictions from taking more than one pod at a time.
+type BrokerDisruptionBudget struct {
+	// enabled makes a PodDisruptionBudget where there is more than one pod. Default: true.
+	//
+	// +optional
+	Enabled *bool `json:"enabled,omitempty"`
+}
+
+// BrokerMonitoring makes objects for Prometheus and Grafana.
+//
+// +kubebuilder:validation:MinProperties=1
+type BrokerMonitoring struct {
+	// podMonitor makes a PodMonitor for the Prometheus operator. Default: none.
+	//
+	// +optional
+	PodMonitor *MonitoringObject `json:"podMonitor,omitempty"`
+
+	// prometheusRule makes a PrometheusRule with the alerts of the broker. Default: none.
+	//
+	// +optional
+	PrometheusRule *MonitoringObject `json:"prometheusRule,omitempty"`
+
+	// dashboard makes a ConfigMap with a Grafana dashboard. Default: none.
+	//
+	// +optional
+	Dashboard *MonitoringObject `json:"dashboard,omitempty"`
+}
+
+// MonitoringObject says whether an object is made and how it is found.
+type MonitoringObject struct {
+	// enabled makes the object.
+	//
+	// +required
+	Enabled *bool `json:"enabled,omitempty"`
+
+	// labels are added to the object, at most 32, so that Prometheus or Grafana picks it up.
+	//
+	// +optional
+	// +kubebuilder:validation:MinProperties=1
+	// +kubebuilder:validation:MaxProperties=32
+	Labels map[string]string `json:"labels,omitempty"`
+}
+
+// LogLevel is how much is logged.
+//
+// +kubebuilder:validation:Enum=debug;info;warn;error
+type LogLevel string
+
+// How much is logged.
+const (
+	LogDebug LogLevel = "debug"
+	LogInfo  LogLevel = "info"
+	LogWarn  LogLevel = "warn"
+	LogError LogLevel = "error"
+)
+
+// LogFormat is how log lines look.
+//
+// +kubebuilder:validation:Enum=json;text
+type LogFormat string
+
+// How log lines look.
+const (
+	LogJSON LogFormat = "json"
+	LogText LogFormat = "text"
+)
+
+// BrokerLogging says what the broker writes to its log.
+//
+// +kubebuilder:validation:MinProperties=1
+type BrokerLogging struct {
+	// level is the least important that is logged: debug, info, warn or error. Default: info.
+	//
+	// +optional
+	Level *LogLevel `json:"level,omitempty"`
+
+	// format is json or text. Default: json.
+	//
+	// +optional
+	Format *LogFormat `json:"format,omitempty"`
+}
+
+// BrokerPod shapes the broker's pods.
+//
+// +kubebuilder:validation:MinProperties=1
+type BrokerPod struct {
+	// resources are what the broker's container requests and may use. Default: requests of 100m cpu and 128Mi memory,
+	// no limits.
+	//
+	// +optional
+	Resources *corev1.ResourceRequirements `json:"resources,omitempty"`
+
+	// affinity restricts the nodes. Default: none.
+	//
+	// +optional
+	Affinity *corev1.Affinity `json:"affinity,omitempty"`
+
+	// topologySpreadConstraints spread pods over nodes and zones, at most 16. Default: none.
+	//
+	// +optional
+	// +listType=atomic
+	// +kubebuilder:validation:MinItems=1
+	// +kubebuilder:validation:MaxItems=16
+	TopologySpreadConstraints []corev1.TopologySpreadConstraint `json:"topologySpreadConstraints,omitempty"`
+
+	// tolerations let pods onto tainted nodes, at most 32. Default: none.
+	//
+	// +optional
+	// +listType=atomic
+	// +kubebuilder:validation:MinItems=1
+	// +kubebuilder:validation:MaxItems=32
+	Tolerations []corev1.Toleration `json:"tolerations,omitempty"`
+
+	// nodeSelector is the labels that a node must carry, at most 32. Default: none.
+	//
+	// +optional
+	// +kubebuilder:validation:MinProperties=1
+	// +kubebuilder:validation:MaxProperties=32
+	// +kubebuilder:validation:XValidation:rule="self.all(k, !format.qualifiedName().validate(k).hasValue() && !format.labelValue().validate(self[k]).hasValue())",message="spec.pod.nodeSelector must hold keys and values that labels can have"
+	NodeSelector map[string]string `json:"nodeSelector,omitempty"`
+
+	// priorityClassName names the priority class of the pods. Default: the cluster's default.
+	//
+	// +optional
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=253
+	PriorityClassName *string `json:"priorityClassName,omitempty"`
+
+	// labels are added to the pods, at most 32. Keys of app.kubernetes.io and mqtt-operator.io are the operator's own.
+	//
+	// +optional
+	// +kubebuilder:validation:MinProperties=1
+	// +kubebuilder:validation:MaxProperties=32
+	// +kubebuilder:validation:XValidation:rule="self.all(k, !k.contains('mqtt-operator.io/') && !k.startsWith('app.kubernetes.io/'))",message="spec.pod.labels may not hold keys of app.kubernetes.io or mqtt-operator.io: they are the operator's own"
+	// +kubebuilder:validation:XValidation:rule="self.all(k, !format.qualifiedName().validate(k).hasValue() && !format.labelValue().validate(self[k]).hasValue())",message="spec.pod.labels must hold keys and values that labels can have"
+	Labels map[string]string `json:"labels,omitempty"`
+
+	// annotations are added to the pods, at most 32. Keys of mqtt-operator.io are the operator's own.
+	//
+	// +optional
+	// +kubebuilder:validation:MinProperties=1
+	// +kubebuilder:validation:MaxProperties=32
+	// +kubebuilder:validation:XValidation:rule="self.all(k, !k.contains('mqtt-operator.io/'))",message="spec.pod.annotations may not hold keys of mqtt-operator.io: they are the operator's own"
+	// +kubebuilder:validation:XValidation:rule="self.all(k, !format.qualifiedName().validate(k).hasValue())",message="spec.pod.annotations need keys like name or example.com/name"
+	Annotations map[string]string `json:"annotations,omitempty"`
+}
+
+// BrokerOverlay patches objects that the operator makes.
+//
+// +kubebuilder:validation:MinProperties=1
+type BrokerOverlay struct {
+	// statefulSet is a strategic merge patch of the StatefulSet. Selectors, names, owners and the broker's own volumes
+	// cannot be patched.
+	//
+	// +optional
+	// +kubebuilder:pruning:PreserveUnknownFields
+	StatefulSet *runtime.RawExtension `json:"statefulSet,omitempty"`
+
+	// service is a strategic merge patch of every listener's Service. Selectors, names and owners cannot be patched.
+	//
+	// +optional
+	// +kubebuilder:pruning:PreserveUnknownFields
+	Service *runtime.RawExtension `json:"service,omitempty"`
+}
+
+// MQTTBrokerStatus is what the operator knows about the broker.
+type MQTTBrokerStatus struct {
+	// conditions are Ready, Available, Progressing, ConfigApplied, TLSReady, Paused and Insecure, and Stalled while it is
+	// true.
+	//
+	// +optional
+	// +listType=map
+	// +listMapKey=type
+	// +patchStrategy=merge
+	// +patchMergeKey=type
+	// +kubebuilder:validation:MaxItems=16
+	Conditions []metav1.Condition `json:"conditions,omitempty" patchMergeKey:"type" patchStrategy:"merge" protobuf:"bytes,1,rep,name=conditions"`
+
+	// observedGeneration is the generation of the spec that this status speaks of.
+	//
+	// +optional
+	ObservedGeneration int64 `json:"observedGeneration,omitempty"`
+
+	// replicas is the number of broker pods that exist.
+	//
+	// +optional
+	Replicas *int32 `json:"replicas,omitempty"`
+
+	// selector finds the broker's pods, in the form that the scale subresource wants.
+	//
+	// +optional
+	// +kubebuilder:validation:MaxLength=1024
+	Selector string `json:"selector,omitempty"`
+
+	// revision says which configuration is wanted and which one runs.
+	//
+	// +optional
+	Revision *RevisionStatus `json:"revision,omitempty"`
+
+	// pods says how each pod is doing.
+	//
+	// +optional
+	// +listType=map
+	// +listMapKey=name
+	// +kubebuilder:validation:MaxItems=64
+	Pods []BrokerPodStatus `json:"pods,omitempty"`
+
+	// listeners says where each listener can be reached.
+	//
+	// +optional
+	// +listType=map
+	// +listMapKey=name
+	// +kubebuilder:validation:MaxItems=16
+	Listeners []ListenerStatus `json:"listeners,omitempty"`
+
+	// users counts the users of the broker.
+	//
+	// +optional
+	Users *UsersStatus `json:"users,omitempty"`
+
+	// ca speaks of the CA that signs the certificates of listeners with tls.selfManaged.
+	//
+	// +optional
+	CA *CAStatus `json:"ca,omitempty"`
+
+	// lastRestart says why pods were last restarted by the operator.
+	//
+	// +optional
+	LastRestart *RestartStatus `json:"lastRestart,omitempty"`
+}
+
+// RevisionStatus says which configuration is wanted and which one runs.
+type RevisionStatus struct {
+	// desired is the revision that the operator has rendered last.
+	//
+	// +optional
+	Desired *int64 `json:"desired,omitempty"`
+
+	// applied is the oldest revision that a ready pod runs.
+	//
+	// +optional
+	Applied *int64 `json:"applied,omitempty"`
+}
+
+// BrokerPodStatus says how a pod is doing.
+type BrokerPodStatus struct {
+	// name is the name of the pod.
+	//
+	// +required
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=253
+	Name string `json:"name,omitempty"`
+
+	// ready says whether the pod serves clients.
+	//
+	// +optional
+	Ready *bool `json:"ready,omitempty"`
+
+	// configRevision is the revision that the pod has answered.
+	//
+	// +optional
+	ConfigRevision *int64 `json:"configRevision,omitempty"`
+
+	// connections is the number of clients that are connected, as of the last look.
+	//
+	// +optional
+	Connections *int32 `json:"connections,omitempty"`
+
+	// sessions is the number of sessions that the pod keeps, as of the last look.
+	//
+	// +optional
+	Sessions *int32 `json:"sessions,omitempty"`
+
+	// draining says whether the pod is sending its clients away.
+	//
+	// +optional
+	Draining *bool `json:"draining,omitempty"`
+}
+
+// ListenerStatus says where a listener can be reached.
+type ListenerStatus struct {
+	// name is the name of the listener.
+	//
+	// +required
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=15
+	Name string `json:"name,omitempty"`
+
+	// addresses are where clients reach the listener, as host:port.
+	//
+	// +optional
+	// +listType=atomic
+	// +kubebuilder:validation:MaxItems=16
+	// +kubebuilder:validation:items:MaxLength=300
+	Addresses []string `json:"addresses,omitempty"`
+
+	// certNotAfter is when the listener's certificate ends.
+	//
+	// +optional
+	CertNotAfter *metav1.Time `json:"certNotAfter,omitempty"`
+
+	// conditions are TLSReady on listeners with TLS.
+	//
+	// +optional
+	// +listType=map
+	// +listMapKey=type
+	// +patchStrategy=merge
+	// +patchMergeKey=type
+	// +kubebuilder:validation:MaxItems=8
+	Conditions []metav1.Condition `json:"conditions,omitempty" patchMergeKey:"type" patchStrategy:"merge" protobuf:"bytes,1,rep,name=conditions"`
+}
+
+// UsersStatus counts the users of a broker.
+type UsersStatus struct {
+	// accepted is the number of users that the configuration holds.
+	//
+	// +optional
+	Accepted *int32 `json:"accepted,omitempty"`
+
+	// rejected is the number of users that name the broker and are not in its configuration; each says why in its own
+	// status.
+	//
+	// +optional
+	Rejected *int32 `json:"rejected,omitempty"`
+}
+
+// CAPhase says where a CA is in its life.
+//
+// +kubebuilder:validation:Enum=Stable;Introducing;Switching;Retiring
+type CAPhase string
+
+// Where a CA is in its life.
+const (
+	CAStable      CAPhase = "Stable"      // one CA is trusted and signs
+	CAIntroducing CAPhase = "Introducing" // the next one is trusted too, the old one signs
+	CASwitching   CAPhase = "Switching"   // both are trusted, the next one signs
+	CARetiring    CAPhase = "Retiring"    // nothing is signed by the old one any more, its trust ends
+)
+
+// CAStatus speaks of a broker's CA.
+type CAStatus struct {
+	// generation counts the CAs that the broker has had.
+	//
+	// +optional
+	Generation *int64 `json:"generation,omitempty"`
+
+	// phase says where the CA is in its life.
+	//
+	// +optional
+	Phase CAPhase `json:"phase,omitempty"`
+
+	// notAfter is when the CA's certificate ends.
+	//
+	// +optional
+	NotAfter *metav1.Time `json:"notAfter,omitempty"`
+}
+
+// RestartStatus says why pods were restarted.
+type RestartStatus struct {
+	// reason is a word such as PodChanged or ImageChanged.
+	//
+	// +required
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=128
+	Reason ConditionReason `json:"reason,omitempty"`
+
+	// time is when the restart began.
+	//
+	// +required
+	Time metav1.Time `json:"time,omitzero"`
+}
+
+// MQTTBroker is an MQTT broker.
+//
+// +kubebuilder:object:root=true
+// +kubebuilder:subresource:status
+// +kubebuilder:subresource:scale:specpath=.spec.replicas,statuspath=.status.replicas,selectorpath=.status.selector
+// +kubebuilder:resource:path=mqttbrokers,singular=mqttbroker,shortName=mqb,categories=mqtt,scope=Namespaced
+// +kubebuilder:printcolumn:name="Ready",type=string,JSONPath=`.status.conditions[?(@.type=="Ready")].status`,description="Whether the broker serves what the spec says"
+// +kubebuilder:printcolumn:name="Replicas",type=integer,JSONPath=`.status.replicas`,description="Pods that exist"
+// +kubebuilder:printcolumn:name="Revision",type=integer,priority=1,JSONPath=`.status.revision.applied`,description="The configuration that runs"
+// +kubebuilder:printcolumn:name="Connections",type=string,priority=1,JSONPath=`.status.pods[*].connections`,description="Clients per pod"
+// +kubebuilder:printcolumn:name="Age",type=date,JSONPath=`.metadata.creationTimestamp`
+// +kubebuilder:printcolumn:name="Message",type=string,priority=1,JSONPath=`.status.conditions[?(@.type=="Ready")].message`,description="Why it is so"
+// +kubebuilder:validation:XValidation:rule="size(self.metadata.name) <= 40 && self.metadata.name.matches('^[a-z]([-a-z0-9]*[a-z0-9])?$')",message="metadata.name of a broker may have at most 40 characters and must be a DNS-1035 label: a-z, 0-9 and -, beginning with a letter; names of Services are made from it"
+type MQTTBroker struct {
+	metav1.TypeMeta `json:",inline"`
+
+	// metadata is the standard object's metadata; name is a DNS-1035 label of at most 40 characters.
+	//
+	// +optional
+	metav1.ObjectMeta `json:"metadata,omitempty"`
+
+	// spec says what is wanted.
+	//
+	// +required
+	Spec MQTTBrokerSpec `json:"spec,omitzero"`
+
+	// status says what is true now.
+	//
+	// +optional
+	Status MQTTBrokerStatus `json:"status,omitzero"`
+}
+
+// MQTTBrokerList is a list of MQTTBroker.
+//
+// +kubebuilder:object:root=true
+type MQTTBrokerList struct {
+	metav1.TypeMeta `json:",inline"`
+	metav1.ListMeta `json:"metadata,omitempty"`
+
+	Items []MQTTBroker `json:"items"`
+}

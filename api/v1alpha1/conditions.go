@@ -1,0 +1,197 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package v1alpha1
+
+// ConditionType names a condition in the status of an object.
+//
+// Every condition of a kind is set on every pass, with the observedGeneration of that pass; Unknown means that the
+// operator could not find out. True is the good news, except for Paused, Insecure and Stalled.
+type ConditionType string
+
+// ConditionReason is the one word that says why a condition is what it is. An event that reports a change of the
+// condition carries the same word.
+type ConditionReason string
+
+// Conditions of every kind.
+const (
+	// ConditionReady sums up the others. True: what the spec of the observed generation says is in force. False: it is
+	// not, and the reason is that of the most telling condition below it. Unknown: the operator has not found out yet.
+	ConditionReady ConditionType = "Ready"
+
+	// ConditionStalled is for tools that read kstatus. True: nothing will change until somebody acts, and the reason is
+	// that of Ready. Absent otherwise: it is never False and never Unknown.
+	ConditionStalled ConditionType = "Stalled"
+)
+
+// Conditions of MQTTBroker.
+const (
+	// ConditionAvailable says whether clients are served at all, with whatever configuration. True: at least one pod is
+	// ready. False: none is, or the broker hibernates. Unknown: the pods could not be read.
+	ConditionAvailable ConditionType = "Available"
+
+	// ConditionProgressing says whether pods are on their way to what the spec says. True: a roll-out is under way, or it
+	// ended well (reason RolloutComplete). False: it does not get on, and the reason says why. Unknown: the pods could
+	// not be read.
+	ConditionProgressing ConditionType = "Progressing"
+
+	// ConditionConfigApplied says whether every ready pod runs the newest configuration. True: each has answered its
+	// revision. False: at least one has not answered yet, or has refused it. Unknown: no pod is ready to answer.
+	ConditionConfigApplied ConditionType = "ConfigApplied"
+
+	// ConditionTLSReady says whether every listener with TLS has a certificate that it can serve; in the status of a
+	// listener it speaks of that one. True: all have, or there is no such listener (reason NoTLSListener). False: one has
+	// not; what it served before, it goes on serving. Unknown: the Secrets could not be read.
+	ConditionTLSReady ConditionType = "TLSReady"
+
+	// ConditionPaused says whether the operator leaves the broker alone. True: the annotation mqtt-operator.io/paused is
+	// "true"; nothing is written but the status. False: it is not. Never Unknown.
+	ConditionPaused ConditionType = "Paused"
+
+	// ConditionInsecure is a warning. True: the spec asks for a listener that carries passwords in plain text, or lets
+	// clients in without a name. False: it does neither. Never Unknown.
+	ConditionInsecure ConditionType = "Insecure"
+)
+
+// Conditions of MQTTUser, and Applied of MQTTBridge too.
+const (
+	// ConditionCredentialsReady says whether the operator has what it takes to recognise the user. True: verifier and
+	// binding Secret are written. False: the reason says what is wrong with the credentials. Unknown: the Secrets could
+	// not be read.
+	ConditionCredentialsReady ConditionType = "CredentialsReady"
+
+	// ConditionApplied says whether what the spec says has reached those who carry it out. True for a user: every ready
+	// pod of the broker knows the user in this form; for a bridge: its pods run with this form. False: not yet, or the
+	// object was rejected. Unknown: nobody is there to answer, for instance because the broker hibernates.
+	ConditionApplied ConditionType = "Applied"
+)
+
+// Conditions of MQTTBridge.
+const (
+	// ConditionLocalConnected says whether the local end is connected. True: it is. False: it is not. Unknown: the
+	// bridge's pods do not answer.
+	ConditionLocalConnected ConditionType = "LocalConnected"
+
+	// ConditionRemoteConnected says whether the remote end is connected. True: it is. False: it is not. Unknown: the
+	// bridge's pods do not answer.
+	ConditionRemoteConnected ConditionType = "RemoteConnected"
+)
+
+// Reasons that any kind may give.
+const (
+	// ReasonReconciling: the operator has not finished its first pass over this generation.
+	ReasonReconciling ConditionReason = "Reconciling"
+	// ReasonReady: everything that the spec says is in force.
+	ReasonReady ConditionReason = "Ready"
+	// ReasonDeleting: the object is being deleted.
+	ReasonDeleting ConditionReason = "Deleting"
+	// ReasonPaused: the object, or the broker that it belongs to, is paused.
+	ReasonPaused ConditionReason = "Paused"
+	// ReasonNotPaused: the operator looks after the object.
+	ReasonNotPaused ConditionReason = "NotPaused"
+	// ReasonObjectConflict: an object of a name that is needed exists and is not the operator's; it is left alone.
+	ReasonObjectConflict ConditionReason = "ObjectConflict"
+	// ReasonApplyRefused: the API server refused an object that the operator wanted to write.
+	ReasonApplyRefused ConditionReason = "ApplyRefused"
+	// ReasonObserveFailed: the API server did not answer a question that the operator had.
+	ReasonObserveFailed ConditionReason = "ObserveFailed"
+	// ReasonSpecInvalid: the spec holds what no schema could refuse; the message says what.
+	ReasonSpecInvalid ConditionReason = "SpecInvalid"
+	// ReasonSecretNotUsable: a Secret that the spec names does not exist or lacks the label mqtt-operator.io/allow:
+	// "true". It is one reason, so that nobody learns from it which Secrets exist.
+	ReasonSecretNotUsable ConditionReason = "SecretNotUsable"
+	// ReasonSecretKeyMissing: a Secret that the operator may read lacks the key that the spec names.
+	ReasonSecretKeyMissing ConditionReason = "SecretKeyMissing"
+	// ReasonBrokerNotFound: there is no broker of the name in brokerRef.
+	ReasonBrokerNotFound ConditionReason = "BrokerNotFound"
+)
+
+// Reasons of a broker's pods and roll-outs: Available, Progressing, Ready and lastRestart.
+const (
+	// ReasonPodsReady: as many pods are ready as the spec asks for.
+	ReasonPodsReady ConditionReason = "PodsReady"
+	// ReasonPodsNotReady: fewer pods are ready than the spec asks for.
+	ReasonPodsNotReady ConditionReason = "PodsNotReady"
+	// ReasonHibernated: spec.replicas is 0, so no pod is meant to run.
+	ReasonHibernated ConditionReason = "Hibernated"
+	// ReasonRolloutInProgress: pods are being made or replaced.
+	ReasonRolloutInProgress ConditionReason = "RolloutInProgress"
+	// ReasonRolloutComplete: every pod is in the form that the spec says.
+	ReasonRolloutComplete ConditionReason = "RolloutComplete"
+	// ReasonRolloutStuck: a pod has not become ready in the time that a roll-out may take.
+	ReasonRolloutStuck ConditionReason = "RolloutStuck"
+	// ReasonImageChanged: pods were restarted for another image.
+	ReasonImageChanged ConditionReason = "ImageChanged"
+	// ReasonPodChanged: pods were restarted for a change of spec.pod.
+	ReasonPodChanged ConditionReason = "PodChanged"
+	// ReasonTemplateChanged: pods were restarted because this release of the operator shapes them differently.
+	ReasonTemplateChanged ConditionReason = "TemplateChanged"
+)
+
+// Reasons of a broker's configuration: ConfigApplied, and Applied of users.
+const (
+	// ReasonConfigApplied: every ready pod runs the newest configuration.
+	ReasonConfigApplied ConditionReason = "ConfigApplied"
+	// ReasonConfigPending: a pod has not answered with the newest revision yet.
+	ReasonConfigPending ConditionReason = "ConfigPending"
+	// ReasonConfigRefused: a pod refused the newest configuration and goes on with the one that it had.
+	ReasonConfigRefused ConditionReason = "ConfigRefused"
+	// ReasonConfigInvalid: the operator's own check refused the configuration before any pod saw it.
+	ReasonConfigInvalid ConditionReason = "ConfigInvalid"
+	// ReasonConfigTooLarge: the configuration does not fit into the Secrets that may hold it.
+	ReasonConfigTooLarge ConditionReason = "ConfigTooLarge"
+)
+
+// Reasons of certificates: TLSReady.
+const (
+	// ReasonTLSReady: every listener with TLS has a certificate that it can serve.
+	ReasonTLSReady ConditionReason = "TLSReady"
+	// ReasonNoTLSListener: no listener has TLS.
+	ReasonNoTLSListener ConditionReason = "NoTLSListener"
+	// ReasonTLSSecretNotUsable: the Secret of a listener's certificate does not exist, lacks the label
+	// mqtt-operator.io/allow: "true", or lacks tls.crt or tls.key.
+	ReasonTLSSecretNotUsable ConditionReason = "TLSSecretNotUsable"
+	// ReasonKeyPairMismatch: tls.key is not the key of tls.crt.
+	ReasonKeyPairMismatch ConditionReason = "KeyPairMismatch"
+	// ReasonCertificateInvalid: tls.crt or tls.key cannot be parsed.
+	ReasonCertificateInvalid ConditionReason = "CertificateInvalid"
+	// ReasonCertificateExpired: the certificate's time is over, or has not come.
+	ReasonCertificateExpired ConditionReason = "CertificateExpired"
+)
+
+// Reasons of warnings: Insecure.
+const (
+	// ReasonPlaintextListener: a listener has protocol tcp or ws.
+	ReasonPlaintextListener ConditionReason = "PlaintextListener"
+	// ReasonAnonymousAccess: a listener lets clients in without a name. It is given before PlaintextListener.
+	ReasonAnonymousAccess ConditionReason = "AnonymousAccess"
+	// ReasonSecure: every listener has TLS, and every client a name.
+	ReasonSecure ConditionReason = "Secure"
+)
+
+// Reasons of users: CredentialsReady and Applied.
+const (
+	// ReasonCredentialsReady: verifier and binding Secret are written.
+	ReasonCredentialsReady ConditionReason = "CredentialsReady"
+	// ReasonPasswordInvalid: the password in the Secret is empty, too long, or holds what MQTT cannot carry.
+	ReasonPasswordInvalid ConditionReason = "PasswordInvalid"
+	// ReasonListenerUnknown: the broker has no listener of the name in spec.binding.listener.
+	ReasonListenerUnknown ConditionReason = "ListenerUnknown"
+	// ReasonUsernameConflict: an older user of the same broker has the username.
+	ReasonUsernameConflict ConditionReason = "UsernameConflict"
+	// ReasonAccepted: the broker's configuration holds the user, and every ready pod knows it.
+	ReasonAccepted ConditionReason = "Accepted"
+)
+
+// Reasons of bridges and policies.
+const (
+	// ReasonConnected: the end is connected.
+	ReasonConnected ConditionReason = "Connected"
+	// ReasonNotConnected: the end is not connected; the message says why.
+	ReasonNotConnected ConditionReason = "NotConnected"
+	// ReasonRoutesOverlap: two routes would carry messages in a circle.
+	ReasonRoutesOverlap ConditionReason = "RoutesOverlap"
+	// ReasonSuspended: spec.suspend is true.
+	ReasonSuspended ConditionReason = "Suspended"
+	// ReasonPolicyNotFound: there is no policy of a name in policyRefs.
+	ReasonPolicyNotFound ConditionReason = "PolicyNotFound"
+)

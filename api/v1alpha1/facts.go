@@ -1,0 +1,471 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package v1alpha1
+
+import (
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/resource"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+)
+
+// What a spec means where it says nothing. These are the only defaults of the API: the schema writes none.
+const (
+	DefaultReplicas          int32 = 1
+	DefaultMaxPacketSize     int64 = 1 << 20
+	DefaultReceiveMaximum    int32 = 1024
+	DefaultMaxSessionExpiry        = 7 * 24 * time.Hour
+	DefaultTopicAliasMaximum int32 = 32
+	DefaultMinTLSVersion           = TLSVersion12
+	DefaultVolumeSize              = "1Gi"
+	DefaultVolumeRetention         = RetainVolume
+	DefaultLogLevel                = LogInfo
+	DefaultLogFormat               = LogJSON
+	DefaultPodCPU                  = "100m"
+	DefaultPodMemory               = "128Mi"
+	DefaultRuleMaxQoS        int32 = 2
+	DefaultRuleRetain              = true
+
+	DefaultBridgeInflight  int32 = 100
+	DefaultBridgeKeepAlive       = 30 * time.Second
+	DefaultBridgeProtocol        = MQTTv5
+	DefaultRouteMaxQoS     int32 = 1
+	DefaultRouteRetain           = true
+)
+
+// ResolvedBroker is the spec of an MQTTBroker with every default filled in, as far as the fields are alive. It shares
+// no memory with the object that it came from.
+//
+// +kubebuilder:object:generate=false
+type ResolvedBroker struct {
+	Image       string // empty: the image that belongs to the operator
+	Replicas    int32
+	Listeners   []ResolvedListener // in the order of the spec
+	Limits      ResolvedLimits
+	Persistence *ResolvedPersistence // nil: no volume
+	Logging     ResolvedLogging
+	Pod         BrokerPod // Resources is never nil
+}
+
+// ResolvedListener is a listener with every default filled in.
+//
+// +kubebuilder:object:generate=false
+type ResolvedListener struct {
+	Name      string
+	Protocol  ListenerProtocol
+	Port      int32
+	Service   ResolvedService
+	TLS       *ResolvedTLS // nil: plain text
+	Anonymous ResolvedAnonymous
+}
+
+// Encrypted says whether what passes the listener is encrypted.
+func (l ResolvedListener) Encrypted() bool { return l.TLS != nil }
+
+// ResolvedService is the Service of a listener with every default filled in.
+//
+// +kubebuilder:object:generate=false
+type ResolvedService struct {
+	Type                  corev1.ServiceType
+	Annotations           map[string]string
+	NodePort              int32                               // 0: the cluster picks one
+	LoadBalancerClass     string                              // empty: the cluster's own
+	ExternalTrafficPolicy corev1.ServiceExternalTrafficPolicy // empty with type ClusterIP, which has none
+}
+
+// ResolvedTLS says where a certificate comes from: from SecretName, or from the operator where it is empty.
+//
+// +kubebuilder:object:generate=false
+type ResolvedTLS struct {
+	SecretName string
+	MinVersion TLSVersion
+}
+
+// SelfManaged says whether the operator signs the certificate.
+func (t ResolvedTLS) SelfManaged() bool { return t.SecretName == "" }
+
+// ResolvedAnonymous says what clients without a name may do.
+//
+// +kubebuilder:object:generate=false
+type ResolvedAnonymous struct {
+	Enabled bool
+	Rules   []ResolvedRule
+}
+
+// ResolvedLimits are the limits of a broker.
+//
+// +kubebuilder:object:generate=false
+type ResolvedLimits struct {
+	MaxPacketSize     int64 // bytes
+	ReceiveMaximum    int32
+	MaxSessionExpiry  time.Duration
+	TopicAliasMaximum int32
+}
+
+// ResolvedPersistence is the volume of each pod.
+//
+// +kubebuilder:object:generate=false
+type ResolvedPersistence struct {
+	Size             resource.Quantity
+	StorageClassName string // empty: the cluster's default class
+	WhenDeleted      VolumeRetention
+	WhenScaled       VolumeRetention
+}
+
+// ResolvedLogging is what a broker logs.
+//
+// +kubebuilder:object:generate=false
+type ResolvedLogging struct {
+	Level  LogLevel
+	Format LogFormat
+}
+
+// ResolvedRule is a rule with every default filled in.
+//
+// +kubebuilder:object:generate=false
+type ResolvedRule struct {
+	Effect    ACLEffect
+	Publish   bool
+	Subscribe bool
+	Filter    string
+	MaxQoS    int32 // always 2 in a deny rule
+	Retain    bool  // always true in a deny rule
+}
+
+// Resolved returns the spec with every default filled in.
+func (b *MQTTBroker) Resolved() ResolvedBroker {
+	spec := b.Spec.DeepCopy()
+	resolved := ResolvedBroker{
+		Image:       or(spec.Image, ""),
+		Replicas:    or(spec.Replicas, DefaultReplicas),
+		Limits:      spec.Limits.resolved(),
+		Persistence: spec.Persistence.resolved(),
+		Pod:         or(spec.Pod, BrokerPod{}),
+	}
+
+	for i := range spec.Listeners {
+		resolved.Listeners = append(resolved.Listeners, spec.Listeners[i].resolved())
+	}
+
+	logging := or(spec.Logging, BrokerLogging{})
+	resolved.Logging = ResolvedLogging{Level: or(logging.Level, DefaultLogLevel), Format: or(logging.Format, DefaultLogFormat)}
+
+	if resolved.Pod.Resources == nil {
+		resolved.Pod.Resources = &corev1.ResourceRequirements{Requests: corev1.ResourceList{
+			corev1.ResourceCPU:    resource.MustParse(DefaultPodCPU),
+			corev1.ResourceMemory: resource.MustParse(DefaultPodMemory),
+		}}
+	}
+
+	return resolved
+}
+
+// Paused says whether the operator is asked to leave the broker alone.
+func (b *MQTTBroker) Paused() bool { return b.Annotations[AnnotationPaused] == "true" }
+
+// Hibernated says whether no pod is meant to run.
+func (b ResolvedBroker) Hibernated() bool { return b.Replicas == 0 }
+
+// TLSEnabled says whether any listener is encrypted.
+func (b ResolvedBroker) TLSEnabled() bool {
+	for _, l := range b.Listeners {
+		if l.Encrypted() {
+			return true
+		}
+	}
+
+	return false
+}
+
+// SelfManagedTLS says whether the operator signs the certificate of any listener.
+func (b ResolvedBroker) SelfManagedTLS() bool {
+	for _, l := range b.Listeners {
+		if l.Encrypted() && l.TLS.SelfManaged() {
+			return true
+		}
+	}
+
+	return false
+}
+
+// PlaintextListeners names the listeners that are not encrypted, in the order of the spec.
+func (b ResolvedBroker) PlaintextListeners() []string {
+	var names []string
+
+	for _, l := range b.Listeners {
+		if !l.Encrypted() {
+			names = append(names, l.Name)
+		}
+	}
+
+	return names
+}
+
+// AnonymousListeners names the listeners that let clients in without a name, in the order of the spec.
+func (b ResolvedBroker) AnonymousListeners() []string {
+	var names []string
+
+	for _, l := range b.Listeners {
+		if l.Anonymous.Enabled {
+			names = append(names, l.Name)
+		}
+	}
+
+	return names
+}
+
+// Listener finds a listener by name.
+func (b ResolvedBroker) Listener(name string) (ResolvedListener, bool) {
+	for _, l := range b.Listeners {
+		if l.Name == name {
+			return l, true
+		}
+	}
+
+	return ResolvedListener{}, false
+}
+
+// BindingListener is the listener that a binding Secret points to: the one that is named, or, where the name is empty,
+// the first with protocol tls, else the first of all. It is false where there is none.
+func (b ResolvedBroker) BindingListener(name string) (ResolvedListener, bool) {
+	if name != "" {
+		return b.Listener(name)
+	}
+
+	for _, l := range b.Listeners {
+		if l.Protocol == ProtocolTLS {
+			return l, true
+		}
+	}
+
+	if len(b.Listeners) == 0 {
+		return ResolvedListener{}, false
+	}
+
+	return b.Listeners[0], true
+}
+
+func (l *BrokerListener) resolved() ResolvedListener {
+	resolved := ResolvedListener{Name: l.Name, Protocol: l.Protocol, Port: l.Port, Service: l.Service.resolved()}
+
+	if l.TLS != nil {
+		resolved.TLS = &ResolvedTLS{
+			SecretName: or(l.TLS.SecretRef, SecretReference{}).Name,
+			MinVersion: or(l.TLS.MinVersion, DefaultMinTLSVersion),
+		}
+	}
+
+	if l.Anonymous != nil && or(l.Anonymous.Enabled, false) {
+		resolved.Anonymous = ResolvedAnonymous{Enabled: true, Rules: resolvedRules(l.Anonymous.ACL)}
+	}
+
+	return resolved
+}
+
+func (s *ListenerService) resolved() ResolvedService {
+	service := or(s, ListenerService{})
+	resolved := ResolvedService{
+		Type:              or(service.Type, corev1.ServiceTypeClusterIP),
+		Annotations:       service.Annotations,
+		NodePort:          or(service.NodePort, 0),
+		LoadBalancerClass: or(service.LoadBalancerClass, ""),
+	}
+
+	if resolved.Type != corev1.ServiceTypeClusterIP {
+		resolved.ExternalTrafficPolicy = or(service.ExternalTrafficPolicy, corev1.ServiceExternalTrafficPolicyCluster)
+	}
+
+	return resolved
+}
+
+func (l *BrokerLimits) resolved() ResolvedLimits {
+	limits := or(l, BrokerLimits{})
+	resolved := ResolvedLimits{
+		MaxPacketSize:     DefaultMaxPacketSize,
+		ReceiveMaximum:    or(limits.ReceiveMaximum, DefaultReceiveMaximum),
+		MaxSessionExpiry:  or(limits.MaxSessionExpiry, metav1.Duration{Duration: DefaultMaxSessionExpiry}).Duration,
+		TopicAliasMaximum: or(limits.TopicAliasMaximum, DefaultTopicAliasMaximum),
+	}
+
+	if limits.MaxPacketSize != nil {
+		resolved.MaxPacketSize = limits.MaxPacketSize.Value()
+	}
+
+	return resolved
+}
+
+func (p *BrokerPersistence) resolved() *ResolvedPersistence {
+	if p == nil {
+		return nil
+	}
+
+	retention := or(p.Retention, PersistenceRetention{})
+
+	return &ResolvedPersistence{
+		Size:             or(p.Size, resource.MustParse(DefaultVolumeSize)),
+		StorageClassName: or(p.StorageClassName, ""),
+		WhenDeleted:      or(retention.WhenDeleted, DefaultVolumeRetention),
+		WhenScaled:       or(retention.WhenScaled, DefaultVolumeRetention),
+	}
+}
+
+// ResolvedUser is the spec of an MQTTUser with every default filled in, as far as the fields are alive. It shares no
+// memory with the object that it came from.
+//
+// +kubebuilder:object:generate=false
+type ResolvedUser struct {
+	Broker          string
+	Username        string
+	Authentication  AuthenticationMethod
+	Generate        bool   // the operator draws the password
+	PasswordSecret  string // else it is in this Secret
+	PasswordKey     string // under this key
+	Rules           []ResolvedRule
+	BindingListener string // empty: the broker's first with protocol tls, else its first
+}
+
+// Resolved returns the spec with every default filled in.
+func (u *MQTTUser) Resolved() ResolvedUser {
+	spec := u.Spec.DeepCopy()
+	resolved := ResolvedUser{
+		Broker:          spec.BrokerRef.Name,
+		Username:        u.Username(),
+		Authentication:  spec.Authentication.method(),
+		Rules:           resolvedRules(spec.ACL),
+		BindingListener: or(or(spec.Binding, UserBinding{}).Listener, ""),
+	}
+
+	password := or(spec.Authentication.Password, UserPassword{})
+	resolved.Generate = password.Generate != nil
+
+	if ref := password.SecretRef; ref != nil {
+		resolved.PasswordSecret, resolved.PasswordKey = ref.Name, or(ref.Key, DefaultPasswordKey)
+	}
+
+	return resolved
+}
+
+// Username is the name in CONNECT.
+func (u *MQTTUser) Username() string { return or(u.Spec.Username, u.Name) }
+
+func (a UserAuthentication) method() AuthenticationMethod {
+	switch {
+	case a.Certificate != nil:
+		return AuthenticationCertificate
+	case a.ServiceAccount != nil:
+		return AuthenticationServiceAccount
+	default:
+		return AuthenticationPassword
+	}
+}
+
+// ResolvedAccessPolicy is the spec of an MQTTAccessPolicy with every default filled in.
+//
+// +kubebuilder:object:generate=false
+type ResolvedAccessPolicy struct {
+	Rules        []ResolvedRule
+	UserSelector *metav1.LabelSelector // nil: no user by label
+}
+
+// Resolved returns the spec with every default filled in.
+func (p *MQTTAccessPolicy) Resolved() ResolvedAccessPolicy {
+	return ResolvedAccessPolicy{
+		Rules:        resolvedRules(p.Spec.Rules),
+		UserSelector: p.Spec.UserSelector.DeepCopy(),
+	}
+}
+
+// ResolvedBridge is the spec of an MQTTBridge with every default filled in. It shares no memory with the object that
+// it came from.
+//
+// +kubebuilder:object:generate=false
+type ResolvedBridge struct {
+	Broker            string
+	Endpoints         []string
+	Protocol          MQTTProtocolVersion
+	TLS               *BridgeTLS // nil: the system's roots and no certificate
+	CredentialsSecret string     // empty: no credentials
+	ClientIDPrefix    string
+	KeepAlive         time.Duration
+	CleanStart        bool
+	Routes            []ResolvedRoute
+	Inflight          int32
+	Suspended         bool
+}
+
+// ResolvedRoute is a route with every default filled in.
+//
+// +kubebuilder:object:generate=false
+type ResolvedRoute struct {
+	Name         string
+	Direction    RouteDirection
+	Filter       string
+	LocalPrefix  string
+	RemotePrefix string
+	MaxQoS       int32
+	Retain       bool
+}
+
+// Resolved returns the spec with every default filled in.
+func (b *MQTTBridge) Resolved() ResolvedBridge {
+	spec := b.Spec.DeepCopy()
+	remote := spec.Remote
+	resolved := ResolvedBridge{
+		Broker:            spec.BrokerRef.Name,
+		Endpoints:         remote.Endpoints,
+		Protocol:          or(remote.ProtocolVersion, DefaultBridgeProtocol),
+		TLS:               remote.TLS,
+		CredentialsSecret: or(remote.CredentialsSecretRef, SecretReference{}).Name,
+		ClientIDPrefix:    or(remote.ClientIDPrefix, b.Namespace+"."+b.Name),
+		KeepAlive:         or(remote.KeepAlive, metav1.Duration{Duration: DefaultBridgeKeepAlive}).Duration,
+		CleanStart:        or(remote.CleanStart, false),
+		Inflight:          or(spec.Inflight, DefaultBridgeInflight),
+		Suspended:         or(spec.Suspend, false),
+	}
+
+	for _, route := range spec.Routes {
+		resolved.Routes = append(resolved.Routes, ResolvedRoute{
+			Name:         route.Name,
+			Direction:    route.Direction,
+			Filter:       string(route.Filter),
+			LocalPrefix:  or(route.LocalPrefix, ""),
+			RemotePrefix: or(route.RemotePrefix, ""),
+			MaxQoS:       or(route.MaxQoS, DefaultRouteMaxQoS),
+			Retain:       or(route.Retain, DefaultRouteRetain),
+		})
+	}
+
+	return resolved
+}
+
+func resolvedRules(rules []ACLRule) []ResolvedRule {
+	var resolved []ResolvedRule
+
+	for _, rule := range rules {
+		r := ResolvedRule{
+			Effect: rule.Effect,
+			Filter: string(rule.Filter),
+			MaxQoS: or(rule.MaxQoS, DefaultRuleMaxQoS),
+			Retain: or(rule.Retain, DefaultRuleRetain),
+		}
+
+		for _, action := range rule.Actions {
+			r.Publish = r.Publish || action == ACLPublish
+			r.Subscribe = r.Subscribe || action == ACLSubscribe
+		}
+
+		resolved = append(resolved, r)
+	}
+
+	return resolved
+}
+
+// or is what a field says, or the default where it says nothing.
+func or[T any](field *T, fallback T) T {
+	if field == nil {
+		return fallback
+	}
+
+	return *field
+}

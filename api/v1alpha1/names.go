@@ -1,0 +1,175 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package v1alpha1
+
+import (
+	"strconv"
+
+	corev1 "k8s.io/api/core/v1"
+)
+
+// Labels of every object that the operator makes. None of their values ever changes for an object that exists.
+const (
+	LabelName      = "app.kubernetes.io/name"       // always NameValue
+	LabelInstance  = "app.kubernetes.io/instance"   // the name of the object that asked for it
+	LabelComponent = "app.kubernetes.io/component"  // one of the Component values
+	LabelPartOf    = "app.kubernetes.io/part-of"    // always PartOfValue
+	LabelManagedBy = "app.kubernetes.io/managed-by" // always ManagedByValue
+
+	// LabelBroker carries the name of the broker that an object belongs to.
+	LabelBroker = "mqtt-operator.io/broker"
+
+	// LabelAllow opens a Secret to the operator: its cache holds no Secret without this label.
+	LabelAllow = "mqtt-operator.io/allow"
+)
+
+// Values of labels.
+const (
+	NameValue      = "mqtt-broker"
+	PartOfValue    = "mqtt-operator"
+	ManagedByValue = "mqtt-operator"
+
+	ComponentBroker = "broker"
+	ComponentUser   = "user"
+	ComponentBridge = "bridge"
+
+	// AllowReference is what people write on a Secret that the operator may read for them. Only such Secrets can be
+	// referred to.
+	AllowReference = "true"
+
+	// AllowOwned is what the operator writes on its own Secrets. It opens nothing to references.
+	AllowOwned = "operator"
+)
+
+// AnnotationPaused on a broker, with the value "true", makes the operator leave it and its users alone.
+const AnnotationPaused = "mqtt-operator.io/paused"
+
+// Types of the Secrets that the operator writes.
+const (
+	SecretTypeBinding  corev1.SecretType = "servicebinding.io/mqtt"    // what applications mount
+	SecretTypeVerifier corev1.SecretType = "mqtt-operator.io/verifier" // hashes by which a user is recognised
+	SecretTypeCA       corev1.SecretType = "mqtt-operator.io/ca"       // a CA with its key
+	SecretTypeConfig   corev1.SecretType = "mqtt-operator.io/config"   // a part of a broker's configuration
+)
+
+// Keys of the Secrets that people write.
+const (
+	DefaultPasswordKey     = "password"
+	DefaultPasswordHashKey = "hash"
+	DefaultCRLKey          = "ca.crl"
+	DefaultJWKSKey         = "jwks.json"
+	DefaultCAKey           = "ca.crt"
+)
+
+// Keys of the binding Secret, as servicebinding.io names them.
+const (
+	BindingType     = "type"
+	BindingProvider = "provider"
+	BindingHost     = "host"
+	BindingPort     = "port"
+	BindingURI      = "uri"
+	BindingUsername = "username"
+	BindingPassword = "password"
+	BindingCA       = "ca.crt"
+	BindingCert     = "tls.crt"
+	BindingKey      = "tls.key"
+)
+
+// Values of the binding Secret.
+const (
+	BindingTypeValue     = "mqtt"
+	BindingProviderValue = "mqtt-operator"
+)
+
+// StatefulSetName is the StatefulSet of a broker, and its pods' name without the ordinal.
+func StatefulSetName(broker string) string { return broker + "-broker" }
+
+// PodName is the pod of a broker with that ordinal.
+func PodName(broker string, ordinal int) string {
+	return StatefulSetName(broker) + "-" + strconv.Itoa(ordinal)
+}
+
+// HeadlessServiceName is the Service that gives each pod of a broker a name.
+func HeadlessServiceName(broker string) string { return broker + "-headless" }
+
+// ListenerServiceName is the Service of a listener.
+func ListenerServiceName(broker, listener string) string { return broker + "-" + listener }
+
+// ServiceAccountName is the ServiceAccount of a broker's pods.
+func ServiceAccountName(broker string) string { return broker + "-broker" }
+
+// ConfigSecretName is the Secret with the first part of a broker's configuration.
+func ConfigSecretName(broker string) string { return broker + "-config" }
+
+// UsersSecretName is the Secret with a shard of a broker's users.
+func UsersSecretName(broker string, shard int) string {
+	return broker + "-users-" + strconv.Itoa(shard)
+}
+
+// CASecretName is the Secret with the CA that clients of a broker trust.
+func CASecretName(broker string) string { return broker + "-ca" }
+
+// TLSSecretName is the Secret with the certificate that the operator signs for listeners.
+func TLSSecretName(broker string) string { return broker + "-tls" }
+
+// AdminCASecretName is the Secret with the CA of the connection between operator and broker.
+func AdminCASecretName(broker string) string { return broker + "-admin-ca" }
+
+// AdminTLSSecretName is the Secret with the certificates of the two ends of that connection.
+func AdminTLSSecretName(broker string) string { return broker + "-admin-tls" }
+
+// BindingSecretName is the Secret that applications of a user mount.
+func BindingSecretName(user string) string { return user + "-mqtt" }
+
+// VerifierSecretName is the Secret with the hashes by which a user is recognised.
+func VerifierSecretName(user string) string { return user + "-mqtt-verifier" }
+
+// BridgeDeploymentName is the Deployment of a bridge.
+func BridgeDeploymentName(bridge string) string { return bridge + "-bridge" }
+
+// BrokerLabels are the labels of every object of a broker.
+func BrokerLabels(broker string) map[string]string {
+	return labels(broker, ComponentBroker, broker)
+}
+
+// BrokerSelector finds the pods of a broker. A StatefulSet's selector can never change, so neither can this.
+func BrokerSelector(broker string) map[string]string {
+	return map[string]string{LabelName: NameValue, LabelInstance: broker, LabelComponent: ComponentBroker}
+}
+
+// UserLabels are the labels of every object of a user. A user's name may be longer than a label's value; then the
+// instance is cut, and only the owner reference tells users apart.
+func UserLabels(user, broker string) map[string]string {
+	return labels(user, ComponentUser, broker)
+}
+
+// BridgeLabels are the labels of every object of a bridge.
+func BridgeLabels(bridge, broker string) map[string]string {
+	return labels(bridge, ComponentBridge, broker)
+}
+
+func labels(instance, component, broker string) map[string]string {
+	return map[string]string{
+		LabelName:      NameValue,
+		LabelInstance:  labelValue(instance),
+		LabelComponent: component,
+		LabelPartOf:    PartOfValue,
+		LabelManagedBy: ManagedByValue,
+		LabelBroker:    broker,
+	}
+}
+
+// labelValue cuts a name to what a label can hold: 63 characters that end with a letter or digit.
+func labelValue(name string) string {
+	const longest = 63
+	if len(name) <= longest {
+		return name
+	}
+
+	end := longest
+	for end > 0 && (name[end-1] == '-' || name[end-1] == '.') {
+		end--
+	}
+
+	return name[:end]
+}

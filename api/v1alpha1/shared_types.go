@@ -1,0 +1,148 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package v1alpha1
+
+// Words that more than one kind uses.
+
+// BrokerReference names the broker that an object belongs to.
+type BrokerReference struct {
+	// name is the name of the MQTTBroker.
+	//
+	// +required
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=40
+	Name string `json:"name,omitempty"`
+
+	// not alive: needs the allowedNamespaces of the broker.
+	// +kubebuilder:validation:XValidation:rule="false",message="spec.brokerRef.namespace is not alive in this version: remove it and write the object into the broker's namespace"
+
+	// namespace is the namespace of the MQTTBroker. Default: the namespace of this object. Another namespace works only
+	// where the broker's allowedNamespaces says so.
+	//
+	// +optional
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=63
+	Namespace *string `json:"namespace,omitempty"`
+}
+
+// SecretReference names a Secret of the same namespace. The Secret must carry the label mqtt-operator.io/allow: "true",
+// else it is treated as if it were not there.
+type SecretReference struct {
+	// name is the name of the Secret.
+	//
+	// +required
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=253
+	Name string `json:"name,omitempty"`
+}
+
+// SecretKeyReference names one key of a Secret of the same namespace. The Secret must carry the label
+// mqtt-operator.io/allow: "true", else it is treated as if it were not there.
+type SecretKeyReference struct {
+	// name is the name of the Secret.
+	//
+	// +required
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=253
+	Name string `json:"name,omitempty"`
+
+	// key is the key inside the Secret. The default is said where the reference is used.
+	//
+	// +optional
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=253
+	// +kubebuilder:validation:XValidation:rule="self.matches('^[-._a-zA-Z0-9]+$')",message="a Secret's key is made of letters, digits, '-', '_' and '.'"
+	Key *string `json:"key,omitempty"`
+}
+
+// ConfigMapKeyReference names one key of a ConfigMap of the same namespace.
+type ConfigMapKeyReference struct {
+	// name is the name of the ConfigMap.
+	//
+	// +required
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=253
+	Name string `json:"name,omitempty"`
+
+	// key is the key inside the ConfigMap. The default is said where the reference is used.
+	//
+	// +optional
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=253
+	// +kubebuilder:validation:XValidation:rule="self.matches('^[-._a-zA-Z0-9]+$')",message="a ConfigMap's key is made of letters, digits, '-', '_' and '.'"
+	Key *string `json:"key,omitempty"`
+}
+
+// ACLEffect says what a rule does with what it matches.
+//
+// +kubebuilder:validation:Enum=allow;deny
+type ACLEffect string
+
+// The effects of a rule.
+const (
+	ACLAllow ACLEffect = "allow"
+	ACLDeny  ACLEffect = "deny"
+)
+
+// ACLAction is what a client wants to do with a topic.
+//
+// +kubebuilder:validation:Enum=publish;subscribe
+type ACLAction string
+
+// The actions of a rule.
+const (
+	ACLPublish   ACLAction = "publish"
+	ACLSubscribe ACLAction = "subscribe"
+)
+
+// TopicFilter is an MQTT topic filter: levels between slashes, + for one whole level, # for all that follows, as the
+// last level only. In the rules of users and policies a level may also be one of the tokens %u (username), %c (client
+// id) or %cn (common name of the client certificate).
+//
+// +kubebuilder:validation:MinLength=1
+// +kubebuilder:validation:MaxLength=1024
+// +kubebuilder:validation:XValidation:rule="self.matches('^((\\\\+|[^+#/\\\\x00]*)(/(\\\\+|[^+#/\\\\x00]*))*(/#)?|#)$')",message="not an MQTT topic filter: + stands for one whole level, # for all that follows and only as the last level, and no character may be NUL"
+type TopicFilter string
+
+// ACLRule grants or denies actions on topics. The rules of a list are asked in order, the first one that matches
+// decides, and what no rule matches is denied.
+//
+// +kubebuilder:validation:XValidation:rule="self.effect == 'allow' || !has(self.maxQoS)",message="maxQoS narrows what is allowed: remove it from a deny rule"
+// +kubebuilder:validation:XValidation:rule="self.effect == 'allow' || !has(self.retain)",message="retain narrows what is allowed: remove it from a deny rule"
+type ACLRule struct {
+	// effect says what the rule does: allow or deny.
+	//
+	// +required
+	Effect ACLEffect `json:"effect,omitempty"`
+
+	// actions are what the rule is about: publish, subscribe or both.
+	//
+	// +required
+	// +listType=set
+	// +kubebuilder:validation:MinItems=1
+	// +kubebuilder:validation:MaxItems=2
+	Actions []ACLAction `json:"actions,omitempty"`
+
+	// filter is the topic filter that the rule covers, 1 to 1024 characters. A subscription is allowed only if its
+	// whole filter lies inside this one. The tokens %u, %c and %cn stand for the username, the client id and the
+	// common name of the client certificate; each must be a level of its own, and for a connection that has no such
+	// value the rule matches nothing. Shared subscriptions ($share/group/filter) are judged by their filter.
+	//
+	// +required
+	// +kubebuilder:validation:XValidation:rule="!self.startsWith('$share/')",message="rules name the filter of a shared subscription without the prefix: write what follows $share/<group>/"
+	// +kubebuilder:validation:XValidation:rule="!self.matches('[^/]%[uc]|%u[^/]|%c[^/n]|%cn[^/]')",message="the tokens %u, %c and %cn must each be a whole level of the filter"
+	Filter TopicFilter `json:"filter,omitempty"`
+
+	// maxQoS is the highest QoS that the rule allows, 0 to 2; default 2. A subscription is granted at most this QoS, a
+	// message published with a higher one is refused. Only in allow rules.
+	//
+	// +optional
+	// +kubebuilder:validation:Minimum=0
+	// +kubebuilder:validation:Maximum=2
+	MaxQoS *int32 `json:"maxQoS,omitempty"`
+
+	// retain says whether a message published under this rule may be a retained one; default true. Only in allow rules.
+	//
+	// +optional
+	Retain *bool `json:"retain,omitempty"`
+}
