@@ -906,7 +906,8 @@ type MonitoringObject struct {
 	// +optional
 	// +kubebuilder:validation:MinProperties=1
 	// +kubebuilder:validation:MaxProperties=32
-	Labels map[string]string `json:"labels,omitempty"`
+	// +kubebuilder:validation:XValidation:rule="self.all(k, !format.qualifiedName().validate(k).hasValue())",message="the labels of monitoring objects need keys like name or example.com/name"
+	Labels map[string]LabelValue `json:"labels,omitempty"`
 }
 
 // LogLevel is how much is logged.
@@ -984,8 +985,8 @@ type BrokerPod struct {
 	// +optional
 	// +kubebuilder:validation:MinProperties=1
 	// +kubebuilder:validation:MaxProperties=32
-	// +kubebuilder:validation:XValidation:rule="self.all(k, !format.qualifiedName().validate(k).hasValue() && !format.labelValue().validate(self[k]).hasValue())",message="spec.pod.nodeSelector must hold keys and values that labels can have"
-	NodeSelector map[string]string `json:"nodeSelector,omitempty"`
+	// +kubebuilder:validation:XValidation:rule="self.all(k, !format.qualifiedName().validate(k).hasValue())",message="spec.pod.nodeSelector needs keys like name or example.com/name"
+	NodeSelector map[string]LabelValue `json:"nodeSelector,omitempty"`
 
 	// priorityClassName names the priority class of the pods. Default: the cluster's default.
 	//
@@ -1000,8 +1001,8 @@ type BrokerPod struct {
 	// +kubebuilder:validation:MinProperties=1
 	// +kubebuilder:validation:MaxProperties=32
 	// +kubebuilder:validation:XValidation:rule="self.all(k, !k.contains('mqtt-operator.io/') && !k.startsWith('app.kubernetes.io/'))",message="spec.pod.labels may not hold keys of app.kubernetes.io or mqtt-operator.io: they are the operator's own"
-	// +kubebuilder:validation:XValidation:rule="self.all(k, !format.qualifiedName().validate(k).hasValue() && !format.labelValue().validate(self[k]).hasValue())",message="spec.pod.labels must hold keys and values that labels can have"
-	Labels map[string]string `json:"labels,omitempty"`
+	// +kubebuilder:validation:XValidation:rule="self.all(k, !format.qualifiedName().validate(k).hasValue())",message="spec.pod.labels need keys like name or example.com/name"
+	Labels map[string]LabelValue `json:"labels,omitempty"`
 
 	// annotations are added to the pods, at most 32. Keys of mqtt-operator.io are the operator's own.
 	//

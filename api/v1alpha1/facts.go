@@ -45,7 +45,7 @@ type ResolvedBroker struct {
 	Limits      ResolvedLimits
 	Persistence *ResolvedPersistence // nil: no volume
 	Logging     ResolvedLogging
-	Pod         BrokerPod // Resources is never nil
+	Pod         ResolvedPod
 }
 
 // ResolvedListener is a listener with every default filled in.
@@ -121,6 +121,20 @@ type ResolvedLogging struct {
 	Format LogFormat
 }
 
+// ResolvedPod is the shape of a broker's pods.
+//
+// +kubebuilder:object:generate=false
+type ResolvedPod struct {
+	Resources                 corev1.ResourceRequirements
+	Affinity                  *corev1.Affinity
+	TopologySpreadConstraints []corev1.TopologySpreadConstraint
+	Tolerations               []corev1.Toleration
+	NodeSelector              map[string]string
+	PriorityClassName         string // empty: the cluster's default
+	Labels                    map[string]string
+	Annotations               map[string]string
+}
+
 // ResolvedRule is a rule with every default filled in.
 //
 // +kubebuilder:object:generate=false
@@ -141,7 +155,7 @@ func (b *MQTTBroker) Resolved() ResolvedBroker {
 		Replicas:    or(spec.Replicas, DefaultReplicas),
 		Limits:      spec.Limits.resolved(),
 		Persistence: spec.Persistence.resolved(),
-		Pod:         or(spec.Pod, BrokerPod{}),
+		Pod:         spec.Pod.resolved(),
 	}
 
 	for i := range spec.Listeners {
@@ -150,13 +164,6 @@ func (b *MQTTBroker) Resolved() ResolvedBroker {
 
 	logging := or(spec.Logging, BrokerLogging{})
 	resolved.Logging = ResolvedLogging{Level: or(logging.Level, DefaultLogLevel), Format: or(logging.Format, DefaultLogFormat)}
-
-	if resolved.Pod.Resources == nil {
-		resolved.Pod.Resources = &corev1.ResourceRequirements{Requests: corev1.ResourceList{
-			corev1.ResourceCPU:    resource.MustParse(DefaultPodCPU),
-			corev1.ResourceMemory: resource.MustParse(DefaultPodMemory),
-		}}
-	}
 
 	return resolved
 }
@@ -308,6 +315,38 @@ func (p *BrokerPersistence) resolved() *ResolvedPersistence {
 		WhenDeleted:      or(retention.WhenDeleted, DefaultVolumeRetention),
 		WhenScaled:       or(retention.WhenScaled, DefaultVolumeRetention),
 	}
+}
+
+func (p *BrokerPod) resolved() ResolvedPod {
+	pod := or(p, BrokerPod{})
+
+	return ResolvedPod{
+		Resources: or(pod.Resources, corev1.ResourceRequirements{Requests: corev1.ResourceList{
+			corev1.ResourceCPU:    resource.MustParse(DefaultPodCPU),
+			corev1.ResourceMemory: resource.MustParse(DefaultPodMemory),
+		}}),
+		Affinity:                  pod.Affinity,
+		TopologySpreadConstraints: pod.TopologySpreadConstraints,
+		Tolerations:               pod.Tolerations,
+		NodeSelector:              plain(pod.NodeSelector),
+		PriorityClassName:         or(pod.PriorityClassName, ""),
+		Labels:                    plain(pod.Labels),
+		Annotations:               pod.Annotations,
+	}
+}
+
+// plain takes labels to the type that Kubernetes' own objects have.
+func plain(labels map[string]LabelValue) map[string]string {
+	if labels == nil {
+		return nil
+	}
+
+	values := make(map[string]string, len(labels))
+	for key, value := range labels {
+		values[key] = string(value)
+	}
+
+	return values
 }
 
 // ResolvedUser is the spec of an MQTTUser with every default filled in, as far as the fields are alive. It shares no

@@ -73,6 +73,13 @@ type ConfigMapKeyReference struct {
 	Key *string `json:"key,omitempty"`
 }
 
+// LabelValue is what the value of a label can be: at most 63 letters, digits, '-', '_' and '.', beginning and ending with
+// a letter or digit, or nothing.
+//
+// +kubebuilder:validation:MaxLength=63
+// +kubebuilder:validation:Pattern=`^([A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?)?$`
+type LabelValue string
+
 // ACLEffect says what a rule does with what it matches.
 //
 // +kubebuilder:validation:Enum=allow;deny
