@@ -142,7 +142,7 @@ func (r rules) base(c change) string {
 //nolint:paralleltest // there is one API server, and its definitions change between the two rounds
 func TestSchema(t *testing.T) {
 	ctx := t.Context()
-	server := start(ctx, t)
+	server := start(t)
 
 	t.Run("as shipped", func(t *testing.T) {
 		for _, path := range files(t, "testdata/good/*.yaml") {
@@ -223,7 +223,7 @@ type server struct {
 	seen   map[string]bool // kind and message of each refusal that a case has asked for
 }
 
-func start(ctx context.Context, t *testing.T) *server {
+func start(t *testing.T) *server {
 	t.Helper()
 
 	if os.Getenv("KUBEBUILDER_ASSETS") == "" {

@@ -1040,10 +1040,8 @@ type MQTTBrokerStatus struct {
 	// +optional
 	// +listType=map
 	// +listMapKey=type
-	// +patchStrategy=merge
-	// +patchMergeKey=type
 	// +kubebuilder:validation:MaxItems=16
-	Conditions []metav1.Condition `json:"conditions,omitempty" patchMergeKey:"type" patchStrategy:"merge" protobuf:"bytes,1,rep,name=conditions"`
+	Conditions []metav1.Condition `json:"conditions,omitempty"`
 
 	// observedGeneration is the generation of the spec that this status speaks of.
 	//
@@ -1148,6 +1146,14 @@ type BrokerPodStatus struct {
 
 // ListenerStatus says where a listener can be reached.
 type ListenerStatus struct {
+	// conditions are TLSReady on listeners with TLS.
+	//
+	// +optional
+	// +listType=map
+	// +listMapKey=type
+	// +kubebuilder:validation:MaxItems=8
+	Conditions []metav1.Condition `json:"conditions,omitempty"`
+
 	// name is the name of the listener.
 	//
 	// +required
@@ -1167,16 +1173,6 @@ type ListenerStatus struct {
 	//
 	// +optional
 	CertNotAfter *metav1.Time `json:"certNotAfter,omitempty"`
-
-	// conditions are TLSReady on listeners with TLS.
-	//
-	// +optional
-	// +listType=map
-	// +listMapKey=type
-	// +patchStrategy=merge
-	// +patchMergeKey=type
-	// +kubebuilder:validation:MaxItems=8
-	Conditions []metav1.Condition `json:"conditions,omitempty" patchMergeKey:"type" patchStrategy:"merge" protobuf:"bytes,1,rep,name=conditions"`
 }
 
 // UsersStatus counts the users of a broker.

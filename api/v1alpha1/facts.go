@@ -388,7 +388,7 @@ func (u *MQTTUser) Resolved() ResolvedUser {
 // Username is the name in CONNECT.
 func (u *MQTTUser) Username() string { return or(u.Spec.Username, u.Name) }
 
-func (a UserAuthentication) method() AuthenticationMethod {
+func (a *UserAuthentication) method() AuthenticationMethod {
 	switch {
 	case a.Certificate != nil:
 		return AuthenticationCertificate

@@ -295,10 +295,8 @@ type MQTTUserStatus struct {
 	// +optional
 	// +listType=map
 	// +listMapKey=type
-	// +patchStrategy=merge
-	// +patchMergeKey=type
 	// +kubebuilder:validation:MaxItems=16
-	Conditions []metav1.Condition `json:"conditions,omitempty" patchMergeKey:"type" patchStrategy:"merge" protobuf:"bytes,1,rep,name=conditions"`
+	Conditions []metav1.Condition `json:"conditions,omitempty"`
 
 	// observedGeneration is the generation of the spec that this status speaks of.
 	//
@@ -308,6 +306,7 @@ type MQTTUserStatus struct {
 	// username is the name under which the broker knows the user.
 	//
 	// +optional
+	// +kubebuilder:validation:MaxLength=128
 	Username string `json:"username,omitempty"`
 
 	// authentication is the way by which the user proves who they are.
