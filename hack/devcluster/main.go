@@ -253,8 +253,8 @@ func up(ctx context.Context, layout cluster.Layout) error {
 		fmt.Fprintf(os.Stderr, "%4.1fs  %s\n", time.Since(start).Seconds(), step)
 	}
 	err = cluster.Up(ctx, layout, components, say)
-	if errors.Is(err, cluster.ErrUp) {
-		fmt.Fprintf(os.Stderr, "cluster %s: already up\n", layout.Name)
+	if errors.Is(err, cluster.ErrUp) || errors.Is(err, cluster.ErrUpOld) {
+		fmt.Fprintf(os.Stderr, "cluster %s: %v\n", layout.Name, err)
 		return nil
 	}
 	if err != nil {

@@ -103,6 +103,8 @@ func (b *Builder) build(ctx context.Context, c Component, toolchain, title strin
 
 	name := c.Name + "-" + digest
 	if dir := filepath.Join(b.Cache, name); exists(dir) {
+		// The time of last use, for prune. In another user's cache it stays what it was.
+		_ = os.Chtimes(dir, time.Time{}, time.Now())
 		return dir, nil
 	}
 	unlock, err := b.lock(c.Name, title)
@@ -111,6 +113,7 @@ func (b *Builder) build(ctx context.Context, c Component, toolchain, title strin
 	}
 	defer unlock()
 
+	b.prune(c.Name)
 	return b.install(name, func(dir string) error {
 		long := ""
 		if c.Long != "" {
@@ -227,6 +230,19 @@ func (b *Builder) install(name string, fill func(dir string) error) (string, err
 		return "", err
 	}
 	return final, nil
+}
+
+// keep is how long a build that nobody uses stays in the cache: old branches come back, but not after months.
+const keep = 30 * 24 * time.Hour
+
+// prune removes the builds of a component that were not used for long.
+func (b *Builder) prune(component string) {
+	dirs, _ := filepath.Glob(filepath.Join(b.Cache, component+"-*"))
+	for _, dir := range dirs {
+		if info, err := os.Stat(dir); err == nil && time.Since(info.ModTime()) > keep {
+			_ = os.RemoveAll(dir)
+		}
+	}
 }
 
 // lock keeps two builds of one component from doing the same minutes of work side by side.

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
 	"syscall"
@@ -53,8 +54,11 @@ func LoadPlan(dir string) (Plan, error) {
 	return p, json.Unmarshal(content, &p)
 }
 
-// ErrUp says that there is nothing to do.
-var ErrUp = errors.New("already up")
+// ErrUp says that there is nothing to do; ErrUpOld, that the components have changed since the cluster was started.
+var (
+	ErrUp    = errors.New("already up")
+	ErrUpOld = errors.New("already up, with components built earlier: to use the present ones: devcluster down, then up")
+)
 
 // Up starts a cluster from the components in the given directories, by component name. What an earlier cluster of the
 // name has left behind is removed first.
@@ -65,8 +69,11 @@ func Up(ctx context.Context, l Layout, components map[string]string, say func(st
 	}
 	defer func() { unlock() }()
 
-	if machine.Alive(l.Dir) {
+	if _, spec, err := machine.Running(l.Dir); err == nil {
 		if report, err := machine.ReadReport(l.Dir); err == nil && report.Ready {
+			if !maps.Equal(spec.Executables, components) {
+				return ErrUpOld
+			}
 			return ErrUp
 		}
 	}
@@ -92,15 +99,12 @@ func Up(ctx context.Context, l Layout, components map[string]string, say func(st
 	if err != nil {
 		return err
 	}
-	executables := map[string]string{}
-	for _, c := range build.All {
-		executables[c.Name] = components[c.Name]
-	}
 	return machine.Start(ctx, machine.Spec{
 		Name:        l.Name,
 		Dir:         l.Dir,
 		Address:     address(0).String(),
-		Executables: executables,
+		Executables: components,
+		Path:        build.SystemPath,
 		Payload:     []string{PayloadCommand, p.Dir},
 	}, say)
 }

@@ -193,8 +193,9 @@ func (c ControlPlane) controllers() []machine.Service {
 		"--root-ca-file=" + c.pki("ca.crt"),
 		"--service-account-private-key-file=" + c.pki("service-account.key"),
 		"--use-service-account-credentials=true",
-		"--controllers=*,tokencleaner,-nodeipam", // each node's range follows from its index
-		"--leader-elect=false",                   // there is one; an election costs seconds
+		"--controllers=*,tokencleaner,-nodeipam",                   // each node's range follows from its index
+		"--leader-elect=false",                                     // there is one; an election costs seconds
+		"--flex-volume-plugin-dir=/var/lib/kubelet/volume-plugins", // else it makes one below /usr
 		"--profiling=false",
 	}}, {Name: "kube-scheduler", Argv: []string{
 		c.executable("kubernetes", "kube-scheduler"),

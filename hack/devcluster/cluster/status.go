@@ -114,9 +114,15 @@ func Load(ctx context.Context, l Layout, archives []string, out io.Writer) error
 		}
 		cmd := exec.CommandContext(ctx, filepath.Join(spec.Executables["containerd"], "ctr"),
 			"--address="+l.ContainerdSocket(), "--namespace=k8s.io", "images", "import", archive)
-		cmd.Stdout, cmd.Stderr = out, out
-		if err := cmd.Run(); err != nil {
-			return fmt.Errorf("%s: import: %w", archive, err)
+		output, err := cmd.CombinedOutput()
+		if err != nil {
+			return fmt.Errorf("%s: import: %w\n%s", archive, err, output)
+		}
+		// Of all that ctr says, only the images' names are news.
+		for line := range strings.Lines(string(output)) {
+			if fields := strings.Fields(line); len(fields) == 2 && fields[1] == "saved" {
+				fmt.Fprintln(out, "loaded", fields[0])
+			}
 		}
 	}
 	return nil

@@ -20,6 +20,7 @@ const stepsFD = 3
 
 // First is the main function of the machine's first process. It returns the exit status.
 func First() int {
+	unix.CloseOnExec(stepsFD)
 	steps := os.NewFile(stepsFD, "steps")
 	var spec Spec
 	// The word: whoever started us has recorded us. If it died before that, the pipe just ends.

@@ -31,6 +31,8 @@ type Spec struct {
 	// Executables maps a name to a directory that the machine sees as Executable(Dir, name), wherever it lies on the
 	// host; the originals may be in a place that the machine has replaced by its own.
 	Executables map[string]string `json:"executables"`
+	// Path is where the machine's processes look for the system's programs; the caller's own PATH may lack sbin.
+	Path string `json:"path"`
 	// Payload is what First runs once all is laid out: arguments to this very program.
 	Payload []string `json:"payload"`
 }
@@ -88,7 +90,7 @@ func Start(ctx context.Context, spec Spec, say func(step string)) error {
 
 	first := exec.Command("/proc/self/exe", FirstCommand)
 	first.Dir = "/"
-	first.Env = []string{"PATH=" + os.Getenv("PATH"), "HOME=/root"}
+	first.Env = []string{"PATH=" + spec.Path, "HOME=/root"}
 	first.Stdin, first.Stdout, first.Stderr = wordRead, log, log
 	first.ExtraFiles = []*os.File{stepsWrite}
 	first.SysProcAttr = &syscall.SysProcAttr{
@@ -116,7 +118,7 @@ func Start(ctx context.Context, spec Spec, say func(step string)) error {
 	defer stopWatching()
 	fail := func(err error) error {
 		if ctx.Err() != nil {
-			err = fmt.Errorf("interrupted: %w", context.Cause(ctx))
+			err = errors.New("interrupted")
 		}
 		if killErr := identity.Kill(context.Background()); killErr != nil {
 			return errors.Join(err, killErr)

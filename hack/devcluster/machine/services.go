@@ -12,6 +12,8 @@ import (
 	"path/filepath"
 	"sync"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 const servicesFile = "services.json"
@@ -57,6 +59,8 @@ const patience = 5
 
 // NewPayload is to be called once, by the program that First started.
 func NewPayload(dir string) *Payload {
+	// Were it passed on, Start would wait for the services to close it too.
+	unix.CloseOnExec(stepsFD)
 	return &Payload{dir: dir, steps: os.NewFile(stepsFD, "steps"), broken: make(chan error, 1)}
 }
 
