@@ -149,7 +149,11 @@ func (c Component) digest(toolchain string, sources fs.FS) (string, error) {
 func SourceRoot(from ...string) (string, error) {
 	const marker = "components/kubernetes/go.mod"
 	for _, start := range from {
-		for dir := start; dir != ""; dir = filepath.Dir(dir) {
+		start, err := filepath.Abs(start)
+		if err != nil {
+			return "", err
+		}
+		for dir := start; ; dir = filepath.Dir(dir) {
 			for _, candidate := range []string{dir, filepath.Join(dir, "hack", "devcluster")} {
 				if _, err := os.Stat(filepath.Join(candidate, marker)); err == nil {
 					return candidate, nil
