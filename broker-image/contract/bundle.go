@@ -164,6 +164,13 @@ func (b Bundle) add(name string, content any) error {
 	return nil
 }
 
+// HoldsUser reports whether a shard that was rendered here holds exactly this user. It compares text, so that asking
+// for one user does not parse thousands.
+func HoldsUser(shard []byte, user *User) bool {
+	text, err := json.MarshalIndent(user, "  ", " ")
+	return err == nil && bytes.Contains(shard, append([]byte("\n  "), text...))
+}
+
 // Next renders cfg after prior. Where nothing differs, the result is prior itself, revision and all; otherwise the
 // revision is one above the greatest of prior's and floor. prior may be nil; a prior that does not parse counts as
 // nil, which is why floor is needed: it holds what else is known to have been used (status, the pods' answers).

@@ -221,6 +221,24 @@ func TestOneUserMovesOneShard(t *testing.T) {
 	}
 }
 
+func TestHoldsUser(t *testing.T) {
+	cfg := good(t)
+	shard := mustRender(t, cfg, 1)[UsersFile(0)]
+	for i := range cfg.Users {
+		if !HoldsUser(shard, &cfg.Users[i]) {
+			t.Errorf("%s is there", cfg.Users[i].Username)
+		}
+		other := cfg.Users[i]
+		other.Verifiers = []string{"another"}
+		if HoldsUser(shard, &other) {
+			t.Errorf("%s has another verifier", other.Username)
+		}
+	}
+	if HoldsUser(shard, &User{Username: "ali"}) {
+		t.Error("nobody has that name")
+	}
+}
+
 func TestTooLargeIsSaid(t *testing.T) {
 	cfg := good(t)
 	cfg.Users = []User{{Username: "x", Verifiers: []string{strings.Repeat("v", MaxShardBytes)}}}

@@ -71,7 +71,7 @@ func (v *validator) broker(cfg *Config) {
 	for i := range cfg.Listeners {
 		l, field := &cfg.Listeners[i], fmt.Sprintf("listeners[%d]", i)
 		if !isLabel(l.Name) {
-			v.add(BrokerFile, field+".name", "%q is no name: lower-case letters, digits and '-', at most %d, a letter first", l.Name, maxNameLength)
+			v.add(BrokerFile, field+".name", "%q is no name: lower-case letters, digits and '-', at most %d", l.Name, maxNameLength)
 		}
 		if names[l.Name] {
 			v.add(BrokerFile, field+".name", "%q is taken by another listener", l.Name)
@@ -196,6 +196,8 @@ func UsernameProblem(username string) string {
 		return fmt.Sprintf("has %d bytes; at most %d are allowed", len(username), maxUsernameLength)
 	case !utf8.ValidString(username):
 		return "is not UTF-8 [MQTT-1.5.4-1]"
+	case username[0] == '$':
+		return "begins with $, which names and topics of the broker's own do; choose another"
 	}
 	for _, r := range username {
 		switch {
@@ -209,7 +211,7 @@ func UsernameProblem(username string) string {
 }
 
 func isLabel(name string) bool {
-	if name == "" || len(name) > maxNameLength || name[0] < 'a' || name[0] > 'z' || name[len(name)-1] == '-' {
+	if name == "" || len(name) > maxNameLength || name[0] == '-' || name[len(name)-1] == '-' {
 		return false
 	}
 	for _, c := range []byte(name) {

@@ -1,0 +1,131 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Command operator turns MQTTBroker and MQTTUser objects into running brokers. It decides nothing itself: flags become
+// options, options a manager, and package controllers joins the reconcilers to it.
+package main
+
+import (
+	"crypto/tls"
+	"errors"
+	"flag"
+	"fmt"
+	"log/slog"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/go-logr/logr"
+	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/healthz"
+	"sigs.k8s.io/controller-runtime/pkg/manager"
+	"sigs.k8s.io/controller-runtime/pkg/metrics/filters"
+	"sigs.k8s.io/controller-runtime/pkg/metrics/server"
+
+	"github.com/mqtt-operator/mqtt-operator/controllers"
+)
+
+// version is set by the build.
+var version = "dev"
+
+type options struct {
+	brokerImage, namespaces, leaderNamespace string
+	healthAddress, metricsAddress            string
+	logLevel, logFormat                      string
+	leaderElect, metricsSecure, showVersion  bool
+}
+
+func main() {
+	o := options{}
+	flag.StringVar(&o.brokerImage, "broker-image", "", "image of brokers whose spec names none (required)")
+	flag.StringVar(&o.namespaces, "watch-namespaces", "", "namespaces to look after, separated by commas; empty: all")
+	flag.BoolVar(&o.leaderElect, "leader-elect", false, "let only one of several replicas act")
+	flag.StringVar(&o.leaderNamespace, "leader-election-namespace", "", "where the Lease is; empty: the pod's own")
+	flag.StringVar(&o.healthAddress, "health-probe-bind-address", ":8081", "where /healthz and /readyz are served")
+	flag.StringVar(&o.metricsAddress, "metrics-bind-address", ":8443", "where /metrics is served; 0: nowhere")
+	flag.BoolVar(&o.metricsSecure, "metrics-secure", true, "serve /metrics by HTTPS to those whom the cluster allows it")
+	flag.StringVar(&o.logLevel, "log-level", "info", "debug, info, warn or error")
+	flag.StringVar(&o.logFormat, "log-format", "text", "text or json")
+	flag.BoolVar(&o.showVersion, "version", false, "print the version and end")
+	flag.Parse()
+	if o.showVersion {
+		fmt.Println(version) //nolint:forbidigo // This is what was asked for.
+		return
+	}
+	if err := run(o); err != nil {
+		fmt.Fprintln(os.Stderr, "operator:", err)
+		os.Exit(1)
+	}
+}
+
+func run(o options) error {
+	if o.brokerImage == "" {
+		return errors.New("--broker-image is needed: the image of brokers whose spec names none")
+	}
+	logger, err := newLogger(o)
+	if err != nil {
+		return err
+	}
+	ctrl.SetLogger(logr.FromSlogHandler(logger.Handler()))
+	ctx := ctrl.SetupSignalHandler()
+	scheme, err := controllers.Scheme()
+	if err != nil {
+		return err //nolint:wrapcheck // It says where it comes from.
+	}
+	var namespaces []string
+	if o.namespaces != "" {
+		namespaces = strings.Split(o.namespaces, ",")
+	}
+	cached, err := controllers.CacheOptions(namespaces)
+	if err != nil {
+		return err //nolint:wrapcheck // It says where it comes from.
+	}
+	config, err := ctrl.GetConfig()
+	if err != nil {
+		return fmt.Errorf("connection to the cluster: %w", err)
+	}
+	config.QPS, config.Burst = 100, 200
+	mgr, err := ctrl.NewManager(config, manager.Options{
+		Scheme: scheme, Cache: cached, Metrics: metrics(o), HealthProbeBindAddress: o.healthAddress,
+		LeaderElection: o.leaderElect, LeaderElectionID: "mqtt-operator", LeaderElectionNamespace: o.leaderNamespace,
+		LeaderElectionReleaseOnCancel: true,
+		LeaseDuration:                 new(15 * time.Second), RenewDeadline: new(10 * time.Second), RetryPeriod: new(2 * time.Second),
+	})
+	if err != nil {
+		return fmt.Errorf("manager: %w", err)
+	}
+	if err := errors.Join(mgr.AddHealthzCheck("ping", healthz.Ping), mgr.AddReadyzCheck("ping", healthz.Ping)); err != nil {
+		return fmt.Errorf("health: %w", err)
+	}
+	if err := controllers.Setup(ctx, mgr, controllers.Options{Image: o.brokerImage}); err != nil {
+		return err //nolint:wrapcheck // It says where it comes from.
+	}
+	logger.Info("the operator starts", "version", version, "brokerImage", o.brokerImage, "namespaces", namespaces)
+	return mgr.Start(ctx) //nolint:wrapcheck // The manager's own words.
+}
+
+// metrics asks the cluster who may read, by TokenReview and SubjectAccessReview.
+func metrics(o options) server.Options {
+	m := server.Options{BindAddress: o.metricsAddress, SecureServing: o.metricsSecure}
+	if o.metricsSecure {
+		m.FilterProvider = filters.WithAuthenticationAndAuthorization
+		m.TLSOpts = []func(*tls.Config){func(c *tls.Config) { c.MinVersion = tls.VersionTLS13 }}
+	}
+	return m
+}
+
+func newLogger(o options) (*slog.Logger, error) {
+	h := &slog.HandlerOptions{}
+	var level slog.Level
+	if err := level.UnmarshalText([]byte(o.logLevel)); err != nil {
+		return nil, fmt.Errorf("--log-level %q is none of debug, info, warn, error", o.logLevel)
+	}
+	h.Level = level
+	switch o.logFormat {
+	case "text":
+		return slog.New(slog.NewTextHandler(os.Stderr, h)), nil
+	case "json":
+		return slog.New(slog.NewJSONHandler(os.Stderr, h)), nil
+	default:
+		return nil, fmt.Errorf("--log-format %q is neither text nor json", o.logFormat)
+	}
+}

@@ -1,0 +1,303 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package apply
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/client/apiutil"
+
+	"github.com/mqtt-operator/mqtt-operator/api/v1alpha1"
+	"github.com/mqtt-operator/mqtt-operator/controllers/verdict"
+)
+
+const (
+	// FieldOwner is the field manager of everything that the operator writes.
+	FieldOwner = "mqtt-operator"
+	// DigestAnnotation holds the digest of what was last applied, so that a field which is no longer wanted is noticed
+	// without keeping every object's managedFields in memory. Values of Secrets are not part of it.
+	DigestAnnotation = "mqtt-operator.io/applied"
+)
+
+// ConflictError says that an object of the wanted name exists and is not ours.
+type ConflictError struct{ Kind, Name string }
+
+func (e *ConflictError) Error() string {
+	return fmt.Sprintf("%s %s exists and was not made for this object; delete or rename it, then it is made within 15 s", e.Kind, e.Name)
+}
+
+// RefusedError says that the API server refused an object as invalid or forbidden: trying again does not help.
+type RefusedError struct {
+	Kind, Name string
+	Err        error
+}
+
+func (e *RefusedError) Error() string {
+	return fmt.Sprintf("the API server refused %s %s: %v", e.Kind, e.Name, e.Err)
+}
+
+func (e *RefusedError) Unwrap() error { return e.Err }
+
+// conflictRecheck is when a name that somebody else holds is tried again; no event tells that it got free.
+const conflictRecheck = 15 * time.Second
+
+// Verdict turns the errors above into what a walk understands; others it returns as they are.
+func Verdict(err error) error {
+	var (
+		conflict *ConflictError
+		refused  *RefusedError
+	)
+	switch {
+	case errors.As(err, &conflict):
+		return &verdict.Waiting{Finding: verdict.Finding{Reason: v1alpha1.ReasonObjectConflict, Message: conflict.Error()}, For: conflictRecheck}
+	case errors.As(err, &refused):
+		return &verdict.Stalled{Finding: verdict.Finding{Reason: v1alpha1.ReasonApplyRefused, Message: refused.Error()}}
+	default:
+		return err
+	}
+}
+
+// Writer writes objects of one owner at a time.
+type Writer struct {
+	cached client.Client
+	live   client.Reader
+}
+
+// NewWriter takes the cached client that reads and writes, and a reader past the cache: the cache holds only Secrets
+// with our label, and a foreign one must be seen before it is written over.
+func NewWriter(cached client.Client, live client.Reader) *Writer {
+	return &Writer{cached: cached, live: live}
+}
+
+// All makes the cluster hold objects, in order, controlled by owner, and returns those that it had to write. It stops
+// at the first error.
+func (w *Writer) All(ctx context.Context, owner client.Object, objects []client.Object) ([]client.Object, error) {
+	ownerKind, err := apiutil.GVKForObject(owner, w.cached.Scheme())
+	if err != nil {
+		return nil, fmt.Errorf("owner: %w", err)
+	}
+	var written []client.Object
+	for _, object := range objects {
+		wrote, err := w.one(ctx, owner, ownerKind, object)
+		if err != nil {
+			return written, err
+		}
+		if wrote {
+			written = append(written, object)
+		}
+	}
+	return written, nil
+}
+
+func (w *Writer) one(ctx context.Context, owner client.Object, ownerKind schema.GroupVersionKind, object client.Object) (bool, error) {
+	kind, err := apiutil.GVKForObject(object, w.cached.Scheme())
+	if err != nil {
+		return false, fmt.Errorf("object: %w", err)
+	}
+	wanted, err := asWanted(object, kind)
+	if err != nil {
+		return false, err
+	}
+	wanted.SetOwnerReferences([]metav1.OwnerReference{*metav1.NewControllerRef(owner, ownerKind)})
+	current, err := w.observe(ctx, object, kind)
+	if err != nil {
+		return false, err
+	}
+	if current != nil {
+		if !metav1.IsControlledBy(current, owner) {
+			return false, &ConflictError{Kind: kind.Kind, Name: object.GetName()}
+		}
+		if isAsWanted(wanted, current) {
+			return false, nil
+		}
+		wanted.SetUID(current.GetUID()) // a precondition: not what came in its place meanwhile
+	}
+	err = w.cached.Apply(ctx, client.ApplyConfigurationFromUnstructured(wanted), client.FieldOwner(FieldOwner), client.ForceOwnership)
+	switch {
+	case apierrors.IsInvalid(err), apierrors.IsForbidden(err) && !apierrors.HasStatusCause(err, corev1.NamespaceTerminatingCause):
+		return false, &RefusedError{Kind: kind.Kind, Name: object.GetName(), Err: err}
+	case err != nil:
+		return false, fmt.Errorf("%s %s: %w", kind.Kind, object.GetName(), err)
+	}
+	return true, nil
+}
+
+// observe is the object of that name, or nil. What the cache does not hold is looked up live, by metadata only.
+func (w *Writer) observe(ctx context.Context, object client.Object, kind schema.GroupVersionKind) (*unstructured.Unstructured, error) {
+	key := client.ObjectKeyFromObject(object)
+	typed, ok := object.DeepCopyObject().(client.Object)
+	if !ok {
+		return nil, fmt.Errorf("%s %s is no object", kind.Kind, key.Name)
+	}
+	err := w.cached.Get(ctx, key, typed)
+	if err == nil {
+		return asUnstructured(typed, kind)
+	}
+	if !apierrors.IsNotFound(err) {
+		return nil, fmt.Errorf("%s %s: %w", kind.Kind, key.Name, err)
+	}
+	meta := &metav1.PartialObjectMetadata{}
+	meta.SetGroupVersionKind(kind)
+	err = w.live.Get(ctx, key, meta)
+	if apierrors.IsNotFound(err) {
+		return nil, nil //nolint:nilnil // nothing there is an answer.
+	}
+	if err != nil {
+		return nil, fmt.Errorf("%s %s: %w", kind.Kind, key.Name, err)
+	}
+	found := &unstructured.Unstructured{}
+	found.SetUID(meta.GetUID())
+	found.SetOwnerReferences(meta.GetOwnerReferences())
+	return found, nil
+}
+
+// Prune deletes those of candidates that owner controls and that are not among wanted.
+func (w *Writer) Prune(ctx context.Context, owner client.Object, candidates, wanted []client.Object) error {
+	keep := map[string]bool{}
+	for _, object := range wanted {
+		keep[fmt.Sprintf("%T/%s", object, object.GetName())] = true
+	}
+	for _, object := range candidates {
+		if keep[fmt.Sprintf("%T/%s", object, object.GetName())] || !metav1.IsControlledBy(object, owner) || object.GetDeletionTimestamp() != nil {
+			continue
+		}
+		uid := object.GetUID()
+		if err := w.cached.Delete(ctx, object, client.Preconditions{UID: &uid}); client.IgnoreNotFound(err) != nil {
+			return fmt.Errorf("%T %s: %w", object, object.GetName(), err)
+		}
+	}
+	return nil
+}
+
+// Status writes the status of object by server-side apply. The object's resourceVersion is a precondition: a status
+// computed from an old look at the object is not written.
+func (w *Writer) Status(ctx context.Context, object client.Object) error {
+	kind, err := apiutil.GVKForObject(object, w.cached.Scheme())
+	if err != nil {
+		return fmt.Errorf("status: %w", err)
+	}
+	whole, err := asUnstructured(object, kind)
+	if err != nil {
+		return err
+	}
+	wanted := &unstructured.Unstructured{Object: map[string]any{"status": whole.Object["status"]}}
+	wanted.SetGroupVersionKind(kind)
+	wanted.SetName(object.GetName())
+	wanted.SetNamespace(object.GetNamespace())
+	wanted.SetResourceVersion(object.GetResourceVersion())
+	err = w.cached.Status().Apply(ctx, client.ApplyConfigurationFromUnstructured(wanted), client.FieldOwner(FieldOwner), client.ForceOwnership)
+	if client.IgnoreNotFound(err) != nil {
+		return fmt.Errorf("status: %w", err)
+	}
+	return nil
+}
+
+// asWanted is object as it is applied: no status, no server-side metadata, with the digest of it all.
+func asWanted(object client.Object, kind schema.GroupVersionKind) (*unstructured.Unstructured, error) {
+	wanted, err := asUnstructured(object, kind)
+	if err != nil {
+		return nil, err
+	}
+	unstructured.RemoveNestedField(wanted.Object, "status")
+	unstructured.RemoveNestedField(wanted.Object, "metadata", "creationTimestamp")
+	dropNulls(wanted.Object)
+	digested := wanted.DeepCopy()
+	if data, found := digested.Object["data"].(map[string]any); found && kind.Kind == "Secret" {
+		for key := range data {
+			data[key] = ""
+		}
+	}
+	text, err := json.Marshal(digested.Object)
+	if err != nil {
+		return nil, fmt.Errorf("%s %s: %w", kind.Kind, object.GetName(), err)
+	}
+	sum := sha256.Sum256(text)
+	annotations := wanted.GetAnnotations()
+	if annotations == nil {
+		annotations = map[string]string{}
+	}
+	annotations[DigestAnnotation] = hex.EncodeToString(sum[:8])
+	wanted.SetAnnotations(annotations)
+	return wanted, nil
+}
+
+func asUnstructured(object client.Object, kind schema.GroupVersionKind) (*unstructured.Unstructured, error) {
+	content, err := runtime.DefaultUnstructuredConverter.ToUnstructured(object)
+	if err != nil {
+		return nil, fmt.Errorf("%s %s: %w", kind.Kind, object.GetName(), err)
+	}
+	result := &unstructured.Unstructured{Object: content}
+	result.SetGroupVersionKind(kind)
+	return result, nil
+}
+
+// isAsWanted reports whether every field that is wanted stands in current. A field that was wanted once and is not
+// any more shows in the digest, which is one of the fields.
+func isAsWanted(wanted, current *unstructured.Unstructured) bool {
+	if data, found := wanted.Object["data"].(map[string]any); found && wanted.GetKind() == "Secret" {
+		if present, _ := current.Object["data"].(map[string]any); len(present) != len(data) {
+			return false
+		}
+	}
+	return contains(current.Object, wanted.Object)
+}
+
+func contains(current, wanted any) bool {
+	switch wanted := wanted.(type) {
+	case map[string]any:
+		current, ok := current.(map[string]any)
+		if !ok {
+			return len(wanted) == 0 && current == nil
+		}
+		for key, value := range wanted {
+			if !contains(current[key], value) {
+				return false
+			}
+		}
+		return true
+	case []any:
+		current, ok := current.([]any)
+		if !ok || len(current) != len(wanted) {
+			return len(wanted) == 0 && len(current) == 0
+		}
+		for i, value := range wanted {
+			if !contains(current[i], value) {
+				return false
+			}
+		}
+		return true
+	default:
+		return current == wanted
+	}
+}
+
+// dropNulls removes what the typed objects write for "not set": in a server-side apply a null would be a wish.
+func dropNulls(object map[string]any) {
+	for key, value := range object {
+		switch value := value.(type) {
+		case nil:
+			delete(object, key)
+		case map[string]any:
+			dropNulls(value)
+		case []any:
+			for _, item := range value {
+				if child, ok := item.(map[string]any); ok {
+					dropNulls(child)
+				}
+			}
+		}
+	}
+}

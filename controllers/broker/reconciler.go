@@ -1,0 +1,78 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package mqttbroker
+
+import (
+	"context"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/client-go/tools/events"
+	"k8s.io/utils/clock"
+	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/mqtt-operator/mqtt-operator/api/v1alpha1"
+	"github.com/mqtt-operator/mqtt-operator/controllers/apply"
+	"github.com/mqtt-operator/mqtt-operator/controllers/desired"
+	"github.com/mqtt-operator/mqtt-operator/controllers/verdict"
+	"github.com/mqtt-operator/mqtt-operator/controllers/walk"
+)
+
+const (
+	// recheck is when a broker is looked at again although nothing happened: its pods are asked what they run, and
+	// certificates renewed in time.
+	recheck = time.Minute
+	// answerRecheck is when a pod that has not answered yet is asked again.
+	answerRecheck = time.Second
+)
+
+// Reconciler makes brokers what their specs say.
+type Reconciler struct {
+	// Client reads from the cache and writes.
+	Client client.Client
+	// Writer is the only way to the cluster.
+	Writer *apply.Writer
+	// Events tells the story of a broker.
+	Events events.EventRecorder
+	Clock  clock.PassiveClock
+	// Image is the broker image of this release.
+	Image string
+	// AdminAddress is where the admin endpoint of a pod listens, host:port.
+	AdminAddress func(*corev1.Pod) string
+}
+
+// pass is one walk over one broker.
+type pass struct {
+	facts    *verdict.Facts
+	material *verdict.Material
+	judged   *verdict.Judgement
+	desired  *desired.Broker
+	// before is the status as it was found.
+	before v1alpha1.MQTTBrokerStatus
+	// restart is why the apply of this pass restarts pods, empty if it does not.
+	restart v1alpha1.ConditionReason
+}
+
+// Reconcile walks one broker through the steps drawn in doc.go.
+func (r *Reconciler) Reconcile(ctx context.Context, b *v1alpha1.MQTTBroker) (ctrl.Result, error) {
+	if b.DeletionTimestamp != nil {
+		return ctrl.Result{}, nil // The garbage collector takes the children; there is nothing else to undo.
+	}
+	p := &pass{
+		facts:  &verdict.Facts{Broker: b, Spec: b.Resolved(), Now: r.Clock.Now(), DefaultImage: r.Image},
+		before: *b.Status.DeepCopy(),
+	}
+	err := walk.Steps[*pass]{
+		{Name: "observe", Do: r.observe},
+		{Name: "issue", Do: issue},
+		{Name: "judge", Do: judge},
+		{Name: "build", Do: build},
+		{Name: "apply", Do: r.apply},
+		{Name: "deliver", Do: r.deliver},
+	}.Run(ctx, p)
+	if failed := r.conclude(ctx, p, err); failed != nil {
+		return walk.Result(failed, 0)
+	}
+	return walk.Result(err, recheck)
+}

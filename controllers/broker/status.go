@@ -1,0 +1,411 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package mqttbroker
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/equality"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/labels"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/mqtt-operator/mqtt-operator/api/v1alpha1"
+	"github.com/mqtt-operator/mqtt-operator/controllers/condition"
+	"github.com/mqtt-operator/mqtt-operator/controllers/desired"
+	"github.com/mqtt-operator/mqtt-operator/controllers/pki"
+	"github.com/mqtt-operator/mqtt-operator/controllers/verdict"
+)
+
+// conclude writes the status, where it differs, and an event for each condition that flipped.
+func (r *Reconciler) conclude(ctx context.Context, p *pass, walked error) error {
+	if apierrors.IsConflict(walked) || apierrors.HasStatusCause(walked, corev1.NamespaceTerminatingCause) {
+		return nil // An old look at the world, or a world that ends: neither says anything about the broker.
+	}
+	b := p.facts.Broker
+	b.Status = computeStatus(p, walked)
+	if equality.Semantic.DeepEqual(p.before, b.Status) {
+		return nil
+	}
+	if err := r.Writer.Status(ctx, b); err != nil {
+		return err //nolint:wrapcheck // The writer says what it wrote.
+	}
+	condition.Tell(r.Events, b, p.before.Conditions, b.Status.Conditions)
+	if p.restart != "" {
+		r.Events.Eventf(b, nil, corev1.EventTypeNormal, string(p.restart), "Restart", "The broker's pods are replaced: %s", p.restart)
+	}
+	return nil
+}
+
+// computeStatus is pure: facts and the outcome of the walk give the status.
+func computeStatus(p *pass, walked error) v1alpha1.MQTTBrokerStatus {
+	f, status := p.facts, p.before.DeepCopy()
+	status.ObservedGeneration = f.Broker.Generation
+	status.Selector = labels.SelectorFromSet(v1alpha1.BrokerSelector(f.Broker.Name)).String()
+	if p.judged != nil { // otherwise observing failed, and what is not known is left as it was
+		status.Replicas = new(int32(0))
+		if f.StatefulSet != nil {
+			status.Replicas = &f.StatefulSet.Status.Replicas
+		}
+		status.Pods = podStatus(f)
+		status.Users = &v1alpha1.UsersStatus{Accepted: new(int32(len(p.judged.Accepted))), Rejected: new(int32(p.judged.Rejected))} //nolint:gosec // Bounded by memory.
+		status.Listeners = listenerStatus(p)
+		status.CA = caStatus(p)
+	}
+	if p.desired != nil && !f.Broker.Paused() {
+		status.Revision = &v1alpha1.RevisionStatus{Desired: &p.desired.Revision, Applied: applied(f)}
+	}
+	if p.restart != "" {
+		status.LastRestart = &v1alpha1.RestartStatus{Reason: p.restart, Time: metav1.NewTime(f.Now.Truncate(time.Second))}
+	}
+	set := &condition.Set{List: status.Conditions, Generation: f.Broker.Generation, Now: f.Now}
+	if p.judged != nil {
+		setTLSReady(set, p)
+		setAvailable(set, f)
+		setProgressing(set, f)
+		setConfigApplied(set, p, walked)
+	} else {
+		for _, kind := range []v1alpha1.ConditionType{v1alpha1.ConditionTLSReady, v1alpha1.ConditionAvailable, v1alpha1.ConditionProgressing, v1alpha1.ConditionConfigApplied} {
+			set.Unknown(kind, observeFailed())
+		}
+	}
+	setPaused(set, f)
+	setInsecure(set, f)
+	setReady(set, f, walked)
+	status.Conditions = set.List
+	return *status
+}
+
+func observeFailed() verdict.Finding {
+	return verdict.Finding{
+		Reason:  v1alpha1.ReasonObserveFailed,
+		Message: "A request to the API server failed; the operator's log has the details, and it tries again.",
+	}
+}
+
+func podStatus(f *verdict.Facts) []v1alpha1.BrokerPodStatus {
+	var list []v1alpha1.BrokerPodStatus
+	for i := range f.Pods {
+		pod := &f.Pods[i]
+		entry := v1alpha1.BrokerPodStatus{Name: pod.Pod.Name, Ready: new(pod.IsReady()), Draining: new(pod.Pod.DeletionTimestamp != nil)}
+		if pod.Answer != nil {
+			entry.ConfigRevision = &pod.Answer.Revision
+			entry.Connections, entry.Sessions = &pod.Answer.Connections, &pod.Answer.Sessions
+		}
+		list = append(list, entry)
+	}
+	slices.SortFunc(list, func(a, b v1alpha1.BrokerPodStatus) int { return cmp.Compare(a.Name, b.Name) })
+	return list
+}
+
+// applied is the oldest revision that a ready pod runs, nil where none has answered.
+func applied(f *verdict.Facts) *int64 {
+	var oldest *int64
+	for i := range f.Pods {
+		if pod := &f.Pods[i]; pod.IsReady() && pod.Answer != nil && (oldest == nil || pod.Answer.Revision < *oldest) {
+			oldest = &pod.Answer.Revision
+		}
+	}
+	return oldest
+}
+
+func listenerStatus(p *pass) []v1alpha1.ListenerStatus {
+	list := make([]v1alpha1.ListenerStatus, 0, len(p.judged.Listeners))
+	for i := range p.judged.Listeners {
+		l := &p.judged.Listeners[i]
+		entry := v1alpha1.ListenerStatus{Name: l.Spec.Name, Addresses: addresses(p.facts, l.Spec)}
+		if l.Spec.Encrypted() {
+			if l.Leaf != nil {
+				entry.CertNotAfter = new(metav1.NewTime(l.Leaf.NotAfter))
+			}
+			set := &condition.Set{Generation: p.facts.Broker.Generation, Now: p.facts.Now}
+			for k := range p.before.Listeners {
+				if p.before.Listeners[k].Name == l.Spec.Name {
+					set.List = slices.Clone(p.before.Listeners[k].Conditions)
+				}
+			}
+			if l.Fault != nil {
+				set.False(v1alpha1.ConditionTLSReady, *l.Fault)
+			} else {
+				set.True(v1alpha1.ConditionTLSReady, v1alpha1.ReasonTLSReady, "The certificate is served.")
+			}
+			entry.Conditions = set.List
+		}
+		list = append(list, entry)
+	}
+	return list
+}
+
+// addresses are the name inside the cluster, and what a load balancer gave.
+func addresses(f *verdict.Facts, l v1alpha1.ResolvedListener) []string {
+	name, port := v1alpha1.ListenerServiceName(f.Broker.Name, l.Name), strconv.Itoa(int(l.Port))
+	list := []string{net.JoinHostPort(name+"."+f.Broker.Namespace+".svc", port)}
+	for i := range f.Services {
+		if f.Services[i].Name != name {
+			continue
+		}
+		for _, ingress := range f.Services[i].Status.LoadBalancer.Ingress {
+			if host := cmp.Or(ingress.Hostname, ingress.IP); host != "" && len(list) < maxAddresses {
+				list = append(list, net.JoinHostPort(host, port))
+			}
+		}
+	}
+	return list
+}
+
+const maxAddresses = 16
+
+func caStatus(p *pass) *v1alpha1.CAStatus {
+	ca, err := pki.Check(p.material.CA, p.facts.Now)
+	if err != nil {
+		return nil
+	}
+	status := &v1alpha1.CAStatus{Generation: new(int64(1)), Phase: v1alpha1.CAStable, NotAfter: new(metav1.NewTime(ca.NotAfter))}
+	if before := p.before.CA; before != nil && before.Generation != nil && before.NotAfter != nil {
+		status.Generation = new(*before.Generation)
+		if !before.NotAfter.Equal(status.NotAfter) {
+			*status.Generation++ // the Secret was deleted by hand, and a new CA drawn
+		}
+	}
+	return status
+}
+
+func setTLSReady(set *condition.Set, p *pass) {
+	for i := range p.judged.Listeners {
+		if l := &p.judged.Listeners[i]; l.Fault != nil {
+			set.False(v1alpha1.ConditionTLSReady, verdict.Finding{Reason: l.Fault.Reason, Message: "Listener " + l.Spec.Name + ": " + l.Fault.Message})
+			return
+		}
+	}
+	if !p.facts.Spec.TLSEnabled() {
+		set.True(v1alpha1.ConditionTLSReady, v1alpha1.ReasonNoTLSListener, "No listener has TLS.")
+		return
+	}
+	set.True(v1alpha1.ConditionTLSReady, v1alpha1.ReasonTLSReady, "Every listener with TLS has its certificate.")
+}
+
+func setAvailable(set *condition.Set, f *verdict.Facts) {
+	ready := readyPods(f)
+	switch {
+	case ready > 0:
+		set.True(v1alpha1.ConditionAvailable, v1alpha1.ReasonPodsReady, fmt.Sprintf("%d of %d pods are ready.", ready, f.Spec.Replicas))
+	case f.Spec.Hibernated():
+		set.False(v1alpha1.ConditionAvailable, hibernated())
+	default:
+		set.False(v1alpha1.ConditionAvailable, verdict.Finding{Reason: v1alpha1.ReasonPodsNotReady, Message: "No pod is ready. " + whyNotReady(f)})
+	}
+}
+
+func hibernated() verdict.Finding {
+	return verdict.Finding{Reason: v1alpha1.ReasonHibernated, Message: "spec.replicas is 0, so no pod is meant to run."}
+}
+
+func readyPods(f *verdict.Facts) int {
+	ready := 0
+	for i := range f.Pods {
+		if f.Pods[i].IsReady() {
+			ready++
+		}
+	}
+	return ready
+}
+
+// whyNotReady says what the first pod that is not ready is waiting for. Messages of the kubelet vary from look to
+// look, so only its reasons are repeated.
+func whyNotReady(f *verdict.Facts) string {
+	if len(f.Pods) == 0 {
+		return "Its pod has not been created yet."
+	}
+	for i := range f.Pods {
+		pod := &f.Pods[i].Pod
+		if f.Pods[i].IsReady() {
+			continue
+		}
+		reason := "is starting"
+		for _, c := range pod.Status.Conditions {
+			if c.Type == corev1.PodScheduled && c.Status == corev1.ConditionFalse {
+				reason = "waits for a node (" + c.Reason + ")"
+			}
+		}
+		for _, c := range pod.Status.ContainerStatuses {
+			switch {
+			case c.State.Waiting != nil && c.State.Waiting.Reason != "":
+				reason = "waits (" + c.State.Waiting.Reason + ")"
+			case c.State.Terminated != nil:
+				reason = "has ended (" + c.State.Terminated.Reason + ")"
+			}
+		}
+		if pod.DeletionTimestamp != nil {
+			reason = "is ending"
+		}
+		return fmt.Sprintf("Pod %s %s; kubectl -n %s describe pod %s tells more.", pod.Name, reason, pod.Namespace, pod.Name)
+	}
+	return ""
+}
+
+func setProgressing(set *condition.Set, f *verdict.Facts) {
+	if isRolledOut(f) {
+		set.True(v1alpha1.ConditionProgressing, v1alpha1.ReasonRolloutComplete, "Every pod is in the form that the spec says.")
+		return
+	}
+	set.True(v1alpha1.ConditionProgressing, v1alpha1.ReasonRolloutInProgress, "Pods are being made or replaced.")
+}
+
+func isRolledOut(f *verdict.Facts) bool {
+	set := f.StatefulSet
+	if set == nil || set.Status.ObservedGeneration != set.Generation {
+		return false
+	}
+	return set.Status.Replicas == f.Spec.Replicas && set.Status.UpdatedReplicas == f.Spec.Replicas &&
+		set.Status.ReadyReplicas == f.Spec.Replicas && set.Spec.Replicas != nil && *set.Spec.Replicas == f.Spec.Replicas
+}
+
+// setConfigApplied is true only when every pod that should run has answered the revision.
+func setConfigApplied(set *condition.Set, p *pass, walked error) {
+	var (
+		stalled *verdict.Stalled
+		waiting *verdict.Waiting
+	)
+	pending := verdict.Finding{Reason: v1alpha1.ReasonConfigPending, Message: "No pod has answered yet."}
+	switch {
+	case errors.As(walked, &stalled) && stalled.Reason != v1alpha1.ReasonPaused:
+		set.False(v1alpha1.ConditionConfigApplied, stalled.Finding)
+	case errors.As(walked, &waiting):
+		set.False(v1alpha1.ConditionConfigApplied, waiting.Finding)
+	case p.desired == nil:
+		set.Unknown(v1alpha1.ConditionConfigApplied, observeFailed())
+	case p.facts.Spec.Hibernated():
+		set.Unknown(v1alpha1.ConditionConfigApplied, hibernated())
+	case int32(len(p.facts.Pods)) < p.facts.Spec.Replicas || readyPods(p.facts) == 0: //nolint:gosec // Bounded by the schema.
+		set.Unknown(v1alpha1.ConditionConfigApplied, pending)
+	default:
+		for i := range p.facts.Pods {
+			if !p.facts.Pods[i].Runs(p.desired.Revision, p.desired.Bundle.Digest()) {
+				pending.Message = "Pod " + p.facts.Pods[i].Pod.Name + " has not answered yet."
+				set.False(v1alpha1.ConditionConfigApplied, pending)
+				return
+			}
+		}
+		set.True(v1alpha1.ConditionConfigApplied, v1alpha1.ReasonConfigApplied, "Every pod runs the newest configuration.")
+	}
+}
+
+func setPaused(set *condition.Set, f *verdict.Facts) {
+	if f.Broker.Paused() {
+		set.True(v1alpha1.ConditionPaused, v1alpha1.ReasonPaused, "Nothing is changed until the annotation "+v1alpha1.AnnotationPaused+" is removed.")
+		return
+	}
+	set.False(v1alpha1.ConditionPaused, verdict.Finding{Reason: v1alpha1.ReasonNotPaused, Message: "The operator looks after the broker."})
+}
+
+func setInsecure(set *condition.Set, f *verdict.Facts) {
+	anonymous, plain := f.Spec.AnonymousListeners(), f.Spec.PlaintextListeners()
+	switch {
+	case len(anonymous) > 0:
+		set.True(v1alpha1.ConditionInsecure, v1alpha1.ReasonAnonymousAccess, "Clients without a name are let in by: "+strings.Join(anonymous, ", ")+".")
+	case len(plain) > 0:
+		set.True(v1alpha1.ConditionInsecure, v1alpha1.ReasonPlaintextListener, "Passwords and messages pass in plain text through: "+strings.Join(plain, ", ")+".")
+	default:
+		set.False(v1alpha1.ConditionInsecure, verdict.Finding{Reason: v1alpha1.ReasonSecure, Message: "Every listener has TLS, and every client a name."})
+	}
+}
+
+// setReady sums up. What a person must mend comes first, then what only takes time.
+func setReady(set *condition.Set, f *verdict.Facts, walked error) {
+	var (
+		stalled *verdict.Stalled
+		waiting *verdict.Waiting
+	)
+	set.Drop(v1alpha1.ConditionStalled)
+	stall := func(finding verdict.Finding) {
+		set.False(v1alpha1.ConditionReady, finding)
+		set.True(v1alpha1.ConditionStalled, finding.Reason, finding.Message)
+	}
+	switch {
+	case errors.As(walked, &stalled) && stalled.Reason != v1alpha1.ReasonPaused:
+		stall(stalled.Finding)
+		return
+	case errors.As(walked, &waiting) && waiting.Reason == v1alpha1.ReasonObjectConflict:
+		stall(waiting.Finding)
+		return
+	case walked != nil && stalled == nil && waiting == nil:
+		set.Unknown(v1alpha1.ConditionReady, observeFailed())
+		return
+	}
+	if c := set.FirstFalse(v1alpha1.ConditionTLSReady); c != nil {
+		stall(condition.Of(c))
+		return
+	}
+	if f.Spec.Hibernated() && isRolledOut(f) {
+		set.True(v1alpha1.ConditionReady, v1alpha1.ReasonHibernated, hibernated().Message)
+		return
+	}
+	if c := set.FirstFalse(v1alpha1.ConditionAvailable, v1alpha1.ConditionConfigApplied); c != nil {
+		set.False(v1alpha1.ConditionReady, condition.Of(c))
+		return
+	}
+	if !isRolledOut(f) {
+		set.False(v1alpha1.ConditionReady, condition.Of(set.Get(v1alpha1.ConditionProgressing)))
+		return
+	}
+	if c := set.Get(v1alpha1.ConditionConfigApplied); c.Status != metav1.ConditionTrue {
+		set.Unknown(v1alpha1.ConditionReady, condition.Of(c))
+		return
+	}
+	set.True(v1alpha1.ConditionReady, v1alpha1.ReasonReady, "Clients are served as the spec says.")
+}
+
+// restartReason says why writing these objects replaces pods, or nothing.
+func restartReason(f *verdict.Facts, written []client.Object) v1alpha1.ConditionReason {
+	for _, object := range written {
+		set, ok := object.(*appsv1.StatefulSet)
+		if !ok || f.StatefulSet == nil || f.Spec.Hibernated() {
+			continue
+		}
+		want, have := &set.Spec.Template, &f.StatefulSet.Spec.Template
+		switch {
+		case equality.Semantic.DeepDerivative(want, have):
+			return ""
+		case desired.Image(f) != imageOf(have):
+			return v1alpha1.ReasonImageChanged
+		case isPodChanged(want, have):
+			return v1alpha1.ReasonPodChanged
+		default:
+			return v1alpha1.ReasonTemplateChanged
+		}
+	}
+	return ""
+}
+
+func imageOf(template *corev1.PodTemplateSpec) string {
+	for i := range template.Spec.Containers {
+		if template.Spec.Containers[i].Name == desired.ContainerName {
+			return template.Spec.Containers[i].Image
+		}
+	}
+	return ""
+}
+
+// isPodChanged reports whether what spec.pod shapes differs.
+func isPodChanged(want, have *corev1.PodTemplateSpec) bool {
+	same := equality.Semantic.DeepEqual
+	return len(have.Spec.Containers) == 0 ||
+		!same(want.Spec.Containers[0].Resources, have.Spec.Containers[0].Resources) ||
+		!same(want.Spec.Affinity, have.Spec.Affinity) ||
+		!same(want.Spec.TopologySpreadConstraints, have.Spec.TopologySpreadConstraints) ||
+		!same(want.Spec.Tolerations, have.Spec.Tolerations) ||
+		!same(want.Spec.NodeSelector, have.Spec.NodeSelector) ||
+		want.Spec.PriorityClassName != have.Spec.PriorityClassName ||
+		!same(want.Labels, have.Labels) || !same(want.Annotations, have.Annotations)
+}

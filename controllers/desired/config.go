@@ -1,0 +1,82 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package desired
+
+import (
+	"fmt"
+	"math"
+	"net"
+	"strconv"
+	"time"
+
+	"github.com/mqtt-operator/mqtt-operator/api/v1alpha1"
+	"github.com/mqtt-operator/mqtt-operator/broker-image/contract"
+	"github.com/mqtt-operator/mqtt-operator/controllers/verdict"
+)
+
+// Bundle is the broker's configuration, with the revision that follows from what stands in the Secrets and from what
+// else is known to have been used.
+func Bundle(f *verdict.Facts, j *verdict.Judgement) (contract.Bundle, int64, error) {
+	cfg := Config(f, j)
+	if err := cfg.Validate(); err != nil {
+		return nil, 0, err //nolint:wrapcheck // It names file and field.
+	}
+	bundle, revision, err := contract.Next(cfg, f.Bundle(), f.RevisionFloor())
+	if err != nil {
+		return nil, 0, fmt.Errorf("configuration: %w", err)
+	}
+	return bundle, revision, nil
+}
+
+// Config is the broker's configuration; its revision is 1 until [contract.Next] knows better.
+func Config(f *verdict.Facts, j *verdict.Judgement) *contract.Config {
+	cfg := &contract.Config{
+		Broker: contract.Broker{
+			Format:   contract.Format,
+			Name:     f.Broker.Namespace + "/" + f.Broker.Name,
+			Revision: 1,
+			Limits:   limits(f.Spec.Limits),
+			Logging:  contract.Logging{Level: string(f.Spec.Logging.Level), Format: string(f.Spec.Logging.Format)},
+		},
+		Pairs: map[string]contract.KeyPair{},
+		Users: j.Accepted,
+	}
+	for i := range j.Listeners {
+		l := &j.Listeners[i]
+		if !l.CanServe() {
+			continue
+		}
+		cfg.Listeners = append(cfg.Listeners, listener(l.Spec))
+		if l.Pair != nil {
+			cfg.Pairs[l.Spec.Name] = *l.Pair
+		}
+	}
+	return cfg
+}
+
+func listener(spec v1alpha1.ResolvedListener) contract.Listener {
+	l := contract.Listener{
+		Name:     spec.Name,
+		Protocol: contract.Protocol(spec.Protocol),
+		Address:  net.JoinHostPort("", strconv.Itoa(int(spec.Port))),
+	}
+	if spec.Encrypted() {
+		l.TLS = &contract.ListenerTLS{Pair: spec.Name, MinVersion: "1.2"}
+		if spec.TLS.MinVersion == v1alpha1.TLSVersion13 {
+			l.TLS.MinVersion = "1.3"
+		}
+	}
+	if spec.Anonymous.Enabled {
+		l.Anonymous = &contract.Anonymous{ACL: verdict.Rules(spec.Anonymous.Rules)}
+	}
+	return l
+}
+
+func limits(l v1alpha1.ResolvedLimits) contract.Limits {
+	return contract.Limits{
+		MaxPacketSize:     uint32(min(l.MaxPacketSize, contract.MaxPacketSize)), //nolint:gosec // The schema keeps it positive.
+		ReceiveMaximum:    uint16(l.ReceiveMaximum),                             //nolint:gosec // The schema keeps it within 1 to 65535.
+		TopicAliasMaximum: uint16(l.TopicAliasMaximum),                          //nolint:gosec // The schema keeps it within 0 to 65535.
+		MaxSessionExpiry:  uint32(min(l.MaxSessionExpiry/time.Second, math.MaxUint32)),
+	}
+}

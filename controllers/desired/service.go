@@ -1,0 +1,69 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package desired
+
+import (
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/util/intstr"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/mqtt-operator/mqtt-operator/api/v1alpha1"
+	"github.com/mqtt-operator/mqtt-operator/controllers/verdict"
+)
+
+// Services are the headless one, which names the pods, and one for each listener.
+func Services(f *verdict.Facts) []client.Object {
+	objects := []client.Object{HeadlessService(f)}
+	for _, l := range f.Spec.Listeners {
+		objects = append(objects, ListenerService(f, l))
+	}
+	return objects
+}
+
+// HeadlessService gives each pod a name.
+func HeadlessService(f *verdict.Facts) *corev1.Service {
+	service := &corev1.Service{ObjectMeta: meta(f, v1alpha1.HeadlessServiceName(f.Broker.Name))}
+	service.Spec = corev1.ServiceSpec{
+		ClusterIP:      corev1.ClusterIPNone,
+		Selector:       v1alpha1.BrokerSelector(f.Broker.Name),
+		IPFamilyPolicy: new(corev1.IPFamilyPolicyPreferDualStack),
+	}
+	for _, l := range f.Spec.Listeners {
+		service.Spec.Ports = append(service.Spec.Ports, port(l))
+	}
+	return service
+}
+
+// ListenerService is the Service by which clients reach one listener. Its target is a number: a named port would have
+// to stand in the pod template, and a new listener would restart the broker.
+func ListenerService(f *verdict.Facts, l v1alpha1.ResolvedListener) *corev1.Service {
+	service := &corev1.Service{ObjectMeta: meta(f, v1alpha1.ListenerServiceName(f.Broker.Name, l.Name))}
+	service.Annotations = l.Service.Annotations
+	service.Spec = corev1.ServiceSpec{
+		Type:                  l.Service.Type,
+		Selector:              v1alpha1.BrokerSelector(f.Broker.Name),
+		IPFamilyPolicy:        new(corev1.IPFamilyPolicyPreferDualStack),
+		Ports:                 []corev1.ServicePort{port(l)},
+		ExternalTrafficPolicy: l.Service.ExternalTrafficPolicy,
+	}
+	service.Spec.Ports[0].NodePort = l.Service.NodePort
+	if l.Service.LoadBalancerClass != "" {
+		service.Spec.LoadBalancerClass = &l.Service.LoadBalancerClass
+	}
+	return service
+}
+
+func port(l v1alpha1.ResolvedListener) corev1.ServicePort {
+	return corev1.ServicePort{
+		Name: l.Name, Port: l.Port, TargetPort: intstr.FromInt32(l.Port), Protocol: corev1.ProtocolTCP,
+		AppProtocol: new(appProtocol(l.Protocol)),
+	}
+}
+
+// appProtocol is the name that IANA registered for the service, which meshes and load balancers read.
+func appProtocol(p v1alpha1.ListenerProtocol) string {
+	if p == v1alpha1.ProtocolTLS {
+		return "secure-mqtt"
+	}
+	return "mqtt"
+}

@@ -1,0 +1,113 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package verdict
+
+import (
+	"time"
+
+	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
+
+	"github.com/mqtt-operator/mqtt-operator/api/v1alpha1"
+	"github.com/mqtt-operator/mqtt-operator/broker-image/contract"
+	"github.com/mqtt-operator/mqtt-operator/controllers/pki"
+)
+
+// Facts are what one look at the world found about a broker.
+type Facts struct {
+	Broker *v1alpha1.MQTTBroker
+	// Spec is Broker's, with every default filled in.
+	Spec v1alpha1.ResolvedBroker
+	Now  time.Time
+	// DefaultImage is the broker image of this operator's release.
+	DefaultImage string
+
+	// Users of this broker, in no order.
+	Users []UserFacts
+	// Referenced are the Secrets that listeners name, as far as their label opens them.
+	Referenced map[string]*corev1.Secret
+
+	// Our own objects as they stand; nil where there is none.
+	CA, AdminCA, TLS, AdminTLS *corev1.Secret
+	StatefulSet                *appsv1.StatefulSet
+	Services                   []corev1.Service
+	ConfigSecrets              []corev1.Secret
+
+	// Pods of the broker, by name.
+	Pods []PodFacts
+}
+
+// UserFacts are one user with the hashes that its reconciler made, nil while there are none.
+type UserFacts struct {
+	User     *v1alpha1.MQTTUser
+	Verifier *corev1.Secret
+}
+
+// PodFacts are one pod and what it said when asked.
+type PodFacts struct {
+	Pod corev1.Pod
+	// Answer is nil when the pod could not be asked; Problem then says why.
+	Answer  *Answer
+	Problem error
+}
+
+// Answer is what a pod said when asked.
+type Answer struct {
+	// Revision that it runs, with the digest of its bundle.
+	Revision int64
+	Digest   string
+	// Connections and Sessions that it holds.
+	Connections, Sessions int32
+}
+
+// Runs reports whether the pod said that it runs this very configuration.
+func (p *PodFacts) Runs(revision int64, digest string) bool {
+	return p.Answer != nil && p.Answer.Revision == revision && p.Answer.Digest == digest
+}
+
+// IsReady reports whether the pod's readiness probe passes.
+func (p *PodFacts) IsReady() bool {
+	for _, condition := range p.Pod.Status.Conditions {
+		if condition.Type == corev1.PodReady {
+			return condition.Status == corev1.ConditionTrue && p.Pod.DeletionTimestamp == nil
+		}
+	}
+	return false
+}
+
+// Material is the broker's key material: what stood in the Secrets, as far as it can go on, and fresh material
+// otherwise.
+type Material struct {
+	CA, Server                        pki.Pair
+	AdminCA, AdminClient, AdminServer pki.Pair
+}
+
+// Bundle is the configuration that stands in the Secrets, nil where there is none.
+func (f *Facts) Bundle() contract.Bundle {
+	bundle := contract.Bundle{}
+	for i := range f.ConfigSecrets {
+		for name, content := range f.ConfigSecrets[i].Data {
+			if contract.IsFile(name) {
+				bundle[name] = content
+			}
+		}
+	}
+	if len(bundle) == 0 {
+		return nil
+	}
+	return bundle
+}
+
+// RevisionFloor is the highest revision that is known to have been used.
+func (f *Facts) RevisionFloor() int64 {
+	var floor int64
+	if revision := f.Broker.Status.Revision; revision != nil && revision.Desired != nil {
+		floor = *revision.Desired
+	}
+	for i := range f.Pods {
+		if f.Pods[i].Answer != nil {
+			floor = max(floor, f.Pods[i].Answer.Revision)
+		}
+	}
+	return floor
+}

@@ -1,0 +1,211 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package verdict
+
+import (
+	"crypto/x509"
+	"errors"
+	"slices"
+	"strings"
+
+	corev1 "k8s.io/api/core/v1"
+
+	"github.com/mqtt-operator/mqtt-operator/api/v1alpha1"
+	"github.com/mqtt-operator/mqtt-operator/broker-image/acl"
+	"github.com/mqtt-operator/mqtt-operator/broker-image/contract"
+	"github.com/mqtt-operator/mqtt-operator/controllers/pki"
+)
+
+// Judgement is what the facts amount to.
+type Judgement struct {
+	// Listeners, one for each of the spec, in its order.
+	Listeners []Listener
+	// Accepted are the users that the broker shall know, by name.
+	Accepted []contract.User
+	// Rejected counts users that lost their name to an older one or whose entry no broker would take.
+	Rejected int
+}
+
+// Listener is what became of one listener.
+type Listener struct {
+	Spec v1alpha1.ResolvedListener
+	// Pair is what it shall serve with, nil for a listener without TLS or one that has nothing to serve with.
+	Pair *contract.KeyPair
+	// Leaf of Pair.
+	Leaf *x509.Certificate
+	// Fault says why Pair is not the one that the spec asks for.
+	Fault *Finding
+}
+
+// CanServe reports whether the listener can be opened.
+func (l *Listener) CanServe() bool { return !l.Spec.Encrypted() || l.Pair != nil }
+
+// Judge asks every question about a broker.
+func Judge(f *Facts, m *Material) *Judgement {
+	j := &Judgement{}
+	prior := priorPairs(f)
+	for _, spec := range f.Spec.Listeners {
+		j.Listeners = append(j.Listeners, judgeListener(f, m, prior, spec))
+	}
+	winners := Winners(users(f))
+	for i := range f.Users {
+		user := f.Users[i].User
+		entry := Entry(user, f.Users[i].Verifier)
+		switch {
+		case winners[user.Username()] != user, EntryProblem(entry) != nil:
+			j.Rejected++
+		case f.Users[i].Verifier != nil:
+			j.Accepted = append(j.Accepted, *entry)
+		}
+	}
+	slices.SortFunc(j.Accepted, func(a, b contract.User) int { return strings.Compare(a.Username, b.Username) })
+	return j
+}
+
+func users(f *Facts) []*v1alpha1.MQTTUser {
+	list := make([]*v1alpha1.MQTTUser, len(f.Users))
+	for i := range f.Users {
+		list[i] = f.Users[i].User
+	}
+	return list
+}
+
+// Winners names, for each username, the object that it belongs to: the oldest, and among equals the first by name.
+func Winners(users []*v1alpha1.MQTTUser) map[string]*v1alpha1.MQTTUser {
+	winners := make(map[string]*v1alpha1.MQTTUser, len(users))
+	for _, user := range users {
+		holder := winners[user.Username()]
+		if holder == nil || isOlder(user, holder) {
+			winners[user.Username()] = user
+		}
+	}
+	return winners
+}
+
+func isOlder(a, b *v1alpha1.MQTTUser) bool {
+	if !a.CreationTimestamp.Equal(&b.CreationTimestamp) {
+		return a.CreationTimestamp.Before(&b.CreationTimestamp)
+	}
+	return a.Namespace+"/"+a.Name < b.Namespace+"/"+b.Name
+}
+
+// VerifierKey is the key under which a verifier Secret holds a user's hash.
+const VerifierKey = "verifier"
+
+// Entry is user as the broker's configuration knows it. verifier may be nil.
+func Entry(user *v1alpha1.MQTTUser, verifier *corev1.Secret) *contract.User {
+	entry := &contract.User{Username: user.Username(), Verifiers: []string{}, ACL: Rules(user.Resolved().Rules)}
+	if verifier != nil {
+		entry.Verifiers = append(entry.Verifiers, string(verifier.Data[VerifierKey]))
+	}
+	return entry
+}
+
+// Rules are the rules of the API in the words of package acl.
+func Rules(rules []v1alpha1.ResolvedRule) []acl.Rule {
+	result := make([]acl.Rule, 0, len(rules))
+	for _, wish := range rules {
+		rule := acl.Rule{Effect: acl.Effect(wish.Effect), Filter: wish.Filter}
+		if wish.Publish {
+			rule.Actions = append(rule.Actions, acl.Publish)
+		}
+		if wish.Subscribe {
+			rule.Actions = append(rule.Actions, acl.Subscribe)
+		}
+		if wish.MaxQoS != v1alpha1.DefaultRuleMaxQoS {
+			rule.MaxQoS = new(byte(wish.MaxQoS)) //nolint:gosec // The schema keeps it within 0 to 2.
+		}
+		if wish.Retain != v1alpha1.DefaultRuleRetain {
+			rule.Retain = new(wish.Retain)
+		}
+		result = append(result, rule)
+	}
+	return result
+}
+
+// EntryProblem is the first thing about an entry that no broker would take. The schema refuses these at the door; this
+// is the backstop for objects that were stored before a rule of the schema existed.
+func EntryProblem(entry *contract.User) *Finding {
+	if problem := contract.UsernameProblem(entry.Username); problem != "" {
+		return find(v1alpha1.ReasonConfigInvalid, "the username %s", problem)
+	}
+	for i := range entry.ACL {
+		if err := entry.ACL[i].Validate(); err != nil {
+			return find(v1alpha1.ReasonConfigInvalid, "spec.acl[%d].%v", i, err)
+		}
+	}
+	return nil
+}
+
+// priorPairs are the key pairs that the configuration of now holds.
+func priorPairs(f *Facts) map[string]contract.KeyPair {
+	prior, err := contract.Parse(f.Bundle())
+	if err != nil {
+		return nil
+	}
+	return prior.Pairs
+}
+
+func judgeListener(f *Facts, m *Material, prior map[string]contract.KeyPair, spec v1alpha1.ResolvedListener) Listener {
+	l := Listener{Spec: spec}
+	if !spec.Encrypted() {
+		return l
+	}
+	pair := m.Server
+	if !spec.TLS.SelfManaged() {
+		pair, l.Fault = referencedPair(f, spec.TLS.SecretName)
+	}
+	if l.Fault == nil {
+		l.Leaf, l.Fault = checkPair(f, spec, pair)
+	}
+	if l.Fault == nil {
+		l.Pair = &contract.KeyPair{Certificate: string(pair.Certificate), PrivateKey: string(pair.Key)}
+		return l
+	}
+	if before, found := prior[spec.Name]; found {
+		l.Pair = &before
+		l.Leaf, _ = pki.Check(pki.Pair{Certificate: []byte(before.Certificate), Key: []byte(before.PrivateKey)}, f.Now)
+		l.Fault.Message += " Until then the listener goes on with the certificate it had."
+	} else {
+		l.Fault.Message += " Until then the listener is closed."
+	}
+	return l
+}
+
+func referencedPair(f *Facts, name string) (pki.Pair, *Finding) {
+	secret := f.Referenced[name]
+	if secret == nil {
+		return pki.Pair{}, NotUsable(v1alpha1.ReasonTLSSecretNotUsable, f.Broker.Namespace, name)
+	}
+	for _, key := range []string{corev1.TLSCertKey, corev1.TLSPrivateKeyKey} {
+		if len(secret.Data[key]) == 0 {
+			return pki.Pair{}, find(v1alpha1.ReasonSecretKeyMissing, "Secret %s has no key %s: add it.", name, key)
+		}
+	}
+	return pki.Pair{Certificate: secret.Data[corev1.TLSCertKey], Key: secret.Data[corev1.TLSPrivateKeyKey]}, nil
+}
+
+// NotUsable is the one answer for a Secret that is not there and for one that is not labelled, so that nobody learns
+// which Secrets exist by writing references to them.
+func NotUsable(reason v1alpha1.ConditionReason, namespace, name string) *Finding {
+	return find(reason, "Secret %s does not exist, or lacks the label that lets the operator read it: create it, or run: "+
+		"kubectl -n %s label secret %s %s=%s", name, namespace, name, v1alpha1.LabelAllow, v1alpha1.AllowReference)
+}
+
+func checkPair(f *Facts, spec v1alpha1.ResolvedListener, pair pki.Pair) (*x509.Certificate, *Finding) {
+	leaf, err := pki.Check(pair, f.Now)
+	where := "The certificate of listener " + spec.Name
+	if !spec.TLS.SelfManaged() {
+		where = "Secret " + spec.TLS.SecretName
+	}
+	switch {
+	case err == nil:
+		return leaf, nil
+	case errors.Is(err, pki.ErrMismatch):
+		return nil, find(v1alpha1.ReasonKeyPairMismatch, "%s: %v: put the two that belong together into %s and %s.", where, err, corev1.TLSCertKey, corev1.TLSPrivateKeyKey)
+	case errors.Is(err, pki.ErrExpired):
+		return leaf, find(v1alpha1.ReasonCertificateExpired, "%s: %v: renew it.", where, err)
+	default:
+		return nil, find(v1alpha1.ReasonCertificateInvalid, "%s: %v: put a PEM certificate into %s and its PEM key into %s.", where, err, corev1.TLSCertKey, corev1.TLSPrivateKeyKey)
+	}
+}

@@ -1,0 +1,58 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package walk runs the named steps of a reconciler in order and turns the error of the one that ended the walk into
+// what controller-runtime should do next.
+package walk
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	ctrl "sigs.k8s.io/controller-runtime"
+
+	"github.com/mqtt-operator/mqtt-operator/controllers/verdict"
+)
+
+// Step is one named part of a pass over an object.
+type Step[P any] struct {
+	Name string
+	Do   func(ctx context.Context, pass P) error
+}
+
+// Steps run in order until one returns an error.
+type Steps[P any] []Step[P]
+
+// Run wraps the error of the step that ended the walk with the step's name.
+func (s Steps[P]) Run(ctx context.Context, pass P) error {
+	for _, step := range s {
+		if err := step.Do(ctx, pass); err != nil {
+			return fmt.Errorf("%s: %w", step.Name, err)
+		}
+	}
+	return nil
+}
+
+// Result is what to do after a walk that ended with err: a stalled object is left alone, a waiting one looked at
+// again in time, a conflict of versions repeated at once and in silence, all else repeated with back-off. again is
+// when to look at an object on which all went well; 0 means when something changes.
+func Result(err error, again time.Duration) (ctrl.Result, error) {
+	var (
+		stalled *verdict.Stalled
+		waiting *verdict.Waiting
+	)
+	switch {
+	case err == nil:
+		return ctrl.Result{RequeueAfter: again}, nil
+	case errors.As(err, &waiting):
+		return ctrl.Result{RequeueAfter: waiting.For}, nil
+	case errors.As(err, &stalled):
+		return ctrl.Result{RequeueAfter: again}, nil
+	case apierrors.IsConflict(err):
+		return ctrl.Result{RequeueAfter: time.Millisecond}, nil
+	default:
+		return ctrl.Result{}, err
+	}
+}
