@@ -1,0 +1,253 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package v1alpha1_test
+
+import (
+	"reflect"
+	"testing"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/equality"
+	"k8s.io/apimachinery/pkg/api/resource"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/mqtt-operator/mqtt-operator/api/v1alpha1"
+)
+
+func TestResolvedBroker(t *testing.T) {
+	t.Parallel()
+
+	requests := corev1.ResourceRequirements{Requests: corev1.ResourceList{
+		corev1.ResourceCPU: resource.MustParse("100m"), corev1.ResourceMemory: resource.MustParse("128Mi"),
+	}}
+
+	cases := map[string]struct {
+		reason string
+		spec   v1alpha1.MQTTBrokerSpec
+		want   v1alpha1.ResolvedBroker
+	}{
+		"an empty spec has every default": {
+			reason: "defaults live in Resolved alone",
+			want: v1alpha1.ResolvedBroker{
+				Replicas: 1,
+				Limits: v1alpha1.ResolvedLimits{
+					MaxPacketSize: 1 << 20, ReceiveMaximum: 1024, MaxSessionExpiry: 168 * time.Hour, TopicAliasMaximum: 32,
+				},
+				Logging: v1alpha1.ResolvedLogging{Level: "info", Format: "json"},
+				Pod:     v1alpha1.ResolvedPod{Resources: requests},
+			},
+		},
+		"what is said counts, zero too": {
+			reason: "a pointer to zero is not an absent field",
+			spec: v1alpha1.MQTTBrokerSpec{
+				Image:    new("broker:1"),
+				Replicas: new(int32(0)),
+				Listeners: []v1alpha1.BrokerListener{
+					{
+						Name: "plain", Protocol: "tcp", Port: 1883,
+						Service:   &v1alpha1.ListenerService{Type: new(corev1.ServiceTypeNodePort), NodePort: new(int32(30000))},
+						Anonymous: &v1alpha1.ListenerAnonymous{Enabled: new(true), ACL: []v1alpha1.ACLRule{{Effect: "allow", Actions: []v1alpha1.ACLAction{"subscribe"}, Filter: "a/#", MaxQoS: new(int32(0)), Retain: new(false)}}},
+					},
+					{
+						Name: "sealed", Protocol: "tls", Port: 8883,
+						TLS:       &v1alpha1.ListenerTLS{SecretRef: &v1alpha1.SecretReference{Name: "pair"}, MinVersion: new(v1alpha1.TLSVersion13)},
+						Anonymous: &v1alpha1.ListenerAnonymous{Enabled: new(false)},
+					},
+					{Name: "own", Protocol: "tls", Port: 8884, TLS: &v1alpha1.ListenerTLS{SelfManaged: &v1alpha1.SelfManagedTLS{}}},
+				},
+				Limits: &v1alpha1.BrokerLimits{
+					MaxPacketSize: new(resource.MustParse("2Ki")), ReceiveMaximum: new(int32(7)),
+					MaxSessionExpiry: &metav1.Duration{}, TopicAliasMaximum: new(int32(0)),
+				},
+				Persistence: &v1alpha1.BrokerPersistence{},
+				Logging:     &v1alpha1.BrokerLogging{Level: new(v1alpha1.LogDebug)},
+				Pod:         &v1alpha1.BrokerPod{Resources: &corev1.ResourceRequirements{}, Labels: map[string]v1alpha1.LabelValue{"a": "b"}},
+			},
+			want: v1alpha1.ResolvedBroker{
+				Image: "broker:1",
+				Listeners: []v1alpha1.ResolvedListener{
+					{
+						Name: "plain", Protocol: "tcp", Port: 1883,
+						Service:   v1alpha1.ResolvedService{Type: "NodePort", NodePort: 30000, ExternalTrafficPolicy: "Cluster"},
+						Anonymous: v1alpha1.ResolvedAnonymous{Enabled: true, Rules: []v1alpha1.ResolvedRule{{Effect: "allow", Subscribe: true, Filter: "a/#"}}},
+					},
+					{
+						Name: "sealed", Protocol: "tls", Port: 8883,
+						Service: v1alpha1.ResolvedService{Type: "ClusterIP"},
+						TLS:     &v1alpha1.ResolvedTLS{SecretName: "pair", MinVersion: "TLSv1.3"},
+					},
+					{
+						Name: "own", Protocol: "tls", Port: 8884,
+						Service: v1alpha1.ResolvedService{Type: "ClusterIP"},
+						TLS:     &v1alpha1.ResolvedTLS{MinVersion: "TLSv1.2"},
+					},
+				},
+				Limits:      v1alpha1.ResolvedLimits{MaxPacketSize: 2048, ReceiveMaximum: 7},
+				Persistence: &v1alpha1.ResolvedPersistence{Size: resource.MustParse("1Gi"), WhenDeleted: "Retain", WhenScaled: "Retain"},
+				Logging:     v1alpha1.ResolvedLogging{Level: "debug", Format: "json"},
+				Pod:         v1alpha1.ResolvedPod{Labels: map[string]string{"a": "b"}},
+			},
+		},
+	}
+
+	for name, c := range cases {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+
+			broker := &v1alpha1.MQTTBroker{Spec: c.spec}
+			before := broker.DeepCopy()
+
+			if got := broker.Resolved(); !equality.Semantic.DeepEqual(got, c.want) {
+				t.Errorf("%s:\n got %+v\nwant %+v", c.reason, got, c.want)
+			}
+
+			if !reflect.DeepEqual(broker, before) {
+				t.Error("Resolved has changed the object")
+			}
+		})
+	}
+}
+
+func TestResolvedSharesNoMemory(t *testing.T) {
+	t.Parallel()
+
+	broker := &v1alpha1.MQTTBroker{Spec: v1alpha1.MQTTBrokerSpec{
+		Listeners: []v1alpha1.BrokerListener{{Service: &v1alpha1.ListenerService{Annotations: map[string]string{"a": "b"}}}},
+		Pod:       &v1alpha1.BrokerPod{Annotations: map[string]string{"a": "b"}, Tolerations: []corev1.Toleration{{Key: "a"}}},
+	}}
+	before := broker.DeepCopy()
+	resolved := broker.Resolved()
+	resolved.Listeners[0].Service.Annotations["a"] = "c"
+	resolved.Pod.Annotations["a"] = "c"
+	resolved.Pod.Tolerations[0].Key = "c"
+
+	if !reflect.DeepEqual(broker, before) {
+		t.Error("a change of what Resolved returned has changed the object, which may lie in a cache")
+	}
+}
+
+func TestBrokerFacts(t *testing.T) {
+	t.Parallel()
+
+	plain := v1alpha1.ResolvedListener{Name: "plain", Protocol: "tcp", Anonymous: v1alpha1.ResolvedAnonymous{Enabled: true}}
+	sealed := v1alpha1.ResolvedListener{Name: "sealed", Protocol: "tls", TLS: &v1alpha1.ResolvedTLS{SecretName: "pair"}}
+	own := v1alpha1.ResolvedListener{Name: "own", Protocol: "tls", TLS: &v1alpha1.ResolvedTLS{}}
+
+	cases := map[string]struct {
+		reason      string
+		listeners   []v1alpha1.ResolvedListener
+		tls, signed bool
+		plaintext   []string
+		anonymous   []string
+		binding     map[string]string // name asked for -> listener found, "" for none
+	}{
+		"a plain listener alone": {
+			reason: "there is nothing better to bind to", listeners: []v1alpha1.ResolvedListener{plain},
+			plaintext: []string{"plain"}, anonymous: []string{"plain"},
+			binding: map[string]string{"": "plain", "plain": "plain", "sealed": ""},
+		},
+		"the first encrypted one is bound to": {
+			reason: "a password should not travel in plain text", listeners: []v1alpha1.ResolvedListener{plain, sealed, own},
+			tls: true, signed: true, plaintext: []string{"plain"}, anonymous: []string{"plain"},
+			binding: map[string]string{"": "sealed", "own": "own", "other": ""},
+		},
+		"a certificate from a Secret is not ours": {
+			reason: "no CA is needed", listeners: []v1alpha1.ResolvedListener{sealed}, tls: true,
+			binding: map[string]string{"": "sealed"},
+		},
+		"no listener": {reason: "no schema lets this through, and nothing may panic", binding: map[string]string{"": "", "a": ""}},
+	}
+
+	for name, c := range cases {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+
+			b := v1alpha1.ResolvedBroker{Listeners: c.listeners}
+			if b.TLSEnabled() != c.tls || b.SelfManagedTLS() != c.signed {
+				t.Errorf("%s: TLSEnabled %t, SelfManagedTLS %t", c.reason, b.TLSEnabled(), b.SelfManagedTLS())
+			}
+
+			if !reflect.DeepEqual(b.PlaintextListeners(), c.plaintext) || !reflect.DeepEqual(b.AnonymousListeners(), c.anonymous) {
+				t.Errorf("%s: plaintext %v, anonymous %v", c.reason, b.PlaintextListeners(), b.AnonymousListeners())
+			}
+
+			for asked, want := range c.binding {
+				if found, ok := b.BindingListener(asked); found.Name != want || ok != (want != "") {
+					t.Errorf("%s: BindingListener(%q) is %q, want %q", c.reason, asked, found.Name, want)
+				}
+			}
+		})
+	}
+}
+
+func TestResolvedUser(t *testing.T) {
+	t.Parallel()
+
+	cases := map[string]struct {
+		reason string
+		user   v1alpha1.MQTTUser
+		want   v1alpha1.ResolvedUser
+	}{
+		"a generated password": {
+			reason: "the username is the name of the object where nothing else is said",
+			user: v1alpha1.MQTTUser{ObjectMeta: metav1.ObjectMeta{Name: "sensor"}, Spec: v1alpha1.MQTTUserSpec{
+				BrokerRef:      v1alpha1.BrokerReference{Name: "mq"},
+				Authentication: v1alpha1.UserAuthentication{Password: &v1alpha1.UserPassword{Generate: &v1alpha1.GeneratePassword{}}},
+			}},
+			want: v1alpha1.ResolvedUser{Broker: "mq", Username: "sensor", Authentication: "password", Generate: true},
+		},
+		"a chosen password": {
+			reason: "the key has a default, and so have QoS and retain",
+			user: v1alpha1.MQTTUser{ObjectMeta: metav1.ObjectMeta{Name: "sensor"}, Spec: v1alpha1.MQTTUserSpec{
+				Username:       new("Sensor 7"),
+				Authentication: v1alpha1.UserAuthentication{Password: &v1alpha1.UserPassword{SecretRef: &v1alpha1.SecretKeyReference{Name: "s"}}},
+				ACL:            []v1alpha1.ACLRule{{Effect: "deny", Actions: []v1alpha1.ACLAction{"subscribe", "publish"}, Filter: "#"}},
+				Binding:        &v1alpha1.UserBinding{Listener: new("mqtts")},
+			}},
+			want: v1alpha1.ResolvedUser{
+				Username: "Sensor 7", Authentication: "password", PasswordSecret: "s", PasswordKey: "password", BindingListener: "mqtts",
+				Rules: []v1alpha1.ResolvedRule{{Effect: "deny", Publish: true, Subscribe: true, Filter: "#", MaxQoS: 2, Retain: true}},
+			},
+		},
+		"a certificate": {
+			reason: "the way in is said in status",
+			user:   v1alpha1.MQTTUser{Spec: v1alpha1.MQTTUserSpec{Authentication: v1alpha1.UserAuthentication{Certificate: &v1alpha1.UserCertificate{}}}},
+			want:   v1alpha1.ResolvedUser{Authentication: "certificate"},
+		},
+		"a ServiceAccount": {
+			reason: "the way in is said in status",
+			user:   v1alpha1.MQTTUser{Spec: v1alpha1.MQTTUserSpec{Authentication: v1alpha1.UserAuthentication{ServiceAccount: &v1alpha1.UserServiceAccount{}}}},
+			want:   v1alpha1.ResolvedUser{Authentication: "serviceAccount"},
+		},
+	}
+
+	for name, c := range cases {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+
+			if got := c.user.Resolved(); !reflect.DeepEqual(got, c.want) {
+				t.Errorf("%s:\n got %+v\nwant %+v", c.reason, got, c.want)
+			}
+		})
+	}
+}
+
+func TestResolvedBridge(t *testing.T) {
+	t.Parallel()
+
+	bridge := v1alpha1.MQTTBridge{ObjectMeta: metav1.ObjectMeta{Namespace: "plant", Name: "cloud"}, Spec: v1alpha1.MQTTBridgeSpec{
+		BrokerRef: v1alpha1.BrokerReference{Name: "mq"},
+		Remote:    v1alpha1.BridgeRemote{Endpoints: []string{"mqtts://example.com"}},
+		Routes:    []v1alpha1.BridgeRoute{{Name: "all", Direction: "out", Filter: "#"}},
+	}}
+	want := v1alpha1.ResolvedBridge{
+		Broker: "mq", Endpoints: []string{"mqtts://example.com"}, Protocol: "v5", ClientIDPrefix: "plant.cloud",
+		KeepAlive: 30 * time.Second, Inflight: 100,
+		Routes: []v1alpha1.ResolvedRoute{{Name: "all", Direction: "out", Filter: "#", MaxQoS: 1, Retain: true}},
+	}
+
+	if got := bridge.Resolved(); !reflect.DeepEqual(got, want) {
+		t.Errorf("\n got %+v\nwant %+v", got, want)
+	}
+}
