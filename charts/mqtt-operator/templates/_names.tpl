@@ -39,6 +39,9 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- define "mqtt-operator.image" -}}
 {{- $image := index . 0 -}}
 {{- $root := index . 1 -}}
+{{- if eq $image.tag "latest" -}}
+{{- fail (printf "the tag latest of %s says nothing about what runs: set that of a version, or a digest" $image.repository) -}}
+{{- end -}}
 {{- if $image.digest -}}
 {{- printf "%s@%s" $image.repository $image.digest -}}
 {{- else -}}
