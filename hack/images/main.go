@@ -47,7 +47,9 @@ type options struct {
 	Out     string // folder of the archives
 	Tag     string
 	Version string // what the binaries and labels say
-	Arch    string
+	// Revision is the commit that the labels name.
+	Revision string
+	Arch     string
 }
 
 func main() {
@@ -68,6 +70,7 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 	flags.StringVar(&o.Out, "out", "../../dist", "folder for the archives")
 	flags.StringVar(&o.Version, "version", "", "version that binaries and labels say (default: what git describe says, else 0.1.0-dev)")
 	flags.StringVar(&o.Tag, "tag", "", "tag of the images (default: the version)")
+	flags.StringVar(&o.Revision, "revision", "", "commit that the labels name (default: what git says)")
 	flags.StringVar(&o.Arch, "arch", runtime.GOARCH, "amd64 or arm64")
 	if err := flags.Parse(args); err != nil {
 		return err
@@ -77,6 +80,9 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 	}
 	if o.Version == "" {
 		o.Version = version(o.Source)
+	}
+	if o.Revision == "" {
+		o.Revision = revision(o.Source)
 	}
 	if o.Tag == "" {
 		o.Tag = o.Version
@@ -96,7 +102,7 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 func (t target) make(ctx context.Context, o options, out io.Writer) error {
 	r, err := readRecipe(filepath.Join(o.Source, t.Dockerfile), map[string]string{
 		"VERSION":  o.Version,
-		"REVISION": revision(o.Source),
+		"REVISION": o.Revision,
 	})
 	if err != nil {
 		return err
