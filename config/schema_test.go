@@ -8,6 +8,7 @@ package config_test
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -19,10 +20,13 @@ import (
 
 	autoscalingv1 "k8s.io/api/autoscaling/v1"
 	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime"
 	utilruntime "k8s.io/apimachinery/pkg/util/runtime"
+	"k8s.io/client-go/discovery"
 	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
+	"k8s.io/client-go/rest"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/envtest"
 	"sigs.k8s.io/yaml"
@@ -197,6 +201,16 @@ func TestSchema(t *testing.T) {
 		}
 	})
 
+	t.Run("kubectl get shows what matters", func(t *testing.T) {
+		server.columns(ctx, t, "testdata/good/broker-minimal.yaml", "mqttbrokers", map[string]any{
+			"replicas": 1, "revision": map[string]any{"applied": 7}, "conditions": []any{ready()},
+			"pods": []any{map[string]any{"name": "mq-broker-0", "connections": 42}},
+		}, "Name=mq Ready=True Replicas=1 Revision=7 Connections=42 Age Message=all is well")
+		server.columns(ctx, t, "testdata/good/user-generated.yaml", "mqttusers", map[string]any{
+			"username": "sensor.7", "authentication": "password", "conditions": []any{ready()},
+		}, "Name=sensor.7 Broker=mq Username=sensor.7 Auth=password Ready=True Age Message=all is well")
+	})
+
 	t.Run("what is to come", func(t *testing.T) {
 		server.lift(ctx, t)
 
@@ -205,6 +219,16 @@ func TestSchema(t *testing.T) {
 		}
 
 		server.rules(ctx, t, true)
+
+		connected := ready()
+		connected["type"], connected["status"] = "RemoteConnected", "False"
+
+		server.columns(ctx, t, "testdata/good/later-policy.yaml", "mqttaccesspolicies", map[string]any{
+			"boundUsers": 3, "conditions": []any{ready()},
+		}, "Name=telemetry Users=3 Ready=True Age Message=all is well")
+		server.columns(ctx, t, "testdata/good/later-bridge.yaml", "mqttbridges", map[string]any{
+			"conditions": []any{ready(), connected},
+		}, "Name=cloud Broker=mq Remote=mqtts://mqtt.example.com:8883 Connected=False Ready=True Age Message=all is well")
 	})
 
 	for _, crd := range crds(t) {
@@ -219,6 +243,7 @@ func TestSchema(t *testing.T) {
 // server is an API server that knows the four kinds.
 type server struct {
 	client client.Client
+	rest   rest.Interface
 	defs   []*apiextensionsv1.CustomResourceDefinition
 	seen   map[string]bool // kind and message of each refusal that a case has asked for
 }
@@ -258,7 +283,12 @@ func start(t *testing.T) *server {
 		t.Fatal(err)
 	}
 
-	return &server{client: c, defs: crds(t), seen: map[string]bool{}}
+	discovered, err := discovery.NewDiscoveryClientForConfig(config)
+	if err != nil {
+		t.Fatal(err)
+	}
+
+	return &server{client: c, rest: discovered.RESTClient(), defs: crds(t), seen: map[string]bool{}}
 }
 
 // create asks whether an object would be accepted.
@@ -279,6 +309,52 @@ func (s *server) hold(ctx context.Context, t *testing.T, o *unstructured.Unstruc
 			t.Error(err)
 		}
 	})
+}
+
+// columns writes a status and compares the row of the table that "kubectl get -o wide" would print.
+func (s *server) columns(ctx context.Context, t *testing.T, path, resource string, status map[string]any, want string) {
+	t.Helper()
+
+	o := object(t, path)
+	s.hold(ctx, t, o)
+
+	o.Object["status"] = status
+	if err := s.client.Status().Update(ctx, o); err != nil {
+		t.Fatal(err)
+	}
+
+	answer, err := s.rest.Get().AbsPath("/apis", v1alpha1.GroupVersion.String(), "namespaces", o.GetNamespace(), resource, o.GetName()).
+		SetHeader("Accept", "application/json;as=Table;v=v1;g=meta.k8s.io").DoRaw(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+
+	var table metav1.Table
+	if err := json.Unmarshal(answer, &table); err != nil {
+		t.Fatal(err)
+	}
+
+	var got []string
+
+	for i, column := range table.ColumnDefinitions {
+		cell := fmt.Sprintf("%s=%v", column.Name, table.Rows[0].Cells[i])
+		if column.Name == "Age" {
+			cell = column.Name
+		}
+
+		got = append(got, cell)
+	}
+
+	if row := strings.Join(got, " "); row != want {
+		t.Errorf("%s:\n got %s\nwant %s", path, row, want)
+	}
+}
+
+func ready() map[string]any {
+	return map[string]any{
+		"type": "Ready", "status": "True", "reason": "Ready", "message": "all is well",
+		"lastTransitionTime": "2026-01-01T00:00:00Z",
+	}
 }
 
 // expect compares what the server says with what a case wants: an empty want stands for acceptance.

@@ -13,10 +13,9 @@ git ls-files -z --cached --others --exclude-standard --deduplicate |
 	while IFS= read -r -d '' file; do
 		if [ -e "$file" ] || [ -L "$file" ]; then printf '%s\0' "$file"; fi
 	done >"$work/files"
-mkdir "$work/before" "$work/after"
-tar --create --null --files-from="$work/files" | tee >(tar --extract --directory="$work/before") |
-	tar --extract --directory="$work/after"
-wait
+mkdir "$work/before"
+tar --create --null --files-from="$work/files" | tar --extract --directory="$work/before"
+cp --archive "$work/before" "$work/after"
 
 "$work/after/hack/generate.sh"
 
@@ -24,7 +23,7 @@ if ! diff --recursive --unified --new-file "$work/before" "$work/after" >"$work/
 	echo "stale generated files:" >&2
 	(cd "$work" && diff --recursive --brief --new-file before after || true) |
 		sed -n 's/^Files before\/\(.*\) and after\/.* differ$/  \1/p' >&2
-	head -n 60 "$work/difference" >&2
+	sed "s|$work/||g" "$work/difference" | head -n 60 >&2
 	echo "renew them with: hack/generate.sh" >&2
 	exit 1
 fi
