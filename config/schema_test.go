@@ -172,6 +172,17 @@ func TestSchema(t *testing.T) {
 		server.rules(ctx, t, false)
 	})
 
+	t.Run("samples", func(t *testing.T) {
+		for _, path := range files(t, "samples/*.yaml") {
+			for i, document := range bytes.Split(read(t, path), []byte("\n---\n")) {
+				o := parse(t, path, document)
+				if o.GroupVersionKind().GroupVersion() == v1alpha1.GroupVersion {
+					server.expect(t, fmt.Sprintf("%s: document %d", path, i+1), "", server.create(ctx, o))
+				}
+			}
+		}
+	})
+
 	t.Run("scaling over one is refused", func(t *testing.T) {
 		broker := object(t, "testdata/good/broker-minimal.yaml")
 		server.hold(ctx, t, broker)
@@ -550,8 +561,14 @@ func isLater(t *testing.T, path string) bool {
 func object(t *testing.T, path string) *unstructured.Unstructured {
 	t.Helper()
 
-	o := &unstructured.Unstructured{}
-	if err := yaml.UnmarshalStrict(read(t, path), &o.Object); err != nil {
+	return parse(t, path, read(t, path))
+}
+
+func parse(t *testing.T, path string, document []byte) *unstructured.Unstructured {
+	t.Helper()
+
+	o := &unstructured.Unstructured{Object: map[string]any{}}
+	if err := yaml.UnmarshalStrict(document, &o.Object); err != nil {
 		t.Fatalf("%s: %v", path, err)
 	}
 
