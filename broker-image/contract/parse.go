@@ -81,6 +81,20 @@ func ParseUsers(name string, content []byte) ([]User, error) {
 	return part.Users, err
 }
 
+// Parts are the digests that the broker.json of a bundle names; the other files need not be there.
+func Parts(bundle Bundle) (map[string]string, error) {
+	broker, err := parseBroker(bundle)
+	if err != nil {
+		return nil, err
+	}
+	for name := range broker.Parts {
+		if !IsFile(name) || name == BrokerFile {
+			return nil, &Error{File: BrokerFile, Field: "parts", Problem: fmt.Sprintf("%q is no part of a bundle", name)}
+		}
+	}
+	return broker.Parts, nil
+}
+
 func parseBroker(bundle Bundle) (*Broker, error) {
 	content, found := bundle[BrokerFile]
 	if !found {
