@@ -19,3 +19,6 @@ if [ -d controllers ]; then
 	rm -f config/rbac/role.yaml
 	controller_gen rbac:roleName=mqtt-operator,fileName=role.yaml paths=./controllers/... output:rbac:dir=config/rbac
 fi
+
+# The chart, which takes kinds and rights from config/, and config/default, which is what it renders.
+hack/chart.sh

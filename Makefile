@@ -1,0 +1,71 @@
+# SPDX-License-Identifier: Apache-2.0
+#
+# Two commands to begin with: make demo, make test. A line of help is the comment behind a target.
+
+# Where demo and e2e run: the development node of hack/devcluster (empty), kind, or current for kubectl's context.
+CLUSTER ?=
+# What images are called; empty: what git describe says.
+VERSION ?=
+TAG ?=
+
+export CLUSTER
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test unit apitest nested chart-test lint verify e2e generate fmt images dockerfiles node-up node-down clean
+
+help: ## Show this
+	@echo "make TARGET [CLUSTER=kind|current] [VERSION=…] [TAG=…]"
+	@echo
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@echo
+	@echo "CLUSTER says where demo and e2e run: a development node that they start (default; needs root), kind, or"
+	@echo "current, which is where kubectl points to."
+
+demo: ## Start a node, install the operator, run two teams' brokers and show that messages flow
+	@hack/demo.sh
+
+test: ## Everything that must pass before a change goes in, step by step; the first run takes half an hour
+	@hack/test.sh
+
+unit: ## Tests that need nothing but Go
+	@hack/test.sh unit
+
+apitest: ## Tests against a real API server
+	@hack/test.sh apitest
+
+nested: ## Tests of the tools under hack/ that are modules of their own
+	@hack/test.sh nested
+
+chart-test: ## Tests of the Helm chart and of config/
+	@hack/test.sh chart
+
+lint: ## All linters
+	@hack/test.sh lint
+
+verify: ## Say which generated files are stale; changes nothing
+	@hack/test.sh verify
+
+e2e: ## Install everything on a cluster and live through its stories
+	@hack/test.sh e2e
+
+generate: ## Write everything that a program writes: kinds, rights, chart, plain manifests
+	hack/generate.sh
+
+fmt: ## Format the Go code
+	go build -C hack/tools/golangci-lint -o "$(CURDIR)/.cache/tools/golangci-lint" .
+	.cache/tools/golangci-lint fmt
+
+images: ## Make the container images, as archives in dist/
+	go run -C hack/images . --out "$(CURDIR)/dist" --version "$(VERSION)" --tag "$(TAG)"
+
+dockerfiles: ## Build the Dockerfiles with buildah and compare with make images; needs root
+	hack/dockerfiles.sh
+
+node-up: ## Start the development node; needs root
+	go run -C hack/devcluster . up
+
+node-down: ## Stop the development node and leave nothing behind
+	go run -C hack/devcluster . down
+
+clean: ## Remove what was built in this tree
+	rm -rf bin dist .cache

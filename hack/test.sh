@@ -1,0 +1,130 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: Apache-2.0
+#
+# Runs the steps of "make test" in order and stops at the first that fails. Arguments: names of steps (default: all).
+# What is missing is installed on the way: Debian packages as root, all else from Go modules.
+#
+#   CLUSTER  where e2e runs: the development node (default), kind or current
+set -euo pipefail
+cd "$(dirname "$0")/.."
+exec </dev/null
+
+all=(packages verify unit apitest nested chart lint e2e)
+
+declare -A what=(
+	[packages]="programs that tests call"
+	[verify]="generated files are what the generators write"
+	[unit]="tests that need nothing but Go"
+	[apitest]="tests against a real API server"
+	[nested]="tests of the modules under hack/"
+	[chart]="tests of the Helm chart and of config/"
+	[lint]="all linters"
+	[e2e]="the whole product on a cluster: ${CLUSTER:-the development node}"
+)
+
+# Packages whose tests start an API server say so in a test file.
+with_server() {
+	grep -rl --include='*_test.go' --exclude-dir=hack --exclude-dir=test KUBEBUILDER_ASSETS . | xargs -n1 dirname | sort -u
+}
+
+without_server() {
+	local module servers
+	module="$(go list -m)"
+	servers="$(with_server | sed "s|^\.|$module|")"
+	go list ./... | grep -v "^$module/test/" | grep -vxF -e "${servers:-none}"
+}
+
+step_packages() {
+	local missing=()
+	command -v mosquitto_pub >/dev/null || missing+=(mosquitto-clients)
+	python3 -c 'import paho.mqtt.client' 2>/dev/null || missing+=(python3-paho-mqtt)
+	if [ "${#missing[@]}" -eq 0 ]; then
+		echo "nothing is missing"
+		return
+	fi
+	if [ "$(id -u)" -ne 0 ] || ! command -v apt-get >/dev/null; then
+		echo "please install what Debian calls ${missing[*]}" >&2
+		return 1
+	fi
+	echo "installing ${missing[*]}"
+	apt-get update -qq
+	DEBIAN_FRONTEND=noninteractive apt-get install -qq --yes --no-install-recommends "${missing[@]}" >/dev/null
+}
+
+step_verify() { hack/verify.sh; }
+
+step_unit() {
+	# shellcheck disable=SC2046 # one word for each package
+	go test -timeout 20m $(without_server)
+}
+
+step_apitest() {
+	local packages
+	mapfile -t packages < <(with_server)
+	KUBEBUILDER_ASSETS="${KUBEBUILDER_ASSETS:-$(go run -C hack/devcluster . assets)}"
+	export KUBEBUILDER_ASSETS
+	go test -timeout 20m "${packages[@]}"
+}
+
+# Not the modules further down: tools that are only pinned, and programs of the development node.
+step_nested() {
+	local module
+	for module in hack/*/go.mod; do
+		module="${module%/go.mod}"
+		echo "-- $module"
+		go -C "$module" vet ./...
+		go -C "$module" test -timeout 20m ./...
+	done
+}
+
+step_chart() {
+	hack/helm.sh version --short
+	go test -timeout 20m ./test/chart/...
+}
+
+step_lint() { hack/lint.sh; }
+
+step_e2e() { hack/e2e.sh; }
+
+logs="$(mktemp -d)"
+trap 'rm -rf "$logs"' EXIT
+if [ $# -eq 0 ]; then set -- "${all[@]}"; fi
+for name in "$@"; do
+	if [ -z "${what[$name]:-}" ]; then
+		echo "test.sh: no step $name; there are: ${all[*]}" >&2
+		exit 2
+	fi
+done
+
+declare -A took=()
+at=0
+for name in "$@"; do
+	at=$((at + 1))
+	echo
+	echo "[$at/$#] $name: ${what[$name]} ($((SECONDS / 60)) min $((SECONDS % 60)) s so far)"
+	begin=$SECONDS
+	# A subshell with its own errexit: a function called in a condition would run on after its first failure.
+	set +e
+	(
+		set -euo pipefail
+		"step_$name"
+	) 2>&1 | tee "$logs/$name"
+	status=${PIPESTATUS[0]}
+	set -e
+	took[$name]=$((SECONDS - begin))
+	if [ "$status" -ne 0 ]; then
+		echo
+		echo "FAILED: step $name ($at of $#) after ${took[$name]} s; again: hack/test.sh $name" >&2
+		exit 1
+	fi
+done
+
+echo
+echo "passed:"
+for name in "$@"; do
+	printf '  %5d s  %-9s %s\n' "${took[$name]}" "$name" "${what[$name]}"
+done
+printf '  %5d s  in all\n' "$SECONDS"
+for name in "$@"; do
+	grep -hE '^ok[[:space:]]' "$logs/$name" || true
+done
