@@ -37,7 +37,8 @@ without_server() {
 step_packages() {
 	local missing=()
 	command -v mosquitto_pub >/dev/null || missing+=(mosquitto-clients)
-	python3 -c 'import paho.mqtt.client' 2>/dev/null || missing+=(python3-paho-mqtt)
+	# Debian's Python has Debian's modules, whatever else is called python3 here.
+	/usr/bin/python3 -c 'import paho.mqtt.client' 2>/dev/null || missing+=(python3-paho-mqtt)
 	if [ "${#missing[@]}" -eq 0 ]; then
 		echo "nothing is missing"
 		return
