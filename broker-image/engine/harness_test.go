@@ -15,11 +15,12 @@ import (
 	"log/slog"
 	"math/big"
 	"net"
-	"os"
 	"path/filepath"
 	"sync"
 	"testing"
 	"time"
+
+	"go.etcd.io/bbolt"
 
 	"github.com/mqtt-operator/mqtt-operator/broker-image/acl"
 	"github.com/mqtt-operator/mqtt-operator/broker-image/auth"
@@ -280,16 +281,14 @@ func (l *logbook) logger() *slog.Logger {
 	return slog.New(slog.NewTextHandler(l, &slog.HandlerOptions{Level: slog.LevelDebug}))
 }
 
-func copyStore(t testing.TB, dir string) string {
+// copyStore takes what is on disk at this moment, as it would be found after a crash.
+func copyStore(t testing.TB, h *house) string {
 	t.Helper()
 
-	content, err := os.ReadFile(filepath.Join(dir, storeFile))
-	if err != nil {
-		t.Fatal(err)
-	}
-
 	to := t.TempDir()
-	if err := os.WriteFile(filepath.Join(to, storeFile), content, 0o600); err != nil {
+	if err := h.store.db.View(func(tx *bbolt.Tx) error {
+		return tx.CopyFile(filepath.Join(to, storeFile), 0o600)
+	}); err != nil {
 		t.Fatal(err)
 	}
 

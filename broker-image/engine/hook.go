@@ -78,6 +78,7 @@ func (h *hook) OnConnect(cl *mqtt.Client, pk packets.Packet) error {
 		return nil
 	}
 
+	e.abandon(c)
 	e.refusedConnects.Add(1)
 	e.audit.line("client refused", "client", cl.ID, "user", string(pk.Connect.Username), "listener", c.door.Name,
 		"remote", cl.Net.Remote, "reason", why)

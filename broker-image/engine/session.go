@@ -87,9 +87,16 @@ type member struct {
 	client *mqtt.Client
 }
 
-// claimID makes sure that nobody else is in the way of a client id. When it returns true, the session under that id, if
-// there is one, belongs to the same user and is offline.
+// claimID makes sure that nobody else is in the way of a client id. When it succeeds, the session under that id, if there
+// is one, belongs to the same user and is offline.
 func (e *Engine) claimID(c *conn, id string) (packets.Code, string) {
+	c.id = id
+
+	// Asked before the claim too: who has no right to the session must not hold up the one who has.
+	if !e.owns(c, id) {
+		return packets.ErrClientIdentifierNotValid, "the session belongs to another user"
+	}
+
 	held, ok := e.claims.take(id, c.who.username)
 	if !ok {
 		return packets.ErrClientIdentifierNotValid, "the client id is in use by another user"
@@ -97,7 +104,7 @@ func (e *Engine) claimID(c *conn, id string) (packets.Code, string) {
 
 	held.turn.Lock()
 
-	c.id, c.claim = id, held
+	c.claim = held
 
 	if old := e.claims.current(held); old != nil {
 		if m := e.member(old); m != nil {
@@ -111,11 +118,28 @@ func (e *Engine) claimID(c *conn, id string) (packets.Code, string) {
 		}
 	}
 
-	if existing, ok := e.server.Clients.Get(id); ok && !bytes.Equal(existing.Properties.Username, []byte(c.who.username)) {
+	if !e.owns(c, id) {
 		return packets.ErrClientIdentifierNotValid, "the session belongs to another user"
 	}
 
 	return packets.CodeSuccess, ""
+}
+
+// owns tells whether the session under a client id is the identity's own, or does not exist.
+func (e *Engine) owns(c *conn, id string) bool {
+	existing, ok := e.server.Clients.Get(id)
+
+	return !ok || bytes.Equal(existing.Properties.Username, []byte(c.who.username))
+}
+
+// abandon gives back the claim of a connection that is not let in after all.
+func (e *Engine) abandon(c *conn) {
+	if held := c.claim; held != nil {
+		c.claim = nil
+
+		held.turn.Unlock()
+		e.claims.release(c.id, held, c)
+	}
 }
 
 // join makes the connection known and looks at it once more: a configuration that came while it was let in has not
@@ -190,7 +214,9 @@ func (e *Engine) leave(c *conn, orderly bool) {
 			e.dropVolatile(cl)
 		}
 
-		c.claim.turn.Unlock()
+		e.abandon(c)
+
+		return
 	}
 
 	e.claims.release(c.id, c.claim, c)
