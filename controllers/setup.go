@@ -162,7 +162,7 @@ func index(ctx context.Context, indexer client.FieldIndexer) error {
 
 func setupBroker(mgr manager.Manager, o Options, writer *apply.Writer) error {
 	r := &mqttbroker.Reconciler{
-		Client: mgr.GetClient(), Writer: writer, Events: mgr.GetEventRecorder(eventSource), Clock: o.Clock,
+		Client: mgr.GetClient(), Live: mgr.GetAPIReader(), Writer: writer, Events: mgr.GetEventRecorder(eventSource), Clock: o.Clock,
 		Image: o.Image, AdminAddress: o.AdminAddress,
 	}
 	return ctrl.NewControllerManagedBy(mgr).
@@ -179,7 +179,7 @@ func setupBroker(mgr manager.Manager, o Options, writer *apply.Writer) error {
 }
 
 func setupUser(mgr manager.Manager, o Options, writer *apply.Writer) error {
-	r := &mqttuser.Reconciler{Client: mgr.GetClient(), Writer: writer, Events: mgr.GetEventRecorder(eventSource), Clock: o.Clock}
+	r := &mqttuser.Reconciler{Client: mgr.GetClient(), Live: mgr.GetAPIReader(), Writer: writer, Events: mgr.GetEventRecorder(eventSource), Clock: o.Clock}
 	return ctrl.NewControllerManagedBy(mgr).
 		For(&v1alpha1.MQTTUser{}, builder.WithPredicates(wished())).
 		Owns(&corev1.Secret{}).

@@ -81,6 +81,15 @@ func ParseUsers(name string, content []byte) ([]User, error) {
 	return part.Users, err
 }
 
+// Revision is the revision that the broker.json of a bundle names.
+func Revision(bundle Bundle) (int64, error) {
+	broker, err := parseBroker(bundle)
+	if err != nil {
+		return 0, err
+	}
+	return broker.Revision, nil
+}
+
 // Parts are the digests that the broker.json of a bundle names; the other files need not be there.
 func Parts(bundle Bundle) (map[string]string, error) {
 	broker, err := parseBroker(bundle)

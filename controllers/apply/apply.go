@@ -124,6 +124,11 @@ func (w *Writer) one(ctx context.Context, owner client.Object, ownerKind schema.
 			return false, nil
 		}
 		wanted.SetUID(current.GetUID()) // a precondition: not what came in its place meanwhile
+		if kind.Kind == "Secret" {
+			// A second one: keys, passwords and revisions follow from what the Secret held, so an old look at it must
+			// not decide.
+			wanted.SetResourceVersion(current.GetResourceVersion())
+		}
 	}
 	err = w.cached.Apply(ctx, client.ApplyConfigurationFromUnstructured(wanted), client.FieldOwner(FieldOwner), client.ForceOwnership)
 	switch {
@@ -158,8 +163,12 @@ func (w *Writer) observe(ctx context.Context, object client.Object, kind schema.
 	if err != nil {
 		return nil, fmt.Errorf("%s %s: %w", kind.Kind, key.Name, err)
 	}
+	if kind.Kind == "Secret" && meta.GetLabels()[v1alpha1.LabelAllow] == v1alpha1.AllowOwned {
+		return nil, apierrors.NewConflict(schema.GroupResource{Resource: "secrets"}, key.Name, errors.New("the cache is behind"))
+	}
 	found := &unstructured.Unstructured{}
 	found.SetUID(meta.GetUID())
+	found.SetResourceVersion(meta.GetResourceVersion())
 	found.SetOwnerReferences(meta.GetOwnerReferences())
 	return found, nil
 }

@@ -59,7 +59,12 @@ func (r *Reconciler) observeSecrets(ctx context.Context, f *verdict.Facts) error
 		v1alpha1.AdminCASecretName(name):  &f.AdminCA,
 		v1alpha1.AdminTLSSecretName(name): &f.AdminTLS,
 	} {
-		secret, err := r.ownSecret(ctx, f, child)
+		secret, err := r.ownSecret(ctx, r.Client, f, child)
+		if secret == nil && err == nil && f.Broker.Status.CA != nil {
+			// It was there once. Perhaps only its label is gone, and with it its place in the cache: look past the
+			// cache before drawing new keys.
+			secret, err = r.ownSecret(ctx, r.Live, f, child)
+		}
 		if err != nil {
 			return err
 		}
@@ -70,7 +75,7 @@ func (r *Reconciler) observeSecrets(ctx context.Context, f *verdict.Facts) error
 		children = append(children, v1alpha1.UsersSecretName(name, shard))
 	}
 	for _, child := range children {
-		secret, err := r.ownSecret(ctx, f, child)
+		secret, err := r.ownSecret(ctx, r.Client, f, child)
 		if err != nil {
 			return err
 		}
@@ -82,9 +87,9 @@ func (r *Reconciler) observeSecrets(ctx context.Context, f *verdict.Facts) error
 }
 
 // ownSecret is a Secret that the broker controls, or nil.
-func (r *Reconciler) ownSecret(ctx context.Context, f *verdict.Facts, name string) (*corev1.Secret, error) {
+func (r *Reconciler) ownSecret(ctx context.Context, from client.Reader, f *verdict.Facts, name string) (*corev1.Secret, error) {
 	secret := &corev1.Secret{}
-	err := r.Client.Get(ctx, client.ObjectKey{Namespace: f.Broker.Namespace, Name: name}, secret)
+	err := from.Get(ctx, client.ObjectKey{Namespace: f.Broker.Namespace, Name: name}, secret)
 	if client.IgnoreNotFound(err) != nil {
 		return nil, fmt.Errorf("secret %s: %w", name, err)
 	}

@@ -31,6 +31,8 @@ const (
 type Reconciler struct {
 	// Client reads from the cache and writes.
 	Client client.Client
+	// Live reads past the cache.
+	Live client.Reader
 	// Writer is the only way to the cluster.
 	Writer *apply.Writer
 	// Events tells the story of a broker.

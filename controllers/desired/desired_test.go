@@ -182,7 +182,9 @@ func TestWhatRestartsABroker(t *testing.T) {
 		"logging":       {reason: "logging travels in the configuration", change: func(b *v1alpha1.MQTTBroker) { b.Spec.Logging = &v1alpha1.BrokerLogging{Level: new(v1alpha1.LogDebug)} }},
 		"hibernating":   {reason: "the template is that of no pod", change: func(b *v1alpha1.MQTTBroker) { b.Spec.Replicas = new(int32(0)) }},
 		"another image": {reason: "it is another program", change: func(b *v1alpha1.MQTTBroker) { b.Spec.Image = new("example.com/mqtt-broker:2") }, restarts: true},
-		"a pod's label": {reason: "a pod's labels are in the template", change: func(b *v1alpha1.MQTTBroker) { b.Spec.Pod = &v1alpha1.BrokerPod{Labels: map[string]v1alpha1.LabelValue{"a": "b"}} }, restarts: true},
+		"a pod's label": {reason: "a pod's labels are in the template", change: func(b *v1alpha1.MQTTBroker) {
+			b.Spec.Pod = &v1alpha1.BrokerPod{Labels: map[string]v1alpha1.LabelValue{"a": "b"}}
+		}, restarts: true},
 	} {
 		t.Run(name, func(t *testing.T) {
 			before, _ := facts(t, gen.Broker("factory", "mq"))

@@ -29,6 +29,8 @@ const IndexUsername = "spec.username"
 type Reconciler struct {
 	// Client reads from the cache and writes.
 	Client client.Client
+	// Live reads past the cache.
+	Live client.Reader
 	// Writer is the only way to the cluster.
 	Writer *apply.Writer
 	// Events tells the story of a user.
@@ -167,8 +169,23 @@ func (r *Reconciler) secret(ctx context.Context, p *pass, name string) (*corev1.
 // ownSecret is a Secret that the user controls, or nil.
 func (r *Reconciler) ownSecret(ctx context.Context, p *pass, name string) (*corev1.Secret, error) {
 	secret, err := r.secret(ctx, p, name)
-	if err != nil || secret == nil || !metav1.IsControlledBy(secret, p.user) {
+	if err != nil {
 		return nil, err
+	}
+	if secret == nil && p.user.Status.Binding != nil {
+		// It was there once. Perhaps only its label is gone, and with it its place in the cache: look past the cache
+		// before drawing another password.
+		live := &corev1.Secret{}
+		err := r.Live.Get(ctx, client.ObjectKey{Namespace: p.user.Namespace, Name: name}, live)
+		if client.IgnoreNotFound(err) != nil {
+			return nil, fmt.Errorf("secret %s: %w", name, err)
+		}
+		if err == nil {
+			secret = live
+		}
+	}
+	if secret == nil || !metav1.IsControlledBy(secret, p.user) {
+		return nil, nil //nolint:nilnil // Nothing of ours there is an answer.
 	}
 	return secret, nil
 }

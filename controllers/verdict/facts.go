@@ -98,15 +98,22 @@ func (f *Facts) Bundle() contract.Bundle {
 	return bundle
 }
 
-// RevisionFloor is the highest revision that is known to have been used.
+// RevisionFloor is the highest revision that is known to have been used for something else than what stands in the
+// Secrets, or for it.
 func (f *Facts) RevisionFloor() int64 {
 	var floor int64
+	bundle := f.Bundle()
 	if revision := f.Broker.Status.Revision; revision != nil && revision.Desired != nil {
 		floor = *revision.Desired
 	}
 	for i := range f.Pods {
-		if f.Pods[i].Answer != nil {
-			floor = max(floor, f.Pods[i].Answer.Revision)
+		answer := f.Pods[i].Answer
+		if answer == nil {
+			continue
+		}
+		floor = max(floor, answer.Revision)
+		if prior, err := contract.Revision(bundle); err == nil && prior == answer.Revision && answer.Digest != bundle.Digest() {
+			floor = answer.Revision + 1 // the Secrets came from a backup: one number, two configurations
 		}
 	}
 	return floor

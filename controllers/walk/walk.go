@@ -35,8 +35,11 @@ func (s Steps[P]) Run(ctx context.Context, pass P) error {
 	return nil
 }
 
+// conflictDelay lets the cache catch up with what was written.
+const conflictDelay = 20 * time.Millisecond
+
 // Result is what to do after a walk that ended with err: a stalled object is left alone, a waiting one looked at
-// again in time, a conflict of versions repeated at once and in silence, all else repeated with back-off. again is
+// again in time, a conflict of versions repeated soon and in silence, all else repeated with back-off. again is
 // when to look at an object on which all went well; 0 means when something changes.
 func Result(err error, again time.Duration) (ctrl.Result, error) {
 	var (
@@ -51,7 +54,7 @@ func Result(err error, again time.Duration) (ctrl.Result, error) {
 	case errors.As(err, &stalled):
 		return ctrl.Result{RequeueAfter: again}, nil
 	case apierrors.IsConflict(err):
-		return ctrl.Result{RequeueAfter: time.Millisecond}, nil
+		return ctrl.Result{RequeueAfter: conflictDelay}, nil
 	default:
 		return ctrl.Result{}, err
 	}

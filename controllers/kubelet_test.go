@@ -1,0 +1,323 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package controllers_test
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/mqtt-operator/mqtt-operator/api/v1alpha1"
+	"github.com/mqtt-operator/mqtt-operator/broker-image/admin"
+	"github.com/mqtt-operator/mqtt-operator/broker-image/contract"
+	"github.com/mqtt-operator/mqtt-operator/broker-image/engine"
+)
+
+// kubelet stands in for the StatefulSet controller and the kubelet of one namespace, which no API server brings along.
+// What it runs in place of a container is the real broker: engine, keeper and admin endpoint, with the configuration
+// and the certificates that a pod would find mounted.
+type kubelet struct {
+	t         *testing.T
+	namespace string
+
+	mu   sync.Mutex
+	pods map[string]*container // by broker
+}
+
+type container struct {
+	pod    *corev1.Pod
+	engine *engine.Engine
+	admin  *http.Server
+	at     string
+	muted  atomic.Bool
+}
+
+func newKubelet(t *testing.T, namespace string) *kubelet {
+	t.Helper()
+	k := &kubelet{t: t, namespace: namespace, pods: map[string]*container{}}
+	ctx, cancel := context.WithCancel(context.Background())
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		for ctx.Err() == nil {
+			if err := k.sync(ctx); err != nil && ctx.Err() == nil {
+				t.Logf("kubelet: %v", err)
+			}
+			select {
+			case <-ctx.Done():
+			case <-time.After(20 * time.Millisecond):
+			}
+		}
+	}()
+	t.Cleanup(func() {
+		cancel()
+		<-ended
+		for _, c := range k.pods {
+			c.end()
+		}
+	})
+	return k
+}
+
+func (k *kubelet) sync(ctx context.Context) error {
+	sets := &appsv1.StatefulSetList{}
+	if err := k8s.List(ctx, sets, client.InNamespace(k.namespace), client.HasLabels{v1alpha1.LabelBroker}); err != nil {
+		return err
+	}
+	wanted := map[string]*appsv1.StatefulSet{}
+	for i := range sets.Items {
+		if set := &sets.Items[i]; *set.Spec.Replicas > 0 && set.DeletionTimestamp == nil {
+			wanted[set.Labels[v1alpha1.LabelBroker]] = set
+		}
+	}
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	for broker, c := range k.pods {
+		if set := wanted[broker]; set == nil || !metav1.IsControlledBy(c.pod, set) {
+			c.end()
+			delete(k.pods, broker)
+			if err := k8s.Delete(ctx, c.pod, client.GracePeriodSeconds(0)); client.IgnoreNotFound(err) != nil {
+				return err
+			}
+		}
+	}
+	for broker, set := range wanted {
+		if k.pods[broker] == nil {
+			c, err := k.start(ctx, broker, set)
+			if err != nil {
+				return fmt.Errorf("pod of %s: %w", broker, err)
+			}
+			k.pods[broker] = c
+		}
+	}
+	for i := range sets.Items {
+		if err := k.report(ctx, &sets.Items[i]); err != nil && !apierrors.IsConflict(err) {
+			return client.IgnoreNotFound(err)
+		}
+	}
+	return nil
+}
+
+// report writes what the StatefulSet controller would.
+func (k *kubelet) report(ctx context.Context, set *appsv1.StatefulSet) error {
+	running := int32(0)
+	if c := k.pods[set.Labels[v1alpha1.LabelBroker]]; c != nil && metav1.IsControlledBy(c.pod, set) {
+		running = 1
+	}
+	status := appsv1.StatefulSetStatus{
+		ObservedGeneration: set.Generation, Replicas: running, ReadyReplicas: running, UpdatedReplicas: running, CurrentReplicas: running, AvailableReplicas: running,
+	}
+	if set.Status.ObservedGeneration == status.ObservedGeneration && set.Status.ReadyReplicas == running && set.Status.Replicas == running {
+		return nil
+	}
+	set.Status = status
+	return k8s.Status().Update(ctx, set)
+}
+
+// start runs a broker with what a pod would find mounted.
+func (k *kubelet) start(ctx context.Context, broker string, set *appsv1.StatefulSet) (*container, error) {
+	bundle, trust := contract.Bundle{}, &corev1.Secret{}
+	secrets := &corev1.SecretList{}
+	if err := k8s.List(ctx, secrets, client.InNamespace(k.namespace), client.MatchingLabels(v1alpha1.BrokerLabels(broker))); err != nil {
+		return nil, err
+	}
+	for i := range secrets.Items {
+		if secrets.Items[i].Type == v1alpha1.SecretTypeConfig {
+			maps.Copy(bundle, secrets.Items[i].Data)
+		}
+	}
+	if err := k8s.Get(ctx, client.ObjectKey{Namespace: k.namespace, Name: v1alpha1.AdminTLSSecretName(broker)}, trust); err != nil {
+		return nil, err
+	}
+	dir := k.t.TempDir()
+	for name, content := range trust.Data {
+		if err := os.WriteFile(filepath.Join(dir, name), content, 0o600); err != nil {
+			return nil, err
+		}
+	}
+	e, err := engine.New(engine.Options{})
+	if err != nil {
+		return nil, err
+	}
+	c := &container{engine: e}
+	keeper := admin.NewKeeper(func(cfg *contract.Config) error {
+		elsewhere := *cfg
+		elsewhere.Listeners = nil
+		for _, l := range cfg.Listeners {
+			l.Address = "127.0.0.1:0" // pods have addresses of their own, tests share one
+			elsewhere.Listeners = append(elsewhere.Listeners, l)
+		}
+		return e.Apply(&elsewhere)
+	})
+	if err := keeper.Offer(bundle); err != nil {
+		return nil, errors.Join(err, e.Shutdown(ctx))
+	}
+	handler := admin.Handler(keeper, func() admin.Status { return admin.Status{Version: "test"} })
+	server, err := admin.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if c.muted.Load() {
+			w.WriteHeader(http.StatusServiceUnavailable)
+			return
+		}
+		handler.ServeHTTP(w, r)
+	}), dir)
+	if err != nil {
+		return nil, errors.Join(err, e.Shutdown(ctx))
+	}
+	socket, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return nil, errors.Join(err, e.Shutdown(ctx))
+	}
+	c.admin, c.at = server, socket.Addr().String()
+	go func() { _ = server.ServeTLS(socket, "", "") }()
+	c.pod, err = k.pod0(ctx, set)
+	if err != nil {
+		c.end()
+		return nil, err
+	}
+	return c, nil
+}
+
+// pod0 writes the pod object as a kubelet would after its probes passed.
+func (k *kubelet) pod0(ctx context.Context, set *appsv1.StatefulSet) (*corev1.Pod, error) {
+	pod := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{
+		Namespace: k.namespace, Name: set.Name + "-0", Labels: set.Spec.Template.Labels,
+		OwnerReferences: []metav1.OwnerReference{*metav1.NewControllerRef(set, appsv1.SchemeGroupVersion.WithKind("StatefulSet"))},
+	}, Spec: set.Spec.Template.Spec}
+	pod.Spec.Volumes, pod.Spec.Containers[0].VolumeMounts = nil, nil
+	if err := k8s.Create(ctx, pod); err != nil {
+		return nil, err
+	}
+	pod.Status = corev1.PodStatus{
+		Phase: corev1.PodRunning, PodIP: "127.0.0.1", PodIPs: []corev1.PodIP{{IP: "127.0.0.1"}},
+		Conditions: []corev1.PodCondition{{Type: corev1.PodReady, Status: corev1.ConditionTrue}},
+	}
+	return pod, k8s.Status().Update(ctx, pod)
+}
+
+func (c *container) end() {
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	_ = c.admin.Close()
+	_ = c.engine.Shutdown(ctx)
+}
+
+// adminAddress is where the endpoint of a pod listens; a pod that is gone listens nowhere.
+func (k *kubelet) adminAddress(pod *corev1.Pod) string {
+	if c := k.find(func(c *container) bool { return c.pod.UID == pod.UID }); c != nil {
+		return c.at
+	}
+	return "127.0.0.1:1"
+}
+
+func (k *kubelet) find(is func(*container) bool) *container {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	for _, c := range k.pods {
+		if is(c) {
+			return c
+		}
+	}
+	return nil
+}
+
+func (k *kubelet) of(broker string) *container {
+	k.t.Helper()
+	c := k.find(func(c *container) bool { return c.pod.Labels[v1alpha1.LabelBroker] == broker })
+	if c == nil {
+		k.t.Fatalf("broker %s has no pod", broker)
+	}
+	return c
+}
+
+// pod is the pod of a broker.
+func (k *kubelet) pod(broker string) struct{ UID types.UID } {
+	k.t.Helper()
+	return struct{ UID types.UID }{k.of(broker).pod.UID}
+}
+
+// mute keeps a pod from answering the operator.
+func (k *kubelet) mute(broker string, muted bool) {
+	k.t.Helper()
+	k.of(broker).muted.Store(muted)
+}
+
+// mustConnect waits until a client with that name and password is let in, over TLS that it verifies.
+func (k *kubelet) mustConnect(broker, username, password string) {
+	k.must(broker, username, password, 0)
+}
+
+// mustBeRefused waits until it is not.
+func (k *kubelet) mustBeRefused(broker, username, password string) {
+	k.must(broker, username, password, 5)
+}
+
+func (k *kubelet) must(broker, username, password string, want byte) {
+	k.t.Helper()
+	deadline := time.Now().Add(patience)
+	for {
+		code, err := k.connect(broker, username, password)
+		if err == nil && code == want {
+			return
+		}
+		if time.Now().After(deadline) {
+			k.t.Fatalf("CONNECT of %s: return code %d, want %d (%v)", username, code, want, err)
+		}
+	}
+}
+
+// connect sends a CONNECT of MQTT 3.1.1 and returns the code of the CONNACK.
+func (k *kubelet) connect(broker, username, password string) (byte, error) {
+	ca := &corev1.Secret{}
+	if err := k8s.Get(k.t.Context(), client.ObjectKey{Namespace: k.namespace, Name: v1alpha1.CASecretName(broker)}, ca); err != nil {
+		return 0, err
+	}
+	roots := x509.NewCertPool()
+	roots.AppendCertsFromPEM(ca.Data["ca.crt"])
+	var address string
+	for _, l := range k.of(broker).engine.Status().Listeners {
+		if l.Name == "mqtts" {
+			address = l.Address
+		}
+	}
+	dialer := tls.Dialer{NetDialer: &net.Dialer{Timeout: patience}, Config: &tls.Config{RootCAs: roots, ServerName: broker + "-mqtts." + k.namespace + ".svc"}}
+	conn, err := dialer.DialContext(k.t.Context(), "tcp", address)
+	if err != nil {
+		return 0, err
+	}
+	defer func() { _ = conn.Close() }()
+	field := func(s string) []byte { return append([]byte{byte(len(s) >> 8), byte(len(s))}, s...) }
+	body := append(field("MQTT"), 4, 0xC2, 0, 60)
+	for _, s := range []string{"story", username, password} {
+		body = append(body, field(s)...)
+	}
+	if _, err := conn.Write(append([]byte{0x10, byte(len(body))}, body...)); err != nil {
+		return 0, err
+	}
+	var connack [4]byte
+	if err := conn.SetReadDeadline(time.Now().Add(patience)); err != nil {
+		return 0, err
+	}
+	if _, err := io.ReadFull(conn, connack[:]); err != nil {
+		return 0, err
+	}
+	return connack[3], nil
+}

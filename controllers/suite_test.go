@@ -1,0 +1,257 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package controllers_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"testing"
+	"time"
+
+	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/rest"
+	"k8s.io/utils/clock"
+	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/config"
+	"sigs.k8s.io/controller-runtime/pkg/envtest"
+	"sigs.k8s.io/controller-runtime/pkg/log"
+	"sigs.k8s.io/controller-runtime/pkg/manager"
+	"sigs.k8s.io/controller-runtime/pkg/metrics/server"
+
+	"github.com/go-logr/logr"
+
+	"github.com/mqtt-operator/mqtt-operator/api/v1alpha1"
+	"github.com/mqtt-operator/mqtt-operator/controllers"
+	"github.com/mqtt-operator/mqtt-operator/controllers/apply"
+	mqttbroker "github.com/mqtt-operator/mqtt-operator/controllers/broker"
+	mqttuser "github.com/mqtt-operator/mqtt-operator/controllers/user"
+)
+
+// patience is how long a fact may take; machines are noisy.
+const patience = 60 * time.Second
+
+var (
+	apiServer *rest.Config
+	// k8s reads and writes past every cache.
+	k8s client.Client
+)
+
+func TestMain(m *testing.M) {
+	if err := run(m); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+}
+
+func run(m *testing.M) error {
+	if os.Getenv("KUBEBUILDER_ASSETS") == "" {
+		return errors.New("these tests need a kube-apiserver: export KUBEBUILDER_ASSETS=$(cd hack/devcluster && go run . assets)")
+	}
+	log.SetLogger(logr.Discard())
+	scheme, err := controllers.Scheme()
+	if err != nil {
+		return err
+	}
+	environment := &envtest.Environment{CRDDirectoryPaths: []string{"../config/crd/bases"}, ErrorIfCRDPathMissing: true, Scheme: scheme}
+	if apiServer, err = environment.Start(); err != nil {
+		return err
+	}
+	apiServer.QPS, apiServer.Burst = 1000, 1000
+	if k8s, err = client.New(apiServer, client.Options{Scheme: scheme}); err != nil {
+		return errors.Join(err, environment.Stop())
+	}
+	code := m.Run()
+	if err := environment.Stop(); err != nil {
+		return err
+	}
+	os.Exit(code)
+	return nil
+}
+
+// world is one namespace with an operator that looks after it alone, and a stand-in for the kubelet.
+type world struct {
+	t         *testing.T
+	namespace string
+	kubelet   *kubelet
+	// operator is what the manager of now uses: the same caches and options as in the binary.
+	operator manager.Manager
+	stop     func()
+}
+
+// newWorld starts an operator for a new namespace. The manager's options are those of the binary.
+func newWorld(t *testing.T) *world {
+	t.Helper()
+	namespace := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{GenerateName: "story-"}}
+	must(t, k8s.Create(t.Context(), namespace))
+	w := &world{t: t, namespace: namespace.Name, stop: func() {}}
+	w.kubelet = newKubelet(t, w.namespace)
+	w.startOperator()
+	t.Cleanup(func() { w.stop() })
+	return w
+}
+
+// startOperator starts an operator, after ending the one before.
+func (w *world) startOperator() {
+	w.t.Helper()
+	w.stop()
+	scheme, err := controllers.Scheme()
+	must(w.t, err)
+	cached, err := controllers.CacheOptions([]string{w.namespace})
+	must(w.t, err)
+	mgr, err := ctrl.NewManager(apiServer, manager.Options{
+		Scheme: scheme, Cache: cached, Metrics: server.Options{BindAddress: "0"}, HealthProbeBindAddress: "0",
+		Controller: config.Controller{SkipNameValidation: new(true)},
+	})
+	must(w.t, err)
+	ctx, cancel := context.WithCancel(context.Background())
+	must(w.t, controllers.Setup(ctx, mgr, controllers.Options{Image: "example.com/broker:1", AdminAddress: w.kubelet.adminAddress}))
+	ended := make(chan error, 1)
+	go func() { ended <- mgr.Start(ctx) }()
+	w.operator, w.stop = mgr, func() {
+		cancel()
+		if err := <-ended; err != nil {
+			w.t.Errorf("the operator ended with %v", err)
+		}
+		w.stop = func() {}
+	}
+	if !mgr.GetCache().WaitForCacheSync(ctx) {
+		w.t.Fatal("the operator's cache does not fill")
+	}
+}
+
+// reconcilers are the two of the operator, for those who want to walk one pass by hand.
+func (w *world) reconcilers() (*mqttbroker.Reconciler, *mqttuser.Reconciler) {
+	c := w.operator.GetClient()
+	writer := apply.NewWriter(c, w.operator.GetAPIReader())
+	events := w.operator.GetEventRecorder("test")
+	return &mqttbroker.Reconciler{Client: c, Live: w.operator.GetAPIReader(), Writer: writer, Events: events, Clock: clock.RealClock{}, Image: "example.com/broker:1", AdminAddress: w.kubelet.adminAddress},
+		&mqttuser.Reconciler{Client: c, Live: w.operator.GetAPIReader(), Writer: writer, Events: events, Clock: clock.RealClock{}}
+}
+
+func must(t *testing.T, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+func (w *world) create(objects ...client.Object) {
+	w.t.Helper()
+	for _, object := range objects {
+		must(w.t, k8s.Create(w.t.Context(), object))
+	}
+}
+
+// change reads an object, changes it and writes it, until no other writer was in between.
+func change[T client.Object](w *world, object T, edit func(T)) {
+	w.t.Helper()
+	w.eventually("change "+object.GetName(), func() error {
+		if err := k8s.Get(w.t.Context(), client.ObjectKeyFromObject(object), object); err != nil {
+			return err
+		}
+		edit(object)
+		return k8s.Update(w.t.Context(), object)
+	})
+}
+
+// eventually asks until there is no error.
+func (w *world) eventually(what string, ask func() error) {
+	w.t.Helper()
+	deadline, tick := time.After(patience), time.NewTicker(20*time.Millisecond)
+	defer tick.Stop()
+	for {
+		err := ask()
+		if err == nil {
+			return
+		}
+		select {
+		case <-deadline:
+			w.t.Fatalf("%s: %v\n%s", what, err, w.picture())
+		case <-tick.C:
+		}
+	}
+}
+
+// picture is the status of every broker and user, for a test that fails.
+func (w *world) picture() string {
+	text := ""
+	brokers, users := &v1alpha1.MQTTBrokerList{}, &v1alpha1.MQTTUserList{}
+	_ = k8s.List(context.Background(), brokers, client.InNamespace(w.namespace))
+	_ = k8s.List(context.Background(), users, client.InNamespace(w.namespace))
+	for i := range brokers.Items {
+		text += fmt.Sprintf("broker %s: %v\n", brokers.Items[i].Name, brokers.Items[i].Status.Conditions)
+	}
+	for i := range users.Items {
+		text += fmt.Sprintf("user %s: %v\n", users.Items[i].Name, users.Items[i].Status.Conditions)
+	}
+	return text
+}
+
+// is waits until a condition has a status and a reason.
+func (w *world) is(object client.Object, kind v1alpha1.ConditionType, status metav1.ConditionStatus, reason v1alpha1.ConditionReason) *metav1.Condition {
+	w.t.Helper()
+	var found *metav1.Condition
+	w.eventually(fmt.Sprintf("%s is %s/%s", kind, status, reason), func() error {
+		if err := k8s.Get(w.t.Context(), client.ObjectKeyFromObject(object), object); err != nil {
+			return err
+		}
+		found = meta.FindStatusCondition(conditionsOf(object), string(kind))
+		if found == nil || found.Status != status || found.Reason != string(reason) || found.ObservedGeneration != object.GetGeneration() {
+			return fmt.Errorf("is %+v", found)
+		}
+		return nil
+	})
+	return found
+}
+
+func conditionsOf(object client.Object) []metav1.Condition {
+	switch object := object.(type) {
+	case *v1alpha1.MQTTBroker:
+		return object.Status.Conditions
+	case *v1alpha1.MQTTUser:
+		return object.Status.Conditions
+	default:
+		return nil
+	}
+}
+
+func (w *world) ready(objects ...client.Object) {
+	w.t.Helper()
+	for _, object := range objects {
+		w.is(object, v1alpha1.ConditionReady, metav1.ConditionTrue, v1alpha1.ReasonReady)
+	}
+}
+
+func (w *world) secret(name string) *corev1.Secret {
+	w.t.Helper()
+	secret := &corev1.Secret{}
+	must(w.t, k8s.Get(w.t.Context(), client.ObjectKey{Namespace: w.namespace, Name: name}, secret))
+	return secret
+}
+
+// versions are the resourceVersions of everything in the namespace that the operator could write.
+func (w *world) versions() map[string]string {
+	w.t.Helper()
+	versions := map[string]string{}
+	for _, list := range []client.ObjectList{
+		&corev1.SecretList{}, &corev1.ServiceList{}, &corev1.ServiceAccountList{}, &appsv1.StatefulSetList{}, &corev1.PodList{},
+		&v1alpha1.MQTTBrokerList{}, &v1alpha1.MQTTUserList{},
+	} {
+		must(w.t, k8s.List(w.t.Context(), list, client.InNamespace(w.namespace)))
+		must(w.t, meta.EachListItem(list, func(o runtimeObject) error {
+			object, ok := o.(client.Object)
+			if !ok {
+				return fmt.Errorf("%T is no object", o)
+			}
+			versions[fmt.Sprintf("%T %s", object, object.GetName())] = object.GetResourceVersion()
+			return nil
+		}))
+	}
+	return versions
+}
