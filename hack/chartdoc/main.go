@@ -14,7 +14,6 @@ import (
 	"fmt"
 	"maps"
 	"os"
-	"path/filepath"
 	"strings"
 
 	"go.yaml.in/yaml/v3"
@@ -46,7 +45,12 @@ func main() {
 }
 
 func run(chart string) error {
-	source, err := os.ReadFile(filepath.Join(chart, "values.yaml"))
+	folder, err := os.OpenRoot(chart)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = folder.Close() }()
+	source, err := folder.ReadFile("values.yaml")
 	if err != nil {
 		return err
 	}
@@ -54,6 +58,7 @@ func run(chart string) error {
 	if err != nil {
 		return fmt.Errorf("values.yaml: %w", err)
 	}
+
 	var schema bytes.Buffer
 	encoder := json.NewEncoder(&schema)
 	encoder.SetEscapeHTML(false)
@@ -61,21 +66,20 @@ func run(chart string) error {
 	if err := encoder.Encode(schemaOf(values)); err != nil {
 		return err
 	}
-	if err := os.WriteFile(filepath.Join(chart, "values.schema.json"), schema.Bytes(), 0o644); err != nil { //nolint:gosec // read by everybody
+	if err := folder.WriteFile("values.schema.json", schema.Bytes(), 0o644); err != nil {
 		return err
 	}
 
-	readme := filepath.Join(chart, "README.md")
-	text, err := os.ReadFile(readme)
+	text, err := folder.ReadFile("README.md")
 	if err != nil {
 		return err
 	}
 	before, rest, found := strings.Cut(string(text), begin)
 	_, after, foundEnd := strings.Cut(rest, end)
 	if !found || !foundEnd {
-		return fmt.Errorf("%s: no lines %s and %s", readme, strings.TrimSpace(begin), strings.TrimSpace(end))
+		return fmt.Errorf("README.md: no lines %s and %s", strings.TrimSpace(begin), strings.TrimSpace(end))
 	}
-	return os.WriteFile(readme, []byte(before+begin+"\n"+table(values)+"\n"+end+after), 0o644) //nolint:gosec // read by everybody
+	return folder.WriteFile("README.md", []byte(before+begin+"\n"+table(values)+"\n"+end+after), 0o644)
 }
 
 // read turns values.yaml into values, in its order.
@@ -142,22 +146,21 @@ func describe(comment string) (string, map[string]any, error) {
 }
 
 func schemaOf(values []value) map[string]any {
-	root := object(values)
-	root["$schema"] = "https://json-schema.org/draft/2020-12/schema"
 	// Helm hands these to every chart that is part of another.
-	root["properties"].(map[string]any)["global"] = map[string]any{"type": "object"}
+	root := object(values, map[string]any{"global": map[string]any{"type": "object"}})
+	root["$schema"] = "https://json-schema.org/draft/2020-12/schema"
 	return root
 }
 
-func object(values []value) map[string]any {
-	properties := map[string]any{}
+// object knows the values and the given properties, and refuses all others.
+func object(values []value, properties map[string]any) map[string]any {
 	for _, v := range values {
 		property := map[string]any{}
 		switch v.node.Kind {
 		case yaml.MappingNode:
 			property["type"] = "object"
 			if v.children != nil {
-				property = object(v.children)
+				property = object(v.children, map[string]any{})
 			}
 		case yaml.SequenceNode:
 			property["type"] = "array"

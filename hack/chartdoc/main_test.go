@@ -80,37 +80,29 @@ func TestRun(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	var schema struct {
-		AdditionalProperties bool
-		Properties           struct {
-			Door struct {
-				AdditionalProperties bool
-				Properties           struct {
-					Width struct {
-						Type    string
-						Minimum int
-					}
-				}
-			}
-			Resources struct {
-				Type                 string
-				AdditionalProperties *bool
-			}
-			Names struct{ Type string }
-		}
+	type property struct {
+		Type       string               `json:"type"`
+		Minimum    int                  `json:"minimum"`
+		Others     *bool                `json:"additionalProperties"`
+		Properties map[string]*property `json:"properties"`
 	}
-	schema.AdditionalProperties, schema.Properties.Door.AdditionalProperties = true, true
+	var schema property
 	if err := json.Unmarshal(text, &schema); err != nil {
 		t.Fatal(err)
 	}
-	p := schema.Properties
-	if schema.AdditionalProperties || p.Door.AdditionalProperties {
-		t.Error("values that nobody knows must be refused")
+	door, resources, names := schema.Properties["door"], schema.Properties["resources"], schema.Properties["names"]
+	if door == nil || resources == nil || names == nil {
+		t.Fatalf("a value is missing in:\n%s", text)
 	}
-	if p.Resources.AdditionalProperties != nil || p.Resources.Type != "object" || p.Names.Type != "array" {
-		t.Errorf("got %+v", p)
+	for _, closed := range []*bool{schema.Others, door.Others} {
+		if closed == nil || *closed {
+			t.Error("values that nobody knows must be refused")
+		}
 	}
-	if p.Door.Properties.Width.Type != "integer" || p.Door.Properties.Width.Minimum != 1 {
-		t.Errorf("got %+v", p.Door)
+	if resources.Others != nil || resources.Type != "object" || names.Type != "array" {
+		t.Errorf("got %+v and %+v", resources, names)
+	}
+	if width := door.Properties["width"]; width == nil || width.Type != "integer" || width.Minimum != 1 {
+		t.Errorf("got %+v", width)
 	}
 }
