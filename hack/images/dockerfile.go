@@ -4,6 +4,7 @@ package main
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"regexp"
@@ -48,7 +49,7 @@ func parseRecipe(text string, args map[string]string) (recipe, error) {
 		}
 	}
 	if len(r.Packages) == 0 {
-		return r, fmt.Errorf(`the stage that builds has no ARG PACKAGES="..."`)
+		return r, errors.New(`the stage that builds has no ARG PACKAGES="..."`)
 	}
 
 	values := map[string]string{}
@@ -58,7 +59,7 @@ func parseRecipe(text string, args map[string]string) (recipe, error) {
 		}
 	}
 	if r.User == "" || len(r.Entrypoint) == 0 || len(r.Files) == 0 {
-		return r, fmt.Errorf("the last stage needs COPY, USER and ENTRYPOINT")
+		return r, errors.New("the last stage needs COPY, USER and ENTRYPOINT")
 	}
 	return r, nil
 }

@@ -73,7 +73,7 @@ func TestRecipe(t *testing.T) {
 
 func TestDockerfilesOfThisRepositoryCanBeFollowed(t *testing.T) {
 	for _, target := range targets {
-		r, err := readRecipe(filepath.Join("../..", target.Dockerfile), map[string]string{"VERSION": "1.2.3", "REVISION": "abc"})
+		r, err := readRecipe("../../"+target.Dockerfile, map[string]string{"VERSION": "1.2.3", "REVISION": "abc"})
 		if err != nil {
 			t.Fatal(err)
 		}

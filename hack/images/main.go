@@ -54,8 +54,9 @@ type options struct {
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	defer stop()
-	if err := run(ctx, os.Args[1:], os.Stdout); err != nil {
+	err := run(ctx, os.Args[1:], os.Stdout)
+	stop()
+	if err != nil {
 		if !errors.Is(err, flag.ErrHelp) {
 			fmt.Fprintln(os.Stderr, "images:", err)
 		}
@@ -173,7 +174,7 @@ func measure(archive string) (packed, unpacked int64, digest string, err error) 
 			return 0, 0, "", err
 		}
 		plain, err := io.Copy(io.Discard, content)
-		if err = errors.Join(err, content.Close()); err != nil {
+		if err := errors.Join(err, content.Close()); err != nil {
 			return 0, 0, "", err
 		}
 		unpacked += plain

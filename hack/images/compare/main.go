@@ -14,6 +14,7 @@ import (
 	"maps"
 	"os"
 	"slices"
+	"strconv"
 	"strings"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
@@ -23,7 +24,7 @@ import (
 
 func main() {
 	if len(os.Args) != 3 {
-		fmt.Fprintln(os.Stderr, "usage: compare ARCHIVE ARCHIVE")
+		fmt.Fprintln(os.Stderr, "usage: compare ONE.tar OTHER.tar")
 		os.Exit(2)
 	}
 	same, err := run(os.Args[1], os.Args[2], os.Stdout)
@@ -75,7 +76,7 @@ func facts(archive string) (map[string]string, error) {
 		"entrypoint": fmt.Sprintf("%q", file.Config.Entrypoint),
 		"command":    fmt.Sprintf("%q", file.Config.Cmd),
 		"folder":     strings.TrimSuffix(file.Config.WorkingDir, "/"),
-		"volumes":    fmt.Sprint(len(file.Config.Volumes)),
+		"volumes":    strconv.Itoa(len(file.Config.Volumes)),
 	}
 	for _, variable := range file.Config.Env {
 		if name, value, _ := strings.Cut(variable, "="); name != "PATH" {
