@@ -684,6 +684,9 @@ const (
 	SyncInterval PersistenceSync = "interval"
 )
 
+// not alive: volumes are not expanded yet.
+// +kubebuilder:validation:XValidation:rule="quantity(has(self.size) ? string(self.size) : '1Gi').compareTo(quantity(has(oldSelf.size) ? string(oldSelf.size) : '1Gi')) <= 0",message="spec.persistence.size above what it was is not alive in this version: create another broker with a larger volume"
+
 // BrokerPersistence gives each pod a volume.
 //
 // +kubebuilder:validation:XValidation:rule="quantity(has(self.size) ? string(self.size) : '1Gi').compareTo(quantity(has(oldSelf.size) ? string(oldSelf.size) : '1Gi')) >= 0",message="spec.persistence.size may grow but not shrink: create another broker with a smaller volume"

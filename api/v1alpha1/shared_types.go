@@ -116,6 +116,7 @@ type TopicFilter string
 //
 // +kubebuilder:validation:XValidation:rule="self.effect == 'allow' || !has(self.maxQoS)",message="maxQoS narrows what is allowed: remove it from a deny rule"
 // +kubebuilder:validation:XValidation:rule="self.effect == 'allow' || !has(self.retain)",message="retain narrows what is allowed: remove it from a deny rule"
+// +kubebuilder:validation:XValidation:rule="!has(self.retain) || 'publish' in self.actions",message="retain is about publishing: remove it from a rule whose actions do not hold publish"
 type ACLRule struct {
 	// effect says what the rule does: allow or deny.
 	//
