@@ -1,0 +1,237 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package health
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/mqtt-operator/mqtt-operator/broker-image/contract"
+)
+
+const (
+	// shared is how long an answer is good for.
+	shared = time.Second
+	// patience bounds one probe, all listeners together; it must be shorter than the timeout of who asks.
+	patience = 4 * time.Second
+)
+
+// Target is one listener.
+type Target struct {
+	Name    string
+	Address string
+	// TLS is nil for a listener without.
+	TLS *tls.Config
+}
+
+// Broker is what is asked about.
+type Broker struct {
+	// Targets are the listeners of now. An error means that there is nothing to serve yet, or no more.
+	Targets func() ([]Target, error)
+	// Username and Password let the probe in.
+	Username, Password string
+}
+
+// Checker answers both questions. It is safe for concurrent use.
+type Checker struct {
+	broker Broker
+	off    atomic.Pointer[string]
+
+	mu    sync.Mutex
+	asked time.Time
+	body  string
+	ready bool
+}
+
+// New makes a Checker.
+func New(broker Broker) *Checker { return &Checker{broker: broker} }
+
+// Off makes the broker unready from now on, without asking it. The reason is what callers get.
+func (c *Checker) Off(reason string) { c.off.Store(&reason) }
+
+// Handler serves both paths.
+func (c *Checker) Handler() http.Handler {
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET "+contract.LivePath, func(w http.ResponseWriter, _ *http.Request) { answer(w, true, "alive\n") })
+	mux.HandleFunc("GET "+contract.ReadyPath, func(w http.ResponseWriter, _ *http.Request) {
+		ready, body := c.Ready()
+		answer(w, ready, body)
+	})
+
+	return mux
+}
+
+func answer(w http.ResponseWriter, good bool, body string) {
+	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+	w.Header().Set("Cache-Control", "no-store")
+
+	if !good {
+		w.WriteHeader(http.StatusServiceUnavailable)
+	}
+
+	_, _ = w.Write([]byte(body)) // a caller that is gone needs no answer
+}
+
+// Ready tells whether a client gets through every listener, in words with a line for each.
+func (c *Checker) Ready() (bool, string) {
+	if reason := c.off.Load(); reason != nil {
+		return false, *reason + "\n"
+	}
+
+	c.mu.Lock()
+	defer c.mu.Unlock()
+
+	if time.Since(c.asked) >= shared {
+		c.ready, c.body = c.look()
+		c.asked = time.Now()
+	}
+
+	return c.ready, c.body
+}
+
+func (c *Checker) look() (bool, string) {
+	targets, err := c.broker.Targets()
+	if err != nil {
+		return false, err.Error() + "\n"
+	}
+
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+
+	var all sync.WaitGroup
+
+	faults := make([]error, len(targets))
+
+	for i := range targets {
+		all.Go(func() { faults[i] = c.try(ctx, &targets[i]) })
+	}
+
+	all.Wait()
+
+	ready := true
+
+	var body strings.Builder
+
+	for i := range targets {
+		if faults[i] == nil {
+			fmt.Fprintf(&body, "listener %s: ok\n", targets[i].Name)
+
+			continue
+		}
+
+		ready = false
+
+		fmt.Fprintf(&body, "listener %s: %v\n", targets[i].Name, faults[i])
+	}
+
+	if len(targets) == 0 {
+		body.WriteString("the configuration has no listeners\n")
+	}
+
+	return ready, body.String()
+}
+
+// try goes through one listener as a client does.
+func (c *Checker) try(ctx context.Context, t *Target) error {
+	var dialer net.Dialer
+
+	conn, err := dialer.DialContext(ctx, "tcp", t.Address)
+	if err != nil {
+		return fmt.Errorf("no connection: %w", err)
+	}
+
+	defer func() { _ = conn.Close() }()
+
+	if deadline, ok := ctx.Deadline(); ok {
+		_ = conn.SetDeadline(deadline)
+	}
+
+	if t.TLS != nil {
+		secure := tls.Client(conn, t.TLS)
+		if err := secure.HandshakeContext(ctx); err != nil {
+			return fmt.Errorf("no TLS: %w", err)
+		}
+
+		conn = secure
+	}
+
+	return c.converse(conn)
+}
+
+// The packets of MQTT 3.1.1 that the probe needs.
+const (
+	connect    = 0x10
+	connack    = 0x20
+	pingreq    = 0xC0
+	pingresp   = 0xD0
+	disconnect = 0xE0
+
+	cleanWithCredentials = 0xC2
+	protocolLevel        = 4
+	keepAliveSeconds     = 10
+)
+
+func (c *Checker) converse(conn net.Conn) error {
+	body := append(text("MQTT"), protocolLevel, cleanWithCredentials, 0, keepAliveSeconds)
+	body = append(body, text("")...) // the broker chooses the client id
+	body = append(body, text(c.broker.Username)...)
+	body = append(body, text(c.broker.Password)...)
+
+	if len(body) > maxBody {
+		return errors.New("the probe's credential is too long")
+	}
+
+	ack, err := ask(conn, append([]byte{connect, byte(len(body))}, body...), connack, 2)
+	if err != nil {
+		return fmt.Errorf("CONNECT: %w", err)
+	}
+
+	if ack[1] != 0 {
+		return fmt.Errorf("CONNECT: refused with code %d", ack[1])
+	}
+
+	if _, err := ask(conn, []byte{pingreq, 0}, pingresp, 0); err != nil {
+		return fmt.Errorf("PINGREQ: %w", err)
+	}
+
+	_, _ = conn.Write([]byte{disconnect, 0}) // all is proved
+
+	return nil
+}
+
+// maxBody keeps the length of the CONNECT in one byte.
+const maxBody = 127
+
+func text(s string) []byte { return append([]byte{byte(len(s) >> 8), byte(len(s))}, s...) }
+
+// ask sends a packet and reads one of the wanted type and length.
+func ask(conn net.Conn, packet []byte, want byte, length int) ([]byte, error) {
+	if _, err := conn.Write(packet); err != nil {
+		return nil, fmt.Errorf("cannot be sent: %w", err)
+	}
+
+	reply := make([]byte, 2+length)
+
+	for n := 0; n < len(reply); {
+		read, err := conn.Read(reply[n:])
+		n += read
+
+		if err != nil && n < len(reply) {
+			return nil, fmt.Errorf("no answer: %w", err)
+		}
+	}
+
+	if reply[0] != want || int(reply[1]) != length {
+		return nil, fmt.Errorf("answered with packet %#x of %d bytes", reply[0], reply[1])
+	}
+
+	return reply[2:], nil
+}
