@@ -224,3 +224,10 @@ func (s *state) judge(who *identity) (verdict, string) {
 
 	return stays, ""
 }
+
+// Check says whether Apply could take the configuration, as far as that can be said without opening a socket.
+func Check(config *contract.Config) error {
+	_, err := compile(config, nil)
+
+	return err
+}

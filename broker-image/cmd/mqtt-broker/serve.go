@@ -1,0 +1,221 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"strconv"
+	"time"
+
+	"github.com/mqtt-operator/mqtt-operator/broker-image/admin"
+	"github.com/mqtt-operator/mqtt-operator/broker-image/contract"
+	"github.com/mqtt-operator/mqtt-operator/broker-image/engine"
+	"github.com/mqtt-operator/mqtt-operator/broker-image/health"
+)
+
+const (
+	defaultShutdown = 20 * time.Second
+	healthTimeout   = 10 * time.Second
+)
+
+// settings are the flags of serve.
+type settings struct {
+	configDir, data, adminListen, adminTLS, healthListen string
+	shutdown                                             time.Duration
+}
+
+func serve(ctx context.Context, args []string, errs io.Writer) error {
+	var s settings
+
+	flags := flag.NewFlagSet("serve", flag.ContinueOnError)
+	flags.StringVar(&s.configDir, "config-dir", contract.ConfigDir, "directory with the configuration; watched for changes")
+	flags.StringVar(&s.data, "data", contract.DataDir, "directory that keeps sessions over a restart; empty keeps nothing")
+	flags.StringVar(&s.adminListen, "admin-listen", port(contract.AdminPort), "address of the admin endpoint; empty for none")
+	flags.StringVar(&s.adminTLS, "admin-tls", contract.AdminTLSDir, "directory with tls.crt, tls.key and ca.crt of the admin endpoint")
+	flags.StringVar(&s.healthListen, "health-listen", port(contract.HealthPort), "address of "+contract.LivePath+" and "+contract.ReadyPath+"; empty for none")
+	flags.DurationVar(&s.shutdown, "shutdown-timeout", defaultShutdown, "how long clients and the disk may take at the end")
+
+	if err := parse(flags, args, errs, 0); err != nil {
+		return err
+	}
+
+	logs := newLogs(errs)
+	log := logs.logger()
+	log.Info("broker starts", "version", versionText())
+
+	err := runBroker(ctx, &s, logs, log)
+	if err == nil {
+		log.Info("broker has stopped")
+	}
+
+	return err
+}
+
+func port(n int) string { return ":" + strconv.Itoa(n) }
+
+// runBroker serves until the context ends.
+func runBroker(ctx context.Context, s *settings, logs *logs, log *slog.Logger) error {
+	broker, err := engine.New(engine.Options{Log: log, DataDir: s.data})
+	if err != nil {
+		return err //nolint:wrapcheck // names the place
+	}
+
+	keeper := admin.NewKeeper(func(config *contract.Config) error {
+		if err := broker.Apply(config); err != nil {
+			return err //nolint:wrapcheck // names the place
+		}
+
+		logs.set(config.Logging)
+		log.Info("configuration applied", "revision", config.Revision, "listeners", len(config.Listeners), "users", len(config.Users))
+
+		return nil
+	})
+	checker := newChecker(broker)
+
+	servers, err := openServers(s, keeper, broker, checker, log)
+	if err != nil {
+		return errors.Join(err, stop(broker, s.shutdown))
+	}
+
+	watching, stopWatching := context.WithCancel(ctx)
+	watched := make(chan struct{})
+
+	go func() {
+		defer close(watched)
+
+		(&watcher{dir: s.configDir, keeper: keeper, log: log}).run(watching)
+	}()
+
+	select {
+	case <-ctx.Done():
+		log.Info("broker stops: clients are disconnected, sessions are written", "timeout", s.shutdown)
+	case err = <-servers.failed:
+	}
+
+	checker.Off("the broker is shutting down")
+	stopWatching()
+	<-watched
+
+	err = errors.Join(err, stop(broker, s.shutdown))
+
+	servers.close()
+
+	return err
+}
+
+func stop(broker *engine.Engine, patience time.Duration) error {
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+
+	return broker.Shutdown(ctx) //nolint:wrapcheck // says what it is
+}
+
+func newChecker(broker *engine.Engine) *health.Checker {
+	credential := broker.ProbeCredential()
+
+	return health.New(health.Broker{
+		Username: credential.Username,
+		Password: credential.Password,
+		Targets: func() ([]health.Target, error) {
+			doors, err := broker.Targets()
+			targets := make([]health.Target, 0, len(doors))
+
+			for _, d := range doors {
+				targets = append(targets, health.Target(d))
+			}
+
+			return targets, err //nolint:wrapcheck // the words are for the reader of the answer
+		},
+	})
+}
+
+// servers are the HTTP servers beside the broker.
+type servers struct {
+	all    []*http.Server
+	failed chan error // has room for each
+}
+
+func openServers(s *settings, keeper *admin.Keeper, broker *engine.Engine, checker *health.Checker, log *slog.Logger) (*servers, error) {
+	opened := &servers{failed: make(chan error, 2)}
+
+	if s.healthListen != "" {
+		server := &http.Server{
+			Handler: checker.Handler(), ReadTimeout: healthTimeout, WriteTimeout: healthTimeout, MaxHeaderBytes: 8 << 10,
+		}
+		if err := opened.open("health", s.healthListen, server, log); err != nil {
+			return nil, err
+		}
+	}
+
+	if s.adminListen != "" {
+		started := time.Now()
+
+		server, err := admin.NewServer(admin.Handler(keeper, func() admin.Status { return status(broker, started) }), s.adminTLS)
+		if err == nil {
+			err = opened.open("admin", s.adminListen, server, log)
+		}
+
+		if err != nil {
+			opened.close()
+
+			return nil, err //nolint:wrapcheck // names the place
+		}
+	}
+
+	return opened, nil
+}
+
+func (s *servers) open(name, address string, server *http.Server, log *slog.Logger) error {
+	listener, err := net.Listen("tcp", address) //nolint:noctx // nothing to wait for
+	if err != nil {
+		return fmt.Errorf("%s endpoint: %w", name, err)
+	}
+
+	// What the library has to say is about single connections.
+	server.ErrorLog = slog.NewLogLogger(log.Handler(), slog.LevelDebug)
+	s.all = append(s.all, server)
+
+	go func() {
+		var err error
+		if server.TLSConfig != nil {
+			err = server.ServeTLS(listener, "", "")
+		} else {
+			err = server.Serve(listener)
+		}
+
+		if !errors.Is(err, http.ErrServerClosed) {
+			s.failed <- fmt.Errorf("%s endpoint: %w", name, err)
+		}
+	}()
+
+	log.Debug("endpoint open", "name", name, "address", listener.Addr().String())
+
+	return nil
+}
+
+func (s *servers) close() {
+	for _, server := range s.all {
+		_ = server.Close()
+	}
+}
+
+func status(broker *engine.Engine, started time.Time) admin.Status {
+	now := broker.Status()
+	said := admin.Status{
+		Connections: now.Connections, Sessions: now.Sessions, Listeners: []admin.ListenerStatus{},
+		Started: started, Version: versionText(),
+	}
+
+	for _, l := range now.Listeners {
+		said.Listeners = append(said.Listeners, admin.ListenerStatus(l))
+	}
+
+	return said
+}
