@@ -1,0 +1,41 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: Apache-2.0
+#
+# Installs the operator on a cluster and lives through the stories of test/e2e there. Arguments go to the test binary:
+#
+#   hack/e2e.sh                               every story
+#   hack/e2e.sh -test.run 'TestHibernate'     one of them
+#   hack/e2e.sh -test.list .                  their names
+#
+#   CLUSTER   devcluster (default), kind or current: see hack/cluster.sh
+#   PARALLEL  how many stories are told at the same time (default 8)
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+# shellcheck source=hack/cluster.sh
+. hack/cluster.sh
+case "${1:-}" in -h | --help | help)
+	sed -n '4,/^set/{/^set/d;s/^# \{0,1\}//;p}' "$0" && sed -n '4,/^$/{s/^# \{0,1\}//;p}' hack/cluster.sh
+	exit
+	;;
+esac
+
+# Compiled before the network is left: modules may have to be fetched.
+if [ -z "${E2E_BINARY:-}" ]; then
+	say "compiling the stories"
+	mkdir -p dist
+	go test -c -tags e2e -o dist/e2e.test ./test/e2e
+	export E2E_BINARY="$PWD/dist/e2e.test"
+fi
+enter_cluster "$PWD/hack/e2e.sh" "$@"
+install_operator
+
+say "the stories begin"
+cd test/e2e
+status=0
+"$E2E_BINARY" -test.v -test.parallel "${PARALLEL:-8}" -test.timeout 20m "$@" || status=$?
+if [ "$status" -eq 0 ]; then
+	say "all stories ended well"
+else
+	say "some stories went wrong: see above"
+fi
+exit "$status"
