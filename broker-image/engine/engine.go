@@ -43,6 +43,8 @@ type Options struct {
 	Log *slog.Logger
 	// DataDir keeps sessions and retained messages over a restart; empty keeps nothing.
 	DataDir string
+	// Version is what $SYS/broker/version says.
+	Version string
 	// ConnectPatience bounds the time from accept to CONNECT, the TLS handshake included. Zero means 10 s.
 	ConnectPatience time.Duration
 }
@@ -137,6 +139,8 @@ func New(options Options) (*Engine, error) {
 		Logger:                 slog.New(quiet{options.Log.Handler()}),
 		SysTopicResendInterval: statisticsEvery,
 	})
+
+	e.server.Info.Version = options.Version
 
 	if err := e.server.AddHook(&hook{engine: e}, nil); err != nil {
 		return nil, fmt.Errorf("engine: %w", err)

@@ -49,7 +49,7 @@ func dev(ctx context.Context, args []string, out, errs io.Writer) error {
 	logs := newLogs(errs)
 	logs.set(config.Logging)
 
-	broker, err := engine.New(engine.Options{Log: logs.logger(), DataDir: *data})
+	broker, err := engine.New(engine.Options{Log: logs.logger(), DataDir: *data, Version: versionText()})
 	if err != nil {
 		return err //nolint:wrapcheck // names the place
 	}

@@ -62,7 +62,7 @@ func port(n int) string { return ":" + strconv.Itoa(n) }
 
 // runBroker serves until the context ends.
 func runBroker(ctx context.Context, s *settings, logs *logs, log *slog.Logger) error {
-	broker, err := engine.New(engine.Options{Log: log, DataDir: s.data})
+	broker, err := engine.New(engine.Options{Log: log, DataDir: s.data, Version: versionText()})
 	if err != nil {
 		return err //nolint:wrapcheck // names the place
 	}
