@@ -7,13 +7,17 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
+	"github.com/go-logr/logr"
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/client-go/rest"
 	"k8s.io/utils/clock"
 	ctrl "sigs.k8s.io/controller-runtime"
@@ -23,8 +27,6 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/log"
 	"sigs.k8s.io/controller-runtime/pkg/manager"
 	"sigs.k8s.io/controller-runtime/pkg/metrics/server"
-
-	"github.com/go-logr/logr"
 
 	"github.com/mqtt-operator/mqtt-operator/api/v1alpha1"
 	"github.com/mqtt-operator/mqtt-operator/controllers"
@@ -125,13 +127,34 @@ func (w *world) startOperator() {
 	}
 }
 
-// reconcilers are the two of the operator, for those who want to walk one pass by hand.
-func (w *world) reconcilers() (*mqttbroker.Reconciler, *mqttuser.Reconciler) {
-	c := w.operator.GetClient()
+// reconcilers are the two of the operator, for those who want to walk one pass by hand; writes counts what they write.
+func (w *world) reconcilers(writes *atomic.Int64) (*mqttbroker.Reconciler, *mqttuser.Reconciler) {
+	c := &counting{Client: w.operator.GetClient(), writes: writes}
 	writer := apply.NewWriter(c, w.operator.GetAPIReader())
 	events := w.operator.GetEventRecorder("test")
 	return &mqttbroker.Reconciler{Client: c, Live: w.operator.GetAPIReader(), Writer: writer, Events: events, Clock: clock.RealClock{}, Image: "example.com/broker:1", AdminAddress: w.kubelet.adminAddress},
 		&mqttuser.Reconciler{Client: c, Live: w.operator.GetAPIReader(), Writer: writer, Events: events, Clock: clock.RealClock{}}
+}
+
+// counting counts the requests by which the operator writes: server-side apply and delete.
+type counting struct {
+	client.Client
+	writes *atomic.Int64
+}
+
+func (c *counting) Apply(ctx context.Context, o runtime.ApplyConfiguration, options ...client.ApplyOption) error {
+	c.writes.Add(1)
+	return c.Client.Apply(ctx, o, options...)
+}
+
+func (c *counting) Delete(ctx context.Context, o client.Object, options ...client.DeleteOption) error {
+	c.writes.Add(1)
+	return c.Client.Delete(ctx, o, options...)
+}
+
+func (c *counting) Status() client.SubResourceWriter {
+	c.writes.Add(1) // whoever asks for it is about to write
+	return c.Client.Status()
 }
 
 func must(t *testing.T, err error) {
@@ -180,17 +203,17 @@ func (w *world) eventually(what string, ask func() error) {
 
 // picture is the status of every broker and user, for a test that fails.
 func (w *world) picture() string {
-	text := ""
+	var text strings.Builder
 	brokers, users := &v1alpha1.MQTTBrokerList{}, &v1alpha1.MQTTUserList{}
 	_ = k8s.List(context.Background(), brokers, client.InNamespace(w.namespace))
 	_ = k8s.List(context.Background(), users, client.InNamespace(w.namespace))
 	for i := range brokers.Items {
-		text += fmt.Sprintf("broker %s: %v\n", brokers.Items[i].Name, brokers.Items[i].Status.Conditions)
+		fmt.Fprintf(&text, "broker %s: %v\n", brokers.Items[i].Name, brokers.Items[i].Status.Conditions)
 	}
 	for i := range users.Items {
-		text += fmt.Sprintf("user %s: %v\n", users.Items[i].Name, users.Items[i].Status.Conditions)
+		fmt.Fprintf(&text, "user %s: %v\n", users.Items[i].Name, users.Items[i].Status.Conditions)
 	}
-	return text
+	return text.String()
 }
 
 // is waits until a condition has a status and a reason.

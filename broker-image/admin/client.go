@@ -59,8 +59,7 @@ func (c *Client) Apply(ctx context.Context, bundle contract.Bundle) (Status, err
 		}
 	}
 	status, err := c.put(ctx, files)
-	var missing *MissingError
-	if errors.As(err, &missing) { // it moved on between the question and the offer
+	if _, lacks := errors.AsType[*MissingError](err); lacks { // it moved on between the question and the offer
 		return c.put(ctx, maps.Clone(bundle))
 	}
 	return status, err

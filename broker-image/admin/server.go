@@ -12,6 +12,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"time"
 
@@ -115,7 +116,7 @@ func (s *server) putConfig(w http.ResponseWriter, r *http.Request) {
 func reply(w http.ResponseWriter, code int, body any) {
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(code)
-	_ = json.NewEncoder(w).Encode(body) // The caller is gone; there is nobody to tell.
+	_ = json.NewEncoder(w).Encode(body) //nolint:errchkjson // The caller is gone; there is nobody to tell.
 }
 
 // files are a certificate, its key and a CA on disk, read again when they change.
@@ -148,13 +149,13 @@ func (f *files) config() (*tls.Config, error) {
 
 // look is a cheap word that changes when a file does; the kubelet swaps a link, which changes all three.
 func (f *files) look() string {
-	stamp := ""
+	var stamp strings.Builder
 	for _, name := range []string{certFile, keyFile, caFile} {
 		if info, err := os.Stat(filepath.Join(f.dir, name)); err == nil {
-			stamp += fmt.Sprintf("%d/%d ", info.ModTime().UnixNano(), info.Size())
+			fmt.Fprintf(&stamp, "%d/%d ", info.ModTime().UnixNano(), info.Size())
 		}
 	}
-	return stamp
+	return stamp.String()
 }
 
 func (f *files) load() (*tls.Config, error) {

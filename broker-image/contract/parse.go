@@ -203,7 +203,7 @@ func (s *scanner) value(path string, typ reflect.Type, depth int) error {
 	}
 	token, err := s.dec.Token()
 	if err != nil {
-		return err //nolint:wrapcheck // locate needs it as it is.
+		return err
 	}
 	s.found[path] = s.dec.InputOffset()
 	switch token {
@@ -221,14 +221,14 @@ func (s *scanner) value(path string, typ reflect.Type, depth int) error {
 		}
 		_, err = s.dec.Token()
 	}
-	return err //nolint:wrapcheck // locate needs it as it is.
+	return err
 }
 
 func (s *scanner) object(path string, typ reflect.Type, depth int) error {
 	for s.dec.More() {
 		token, err := s.dec.Token()
 		if err != nil {
-			return err //nolint:wrapcheck // locate needs it as it is.
+			return err
 		}
 		key, _ := token.(string)
 		child := strings.TrimPrefix(path+"."+key, ".")
@@ -244,7 +244,7 @@ func (s *scanner) object(path string, typ reflect.Type, depth int) error {
 		}
 	}
 	_, err := s.dec.Token()
-	return err //nolint:wrapcheck // locate needs it as it is.
+	return err
 }
 
 // member is the type of what stands under key in a value of typ. Where typ is unknown, or no struct and no map, any

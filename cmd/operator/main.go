@@ -48,7 +48,7 @@ func main() {
 	flag.BoolVar(&o.showVersion, "version", false, "print the version and end")
 	flag.Parse()
 	if o.showVersion {
-		fmt.Println(version) //nolint:forbidigo // This is what was asked for.
+		fmt.Println(version)
 		return
 	}
 	if err := run(o); err != nil {
@@ -69,7 +69,7 @@ func run(o options) error {
 	ctx := ctrl.SetupSignalHandler()
 	scheme, err := controllers.Scheme()
 	if err != nil {
-		return err //nolint:wrapcheck // It says where it comes from.
+		return err
 	}
 	var namespaces []string
 	if o.namespaces != "" {
@@ -77,7 +77,7 @@ func run(o options) error {
 	}
 	cached, err := controllers.CacheOptions(namespaces)
 	if err != nil {
-		return err //nolint:wrapcheck // It says where it comes from.
+		return err
 	}
 	config, err := ctrl.GetConfig()
 	if err != nil {
@@ -97,10 +97,10 @@ func run(o options) error {
 		return fmt.Errorf("health: %w", err)
 	}
 	if err := controllers.Setup(ctx, mgr, controllers.Options{Image: o.brokerImage}); err != nil {
-		return err //nolint:wrapcheck // It says where it comes from.
+		return err
 	}
 	logger.Info("the operator starts", "version", version, "brokerImage", o.brokerImage, "namespaces", namespaces)
-	return mgr.Start(ctx) //nolint:wrapcheck // The manager's own words.
+	return mgr.Start(ctx)
 }
 
 // metrics asks the cluster who may read, by TokenReview and SubjectAccessReview.

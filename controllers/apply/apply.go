@@ -158,7 +158,7 @@ func (w *Writer) observe(ctx context.Context, object client.Object, kind schema.
 	meta.SetGroupVersionKind(kind)
 	err = w.live.Get(ctx, key, meta)
 	if apierrors.IsNotFound(err) {
-		return nil, nil //nolint:nilnil // nothing there is an answer.
+		return nil, nil
 	}
 	if err != nil {
 		return nil, fmt.Errorf("%s %s: %w", kind.Kind, key.Name, err)

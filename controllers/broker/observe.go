@@ -90,13 +90,14 @@ func (r *Reconciler) observeSecrets(ctx context.Context, f *verdict.Facts) error
 func (r *Reconciler) ownSecret(ctx context.Context, from client.Reader, f *verdict.Facts, name string) (*corev1.Secret, error) {
 	secret := &corev1.Secret{}
 	err := from.Get(ctx, client.ObjectKey{Namespace: f.Broker.Namespace, Name: name}, secret)
-	if client.IgnoreNotFound(err) != nil {
+	switch {
+	case client.IgnoreNotFound(err) != nil:
 		return nil, fmt.Errorf("secret %s: %w", name, err)
+	case err == nil && metav1.IsControlledBy(secret, f.Broker):
+		return secret, nil
+	default:
+		return nil, nil
 	}
-	if err != nil || !metav1.IsControlledBy(secret, f.Broker) {
-		return nil, nil //nolint:nilnil // Nothing of ours there is an answer.
-	}
-	return secret, nil
 }
 
 // observeReferenced reads the Secrets that listeners name. The cache holds labelled ones only, and of those a

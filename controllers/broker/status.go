@@ -39,7 +39,7 @@ func (r *Reconciler) conclude(ctx context.Context, p *pass, walked error) error 
 		return nil
 	}
 	if err := r.Writer.Status(ctx, b); err != nil {
-		return err //nolint:wrapcheck // The writer says what it wrote.
+		return err
 	}
 	condition.Tell(r.Events, b, p.before.Conditions, b.Status.Conditions)
 	if p.restart != "" {

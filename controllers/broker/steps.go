@@ -52,14 +52,14 @@ func keepCA(ca *pki.Pair, commonName string, now time.Time) (err error) {
 	if !pki.IsUsableCA(*ca, now) {
 		*ca, err = pki.NewCA(commonName, now)
 	}
-	return err //nolint:wrapcheck // It names the certificate.
+	return err
 }
 
 func keepLeaf(pair, ca *pki.Pair, r pki.Request, now time.Time) (err error) {
 	if !pki.IsCurrent(*pair, *ca, r, now) {
 		*pair, err = pki.Issue(*ca, r, now)
 	}
-	return err //nolint:wrapcheck // It names the certificate.
+	return err
 }
 
 // judge is pure: facts and material give a judgement.
@@ -88,13 +88,13 @@ func (r *Reconciler) apply(ctx context.Context, p *pass) error {
 	written, err := r.Writer.All(ctx, p.facts.Broker, p.desired.Objects)
 	p.restart = restartReason(p.facts, written)
 	if err != nil {
-		return apply.Verdict(err) //nolint:wrapcheck // It is for the walk.
+		return apply.Verdict(err)
 	}
 	candidates := []client.Object{}
 	for i := range p.facts.Services {
 		candidates = append(candidates, &p.facts.Services[i])
 	}
-	return r.Writer.Prune(ctx, p.facts.Broker, candidates, p.desired.Objects) //nolint:wrapcheck // It names the object.
+	return r.Writer.Prune(ctx, p.facts.Broker, candidates, p.desired.Objects)
 }
 
 func stalled(reason v1alpha1.ConditionReason, message string) error {
@@ -115,8 +115,7 @@ func (r *Reconciler) deliver(ctx context.Context, p *pass) error {
 	for i := range p.facts.Pods {
 		if pod := &p.facts.Pods[i]; pod.IsReady() && !pod.Runs(p.desired.Revision, digest) {
 			finding := verdict.Finding{Reason: v1alpha1.ReasonConfigPending, Message: "Pod " + pod.Pod.Name + " has not answered yet."}
-			var refusal *admin.RefusedError
-			if errors.As(pod.Problem, &refusal) {
+			if refusal, isRefusal := errors.AsType[*admin.RefusedError](pod.Problem); isRefusal {
 				finding = verdict.Finding{Reason: v1alpha1.ReasonConfigRefused, Message: "Pod " + pod.Pod.Name + " goes on with what it had: " + refusal.Error()}
 			}
 			return &verdict.Waiting{Finding: finding, For: answerRecheck}

@@ -19,7 +19,7 @@ import (
 func Bundle(f *verdict.Facts, j *verdict.Judgement) (contract.Bundle, int64, error) {
 	cfg := Config(f, j)
 	if err := cfg.Validate(); err != nil {
-		return nil, 0, err //nolint:wrapcheck // It names file and field.
+		return nil, 0, err
 	}
 	bundle, revision, err := contract.Next(cfg, f.Bundle(), f.RevisionFloor())
 	if err != nil {
@@ -74,9 +74,9 @@ func listener(spec v1alpha1.ResolvedListener) contract.Listener {
 
 func limits(l v1alpha1.ResolvedLimits) contract.Limits {
 	return contract.Limits{
-		MaxPacketSize:     uint32(min(l.MaxPacketSize, contract.MaxPacketSize)), //nolint:gosec // The schema keeps it positive.
-		ReceiveMaximum:    uint16(l.ReceiveMaximum),                             //nolint:gosec // The schema keeps it within 1 to 65535.
-		TopicAliasMaximum: uint16(l.TopicAliasMaximum),                          //nolint:gosec // The schema keeps it within 0 to 65535.
-		MaxSessionExpiry:  uint32(min(l.MaxSessionExpiry/time.Second, math.MaxUint32)),
+		MaxPacketSize:     uint32(min(l.MaxPacketSize, contract.MaxPacketSize)),        //nolint:gosec // The schema keeps it positive.
+		ReceiveMaximum:    uint16(l.ReceiveMaximum),                                    //nolint:gosec // The schema keeps it within 1 to 65535.
+		TopicAliasMaximum: uint16(l.TopicAliasMaximum),                                 //nolint:gosec // The schema keeps it within 0 to 65535.
+		MaxSessionExpiry:  uint32(min(l.MaxSessionExpiry/time.Second, math.MaxUint32)), //nolint:gosec // Both bounds are held.
 	}
 }

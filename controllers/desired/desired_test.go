@@ -85,7 +85,7 @@ func scenario(t *testing.T, archive *txtar.Archive) (*verdict.Facts, *verdict.Ma
 			f.Broker = &v1alpha1.MQTTBroker{}
 			mustUnmarshal(t, file.Data, f.Broker)
 		case "users.yaml":
-			for _, document := range bytes.Split(file.Data, []byte("---\n")) {
+			for document := range bytes.SplitSeq(file.Data, []byte("---\n")) {
 				user := &v1alpha1.MQTTUser{}
 				mustUnmarshal(t, document, user)
 				f.Users = append(f.Users, verdict.UserFacts{User: user, Verifier: Verifier(user, "$sha256$of-"+user.Name, "")})
@@ -246,7 +246,7 @@ func TestEveryPodIsRestricted(t *testing.T) {
 
 func TestNoObjectNamesAClusterDomain(t *testing.T) {
 	f, m := facts(t, gen.Broker("factory", "mq"), gen.User("factory", "alice", "mq"))
-	objects := append(mustBuild(t, f, m).Objects, Binding(f.Users[0].User, f.Spec.Listeners[0], []byte("p"), m.CA.Certificate))
+	objects := slices.Concat(mustBuild(t, f, m).Objects, []client.Object{Binding(f.Users[0].User, f.Spec.Listeners[0], []byte("p"), m.CA.Certificate)})
 	for _, object := range objects {
 		if text, _ := yaml.Marshal(object); bytes.Contains(text, []byte("cluster.local")) {
 			t.Errorf("%s assumes a cluster domain", object.GetName())

@@ -120,13 +120,14 @@ func (r *Reconciler) observe(ctx context.Context, p *pass) error {
 func (r *Reconciler) observeBroker(ctx context.Context, p *pass) error {
 	broker := &v1alpha1.MQTTBroker{}
 	err := r.Client.Get(ctx, client.ObjectKey{Namespace: p.user.Namespace, Name: p.spec.Broker}, broker)
-	if client.IgnoreNotFound(err) != nil {
+	switch {
+	case client.IgnoreNotFound(err) != nil:
 		return fmt.Errorf("broker %s: %w", p.spec.Broker, err)
-	}
-	if err != nil || broker.DeletionTimestamp != nil {
+	case err == nil && broker.DeletionTimestamp == nil:
+		p.broker = broker
+	default:
 		return nil
 	}
-	p.broker = broker
 	if l, found := broker.Resolved().BindingListener(p.spec.BindingListener); found && l.Encrypted() {
 		name := l.TLS.SecretName
 		if l.TLS.SelfManaged() {
@@ -157,13 +158,14 @@ func (r *Reconciler) observeBroker(ctx context.Context, p *pass) error {
 func (r *Reconciler) secret(ctx context.Context, p *pass, name string) (*corev1.Secret, error) {
 	secret := &corev1.Secret{}
 	err := r.Client.Get(ctx, client.ObjectKey{Namespace: p.user.Namespace, Name: name}, secret)
-	if client.IgnoreNotFound(err) != nil {
+	switch {
+	case client.IgnoreNotFound(err) != nil:
 		return nil, fmt.Errorf("secret %s: %w", name, err)
+	case err == nil:
+		return secret, nil
+	default:
+		return nil, nil
 	}
-	if err != nil {
-		return nil, nil //nolint:nilnil // Nothing there is an answer.
-	}
-	return secret, nil
 }
 
 // ownSecret is a Secret that the user controls, or nil.
@@ -185,7 +187,7 @@ func (r *Reconciler) ownSecret(ctx context.Context, p *pass, name string) (*core
 		}
 	}
 	if secret == nil || !metav1.IsControlledBy(secret, p.user) {
-		return nil, nil //nolint:nilnil // Nothing of ours there is an answer.
+		return nil, nil
 	}
 	return secret, nil
 }

@@ -35,7 +35,7 @@ func (r *Reconciler) conclude(ctx context.Context, p *pass, walked error) error 
 		return nil
 	}
 	if err := r.Writer.Status(ctx, p.user); err != nil {
-		return err //nolint:wrapcheck // The writer says what it wrote.
+		return err
 	}
 	condition.Tell(r.Events, p.user, p.before.Conditions, status.Conditions)
 	return nil

@@ -59,7 +59,7 @@ func passwordProblem(p *pass) *verdict.Finding {
 		return verdict.NotUsable(v1alpha1.ReasonSecretNotUsable, p.user.Namespace, name)
 	}
 	password, found := p.password.Data[key]
-	problem := ""
+	var problem string
 	switch {
 	case !found:
 		return &verdict.Finding{Reason: v1alpha1.ReasonSecretKeyMissing, Message: fmt.Sprintf("Secret %s has no key %q: add it, or name another one in spec.authentication.password.secretRef.key.", name, key)}
@@ -111,7 +111,7 @@ func generated(p *pass) (password []byte, verifier string, err error) {
 	_, _ = rand.Read(random) // never fails
 	password = []byte(base64.RawURLEncoding.EncodeToString(random))
 	verifier, err = auth.NewSHA256(password, nil)
-	return password, verifier, err //nolint:wrapcheck // It speaks of the salt alone.
+	return password, verifier, err
 }
 
 // chosen is the hash of a password that a person chose. Hashing costs some 20 ms and 19 MiB, so it is done only when
@@ -123,7 +123,7 @@ func chosen(p *pass, password []byte, source string) (string, error) {
 			return text, nil
 		}
 	}
-	return auth.NewArgon2id(password, nil) //nolint:wrapcheck // It speaks of the salt alone.
+	return auth.NewArgon2id(password, nil)
 }
 
 func heldVerifier(secret *corev1.Secret) string {

@@ -159,6 +159,47 @@ func TestJudgeAcceptsWhoHasAVerifierAndTheName(t *testing.T) {
 	}
 }
 
+func TestTheFloorOfTheRevision(t *testing.T) {
+	bundle := func(revision int64) []corev1.Secret {
+		cfg := &contract.Config{Broker: contract.Broker{Format: contract.Format, Name: "factory/mq", Revision: revision, Limits: contract.DefaultLimits(), Logging: contract.DefaultLogging()}}
+		rendered, err := contract.Render(cfg, 1)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return []corev1.Secret{{Data: rendered}}
+	}
+	digest := func(revision int64) string {
+		return (&verdict.Facts{ConfigSecrets: bundle(revision)}).Bundle().Digest()
+	}
+	for name, tc := range map[string]struct {
+		reason  string
+		secrets []corev1.Secret
+		status  *int64
+		answers []verdict.Answer
+		want    int64
+	}{
+		"nothing is known":            {reason: "a new broker begins at one", want: 0},
+		"status remembers":            {reason: "Secrets deleted by hand must not send the revision back", status: new(int64(7)), want: 7},
+		"a pod remembers":             {reason: "a broker restored without status still runs what it runs", answers: []verdict.Answer{{Revision: 9}}, status: new(int64(7)), want: 9},
+		"the pod runs it":             {reason: "one number for one configuration is as it should be", secrets: bundle(5), answers: []verdict.Answer{{Revision: 5, Digest: digest(5)}}, want: 5},
+		"one number, two meanings":    {reason: "Secrets from a backup meet a pod that went another way; neither may win by its number", secrets: bundle(5), answers: []verdict.Answer{{Revision: 5, Digest: "sha256:other"}}, want: 6},
+		"a pod that is a step behind": {reason: "it will be given the newer one", secrets: bundle(5), answers: []verdict.Answer{{Revision: 4, Digest: digest(4)}}, want: 4},
+	} {
+		t.Run(name, func(t *testing.T) {
+			f := &verdict.Facts{Broker: gen.Broker("factory", "mq"), ConfigSecrets: tc.secrets}
+			if tc.status != nil {
+				f.Broker.Status.Revision = &v1alpha1.RevisionStatus{Desired: tc.status}
+			}
+			for i := range tc.answers {
+				f.Pods = append(f.Pods, verdict.PodFacts{Answer: &tc.answers[i]})
+			}
+			if got := f.RevisionFloor(); got != tc.want {
+				t.Errorf("got %d, want %d: %s", got, tc.want, tc.reason)
+			}
+		})
+	}
+}
+
 func TestRulesKeepTheirMeaning(t *testing.T) {
 	u := gen.User("factory", "alice", "mq")
 	u.Spec.ACL = []v1alpha1.ACLRule{
