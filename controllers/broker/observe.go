@@ -31,8 +31,9 @@ const IndexUserBroker = "spec.brokerRef"
 const askTimeout = 2 * time.Second
 
 // +kubebuilder:rbac:groups="",resources=pods,verbs=get;list;watch
-// +kubebuilder:rbac:groups="",resources=secrets;serviceaccounts;services,verbs=create;delete;get;list;patch;watch
-// +kubebuilder:rbac:groups=apps,resources=statefulsets,verbs=create;delete;get;list;patch;watch
+// +kubebuilder:rbac:groups="",resources=secrets;serviceaccounts,verbs=create;get;list;patch;watch
+// +kubebuilder:rbac:groups="",resources=services,verbs=create;delete;get;list;patch;watch
+// +kubebuilder:rbac:groups=apps,resources=statefulsets,verbs=create;get;list;patch;watch
 // +kubebuilder:rbac:groups=events.k8s.io,resources=events,verbs=create;patch
 // +kubebuilder:rbac:groups=mqtt-operator.io,resources=mqttbrokers;mqttusers,verbs=get;list;watch
 // +kubebuilder:rbac:groups=mqtt-operator.io,resources=mqttbrokers/finalizers;mqttusers/finalizers,verbs=update
