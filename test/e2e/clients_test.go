@@ -53,15 +53,15 @@ func TestRealClients(t *testing.T) {
 		t.Fatal(err)
 	}
 	for name, client := range map[string]speaker{
-		"paho.golang 5":         paho5{s, "anna"},
-		"paho.mqtt.golang 3.1":  paho3{b, 3},
-		"paho.mqtt.golang 3.11": paho3{b, 4},
-		"mosquitto 3.1":         mosquitto{b, ca, "mqttv31"},
-		"mosquitto 3.1.1":       mosquitto{b, ca, "mqttv311"},
-		"mosquitto 5":           mosquitto{b, ca, "mqttv5"},
-		"python paho 3.1":       pythonPaho{b, ca, python, "3.1"},
-		"python paho 3.1.1":     pythonPaho{b, ca, python, "3.1.1"},
-		"python paho 5":         pythonPaho{b, ca, python, "5"},
+		"paho.golang 5":          paho5{s, "anna"},
+		"paho.mqtt.golang 3.1":   paho3{b, 3},
+		"paho.mqtt.golang 3.1.1": paho3{b, 4},
+		"mosquitto 3.1":          mosquitto{b, ca, "mqttv31"},
+		"mosquitto 3.1.1":        mosquitto{b, ca, "mqttv311"},
+		"mosquitto 5":            mosquitto{b, ca, "mqttv5"},
+		"python paho 3.1":        pythonPaho{b, ca, python, "3.1"},
+		"python paho 3.1.1":      pythonPaho{b, ca, python, "3.1.1"},
+		"python paho 5":          pythonPaho{b, ca, python, "5"},
 	} {
 		ctx, cancel := context.WithTimeout(context.Background(), patience)
 		topic := "talk/" + strings.NewReplacer(" ", "-", ".", "").Replace(name)
@@ -188,11 +188,7 @@ func (m mosquitto) says(ctx context.Context, topic, text string) error {
 }
 
 func (m mosquitto) hears(ctx context.Context, topic string) (string, error) {
-	text, err := m.run(ctx, "mosquitto_sub", "-t", topic, "-C", "1", "-W", "20")
-	if err == nil && strings.Contains(text, "denied") {
-		err = errors.New(text)
-	}
-	return text, err
+	return m.run(ctx, "mosquitto_sub", "-t", topic, "-C", "1", "-W", "20")
 }
 
 type pythonPaho struct {
@@ -217,10 +213,16 @@ func (p pythonPaho) hears(ctx context.Context, topic string) (string, error) {
 	return p.run(ctx, "hear", topic)
 }
 
+// output is what a program printed; what it said on standard error is in the error.
 func output(command *exec.Cmd) (string, error) {
-	text, err := command.CombinedOutput()
+	var complaints strings.Builder
+	command.Stderr = &complaints
+	text, err := command.Output()
+	if err == nil && strings.Contains(complaints.String(), "denied") { // mosquitto_sub ends as if all were well
+		err = errors.New("refused")
+	}
 	if err != nil {
-		err = fmt.Errorf("%s: %w: %s", filepath.Base(command.Path), err, strings.TrimSpace(string(text)))
+		err = fmt.Errorf("%s: %w: %s", filepath.Base(command.Path), err, strings.TrimSpace(complaints.String()))
 	}
 	return strings.TrimSpace(string(text)), err
 }

@@ -190,9 +190,18 @@ func (s *story) connect(user string) *mqttClient {
 
 func (s *story) connectAs(user string, want session) *mqttClient {
 	s.Helper()
-	c, err := s.tryConnect(user, want)
-	if err != nil {
-		s.Fatalf("user %s cannot connect: %v", user, err)
+	var c *mqttClient
+	var refused error
+	s.eventually(patience, "the way to the broker is open", func() error {
+		c, refused = s.tryConnect(user, want)
+		// A Service learns of a ready pod a moment after the pod itself; what the broker says is final.
+		if closed := (&net.OpError{}); errors.As(refused, &closed) && closed.Op == "dial" {
+			return refused
+		}
+		return nil
+	})
+	if refused != nil {
+		s.Fatalf("user %s cannot connect: %v", user, refused)
 	}
 	return c
 }
