@@ -78,6 +78,9 @@ func Tell(recorder events.EventRecorder, object runtime.Object, before, after []
 	for i := range after {
 		now := &after[i]
 		was := meta.FindStatusCondition(before, now.Type)
+		if now.Type == string(v1alpha1.ConditionStalled) {
+			continue // Ready says the same.
+		}
 		if now.Status == metav1.ConditionUnknown || (was != nil && was.Status == now.Status) || (was == nil && !isNews(now)) {
 			continue
 		}
@@ -92,7 +95,7 @@ func Tell(recorder events.EventRecorder, object runtime.Object, before, after []
 // isAbnormal names the conditions whose good news is False.
 func isAbnormal(c *metav1.Condition) bool {
 	switch v1alpha1.ConditionType(c.Type) {
-	case v1alpha1.ConditionStalled, v1alpha1.ConditionInsecure, v1alpha1.ConditionPaused:
+	case v1alpha1.ConditionInsecure, v1alpha1.ConditionPaused:
 		return true
 	default:
 		return false

@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"time"
 
+	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	ctrl "sigs.k8s.io/controller-runtime"
 
@@ -39,8 +40,8 @@ func (s Steps[P]) Run(ctx context.Context, pass P) error {
 const conflictDelay = 20 * time.Millisecond
 
 // Result is what to do after a walk that ended with err: a stalled object is left alone, a waiting one looked at
-// again in time, a conflict of versions repeated soon and in silence, all else repeated with back-off. again is
-// when to look at an object on which all went well; 0 means when something changes.
+// again in time, a conflict of versions repeated soon and in silence, an object in a namespace that ends left to end, all
+// else repeated with back-off. again is when to look at an object on which all went well; 0 means when something changes.
 func Result(err error, again time.Duration) (ctrl.Result, error) {
 	var (
 		stalled *verdict.Stalled
@@ -53,6 +54,8 @@ func Result(err error, again time.Duration) (ctrl.Result, error) {
 		return ctrl.Result{RequeueAfter: waiting.For}, nil
 	case errors.As(err, &stalled):
 		return ctrl.Result{RequeueAfter: again}, nil
+	case apierrors.HasStatusCause(err, corev1.NamespaceTerminatingCause):
+		return ctrl.Result{}, nil
 	case apierrors.IsConflict(err):
 		return ctrl.Result{RequeueAfter: conflictDelay}, nil
 	default:
