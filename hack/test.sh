@@ -128,4 +128,8 @@ done
 printf '  %5d s  in all\n' "$SECONDS"
 for name in "$@"; do
 	grep -hE '^ok[[:space:]]' "$logs/$name" || true
+	# The stories of e2e run from a compiled binary, which names each test instead.
+	if stories="$(grep -cE '^--- PASS: ' "$logs/$name")"; then
+		printf 'ok  \t%s\t%d stories\n' "$name" "$stories"
+	fi
 done
