@@ -4,11 +4,10 @@ package acl
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 )
-
-func ptr[T any](v T) *T { return &v }
 
 func allowAll(filter string) Rule {
 	return Rule{Effect: Allow, Actions: []Action{Publish, Subscribe}, Filter: filter}
@@ -80,24 +79,24 @@ func TestPublish(t *testing.T) {
 		"a QoS above the grant asks the next rule": {
 			reason: "a narrower rule before a wider one must not hide it",
 			rules: []Rule{
-				{Effect: Allow, Actions: []Action{Publish}, Filter: "a", MaxQoS: ptr(byte(0))},
-				{Effect: Allow, Actions: []Action{Publish}, Filter: "a", MaxQoS: ptr(byte(1))},
+				{Effect: Allow, Actions: []Action{Publish}, Filter: "a", MaxQoS: new(byte(0))},
+				{Effect: Allow, Actions: []Action{Publish}, Filter: "a", MaxQoS: new(byte(1))},
 			},
 			topic: "a", qos: 1, want: Decision{Allowed: true, Rule: 1, MaxQoS: 1},
 		},
 		"a QoS above every grant is denied": {
 			reason: "maxQoS is a limit",
-			rules:  []Rule{{Effect: Allow, Actions: []Action{Publish}, Filter: "a", MaxQoS: ptr(byte(0))}},
+			rules:  []Rule{{Effect: Allow, Actions: []Action{Publish}, Filter: "a", MaxQoS: new(byte(0))}},
 			topic:  "a", qos: 1, want: Decision{Rule: -1},
 		},
 		"retained is denied where retain is false": {
 			reason: "retain: false is a limit",
-			rules:  []Rule{{Effect: Allow, Actions: []Action{Publish}, Filter: "a", Retain: ptr(false)}},
+			rules:  []Rule{{Effect: Allow, Actions: []Action{Publish}, Filter: "a", Retain: new(false)}},
 			topic:  "a", retain: true, want: Decision{Rule: -1},
 		},
 		"unretained is granted where retain is false": {
 			reason: "retain: false limits retained messages only",
-			rules:  []Rule{{Effect: Allow, Actions: []Action{Publish}, Filter: "a", Retain: ptr(false)}},
+			rules:  []Rule{{Effect: Allow, Actions: []Action{Publish}, Filter: "a", Retain: new(false)}},
 			topic:  "a", want: Decision{Allowed: true, MaxQoS: 2},
 		},
 		"a rule for subscribing grants no publishing": {
@@ -220,7 +219,7 @@ func TestSubscribe(t *testing.T) {
 		},
 		"the QoS is capped": {
 			reason: "maxQoS caps, it does not refuse",
-			rules:  []Rule{{Effect: Allow, Actions: []Action{Subscribe}, Filter: "a", MaxQoS: ptr(byte(1))}},
+			rules:  []Rule{{Effect: Allow, Actions: []Action{Subscribe}, Filter: "a", MaxQoS: new(byte(1))}},
 			filter: "a", qos: 2, want: Decision{Allowed: true, MaxQoS: 1},
 		},
 		"a token grants the own branch": {
@@ -250,7 +249,7 @@ func TestDeliver(t *testing.T) {
 	p := mustCompile(t,
 		denyAll("a/secret"),
 		Rule{Effect: Allow, Actions: []Action{Publish}, Filter: "w/#"},
-		Rule{Effect: Allow, Actions: []Action{Subscribe}, Filter: "a/#", MaxQoS: ptr(byte(1))},
+		Rule{Effect: Allow, Actions: []Action{Subscribe}, Filter: "a/#", MaxQoS: new(byte(1))},
 	)
 	for topic, want := range map[string]Decision{
 		"a/b":      {Allowed: true, Rule: 2, MaxQoS: 1},
@@ -273,7 +272,7 @@ func TestNilPolicyDenies(t *testing.T) {
 }
 
 func TestPolicyDoesNotChangeWithItsRules(t *testing.T) {
-	rules := []Rule{{Effect: Allow, Actions: []Action{Publish}, Filter: "a", MaxQoS: ptr(byte(0))}}
+	rules := []Rule{{Effect: Allow, Actions: []Action{Publish}, Filter: "a", MaxQoS: new(byte(0))}}
 	p := mustCompile(t, rules...)
 	rules[0].Filter, *rules[0].MaxQoS, rules[0].Actions[0] = "b", 2, Subscribe
 
@@ -315,7 +314,7 @@ func sequences(alphabet []string, depth int) [][]string {
 
 		for _, head := range last {
 			for _, word := range alphabet {
-				next = append(next, append(head[:len(head):len(head)], word))
+				next = append(next, append(slices.Clip(head), word))
 			}
 		}
 

@@ -16,7 +16,7 @@ func TestRuleValidate(t *testing.T) {
 	}{
 		"a plain rule":             {"", Rule{Effect: Allow, Actions: both, Filter: "a/+/#"}, ""},
 		"a rule with tokens":       {"", Rule{Effect: Deny, Actions: both, Filter: "%u/%c/%cn/x"}, ""},
-		"a rule with its limits":   {"", Rule{Effect: Allow, Actions: both, Filter: "a", MaxQoS: ptr(byte(2)), Retain: ptr(false)}, ""},
+		"a rule with its limits":   {"", Rule{Effect: Allow, Actions: both, Filter: "a", MaxQoS: new(byte(2)), Retain: new(false)}, ""},
 		"no effect":                {"nothing is guessed", Rule{Actions: both, Filter: "a"}, "effect: is missing"},
 		"a wrong effect":           {"", Rule{Effect: "permit", Actions: both, Filter: "a"}, "effect: "},
 		"no action":                {"a rule about nothing is a mistake", Rule{Effect: Allow, Filter: "a"}, "actions: "},
@@ -26,10 +26,10 @@ func TestRuleValidate(t *testing.T) {
 		"a token inside a level":   {"a token is a whole level", Rule{Effect: Allow, Actions: both, Filter: "dev-%u/x"}, "filter: "},
 		"a share group":            {"the group plays no part", Rule{Effect: Allow, Actions: both, Filter: "$share/g/a"}, "filter: "},
 		"the bare share word":      {"it could never match", Rule{Effect: Allow, Actions: both, Filter: "$share"}, "filter: "},
-		"a QoS that is none":       {"", Rule{Effect: Allow, Actions: both, Filter: "a", MaxQoS: ptr(byte(3))}, "maxQoS: "},
-		"a QoS on deny":            {"it would say nothing", Rule{Effect: Deny, Actions: both, Filter: "a", MaxQoS: ptr(byte(1))}, "maxQoS: "},
-		"retain on deny":           {"it would say nothing", Rule{Effect: Deny, Actions: both, Filter: "a", Retain: ptr(true)}, "retain: "},
-		"retain without publish":   {"it would say nothing", Rule{Effect: Allow, Actions: []Action{Subscribe}, Filter: "a", Retain: ptr(true)}, "retain: "},
+		"a QoS that is none":       {"", Rule{Effect: Allow, Actions: both, Filter: "a", MaxQoS: new(byte(3))}, "maxQoS: "},
+		"a QoS on deny":            {"it would say nothing", Rule{Effect: Deny, Actions: both, Filter: "a", MaxQoS: new(byte(1))}, "maxQoS: "},
+		"retain on deny":           {"it would say nothing", Rule{Effect: Deny, Actions: both, Filter: "a", Retain: new(true)}, "retain: "},
+		"retain without publish":   {"it would say nothing", Rule{Effect: Allow, Actions: []Action{Subscribe}, Filter: "a", Retain: new(true)}, "retain: "},
 		"a filter that is no UTF8": {"[MQTT-1.5.4-1]", Rule{Effect: Allow, Actions: both, Filter: "\xff"}, "filter: "},
 	}
 	for name, c := range cases {

@@ -109,14 +109,14 @@ func TestComplete(t *testing.T) {
 	}
 
 	next := bundle(t, 2, "anna", "otto", "new")
-	whole, missing, err := k.Complete(contract.Bundle{contract.BrokerFile: next[contract.BrokerFile]})
+	_, missing, err := k.Complete(contract.Bundle{contract.BrokerFile: next[contract.BrokerFile]})
 
 	changed := contract.UsersFile(contract.Shard("new", 2))
 	if err != nil || !slices.Equal(missing, []string{changed}) {
 		t.Errorf("missing %v, %v; want %s alone", missing, err, changed)
 	}
 
-	whole, missing, err = k.Complete(contract.Bundle{contract.BrokerFile: next[contract.BrokerFile], changed: next[changed]})
+	whole, missing, err := k.Complete(contract.Bundle{contract.BrokerFile: next[contract.BrokerFile], changed: next[changed]})
 	if err != nil || len(missing) > 0 || !whole.Equal(next) {
 		t.Errorf("%v, missing %v, %v; want the whole", whole, missing, err)
 	}

@@ -136,7 +136,11 @@ func Parse(text string) (*Verifier, error) {
 		return nil, errors.New("verifier: the scheme is neither argon2id nor sha256")
 	}
 
-	return v, v.parseBytes(parts[len(parts)-2], parts[len(parts)-1])
+	if err := v.parseBytes(parts[len(parts)-2], parts[len(parts)-1]); err != nil {
+		return nil, err
+	}
+
+	return v, nil
 }
 
 func (v *Verifier) parseParameters(text string) error {

@@ -83,8 +83,10 @@ func TestAnonymous(t *testing.T) {
 
 func TestPublish(t *testing.T) {
 	h := open(t, Options{}, baseConfig(
-		person(t, "anna", allow("a/#"), acl.Rule{Effect: acl.Allow, Actions: []acl.Action{acl.Publish}, Filter: "limited",
-			MaxQoS: new(byte), Retain: new(bool)}),
+		person(t, "anna", allow("a/#"), acl.Rule{
+			Effect: acl.Allow, Actions: []acl.Action{acl.Publish}, Filter: "limited",
+			MaxQoS: new(byte), Retain: new(bool),
+		}),
 		person(t, "reader", only(acl.Subscribe, "#"), only(acl.Subscribe, "$x/#"))))
 
 	reader, anna := h.user("reader"), h.user("anna")

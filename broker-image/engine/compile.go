@@ -4,6 +4,7 @@ package engine
 
 import (
 	"crypto/tls"
+	"errors"
 	"fmt"
 	"net"
 	"reflect"
@@ -130,7 +131,7 @@ func compileDoor(source *contract.Listener, pairs map[string]contract.KeyPair, b
 	}
 
 	if source.TLS == nil {
-		return nil, fmt.Errorf("tls: is missing")
+		return nil, errors.New("tls: is missing")
 	}
 
 	d.pair = pairs[source.TLS.Pair]

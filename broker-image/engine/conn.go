@@ -244,46 +244,53 @@ func (f *framer) check(p []byte, limit int) (int, error) {
 			continue
 		}
 
-		b := p[i]
+		var err error
 
-		switch {
-		case f.header == 0:
+		if f.header == 0 {
 			start = i
+			err = f.begin(p[i])
+		} else {
+			err = f.measure(p[i], limit)
+		}
 
-			if !f.first && b != 0x10 { // [MQTT-3.1.0-1]
-				return start, errNotConnect
-			}
-
-			if b>>4 == 0 {
-				return start, errUnspeakable
-			}
-
-			f.header, f.length = 1, 0
-		default:
-			f.length |= int(b&0x7F) << (7 * (f.header - 1))
-			f.header++
-
-			if f.length > limit-f.header {
-				return start, errTooLarge
-			}
-
-			if b&0x80 != 0 {
-				if f.header > 4 { // [MQTT-1.5.5-1]
-					return start, errBadLength
-				}
-
-				break
-			}
-
-			if b == 0 && f.header > 2 { // not the shortest form [MQTT-1.5.5-1]
-				return start, errBadLength
-			}
-
-			f.body, f.header, f.first = f.length, 0, true
+		if err != nil {
+			return start, err
 		}
 
 		i++
 	}
 
 	return len(p), nil
+}
+
+// begin takes the first byte of a packet.
+func (f *framer) begin(b byte) error {
+	if !f.first && b != 0x10 { // [MQTT-3.1.0-1]
+		return errNotConnect
+	}
+
+	if b>>4 == 0 {
+		return errUnspeakable
+	}
+
+	f.header, f.length = 1, 0
+
+	return nil
+}
+
+// measure takes one byte of a packet's length.
+func (f *framer) measure(b byte, limit int) error {
+	f.length |= int(b&0x7F) << (7 * (f.header - 1))
+	f.header++
+
+	switch more := b&0x80 != 0; {
+	case f.length > limit-f.header:
+		return errTooLarge
+	case more && f.header > 4, !more && b == 0 && f.header > 2: // five bytes, or not the shortest form [MQTT-1.5.5-1]
+		return errBadLength
+	case !more:
+		f.body, f.header, f.first = f.length, 0, true
+	}
+
+	return nil
 }

@@ -98,6 +98,10 @@ func New(options Options) (*Engine, error) {
 		options.Log = slog.New(slog.DiscardHandler)
 	}
 
+	if options.Version == "" {
+		options.Version = "unknown"
+	}
+
 	if options.ConnectPatience == 0 {
 		options.ConnectPatience = connectPatience
 	}

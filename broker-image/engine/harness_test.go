@@ -13,6 +13,7 @@ import (
 	"crypto/x509"
 	"encoding/pem"
 	"log/slog"
+	"maps"
 	"math/big"
 	"net"
 	"path/filepath"
@@ -64,8 +65,9 @@ func baseConfig(users ...contract.User) *contract.Config {
 
 // house is an engine under test.
 type house struct {
-	t testing.TB
 	*Engine
+
+	t      testing.TB
 	config *contract.Config
 }
 
@@ -108,9 +110,7 @@ func (h *house) apply(mutate func(c *contract.Config)) error {
 	next.Users = append([]contract.User(nil), h.config.Users...)
 	next.Pairs = map[string]contract.KeyPair{}
 
-	for k, v := range h.config.Pairs {
-		next.Pairs[k] = v
-	}
+	maps.Copy(next.Pairs, h.config.Pairs)
 
 	next.Revision++
 	mutate(&next)
@@ -176,7 +176,9 @@ func (h *house) knock(l login) (*peer, packet) {
 	p := newPeer(h.t, h.dial("tcp"), l.version)
 	p.send(l.packet())
 
-	return p, p.expect(tConnack)
+	ack := p.expect(tConnack)
+
+	return p, ack
 }
 
 // enter connects a user with its password.
@@ -249,7 +251,7 @@ func keyPair(t testing.TB, serial int64) contract.KeyPair {
 func (h *house) secure(listener string) *tls.Conn {
 	h.t.Helper()
 
-	conn := tls.Client(h.dial(listener), &tls.Config{InsecureSkipVerify: true}) //nolint:gosec // looks at the serial
+	conn := tls.Client(h.dial(listener), &tls.Config{InsecureSkipVerify: true})
 	if err := conn.Handshake(); err != nil {
 		h.t.Fatal(err)
 	}

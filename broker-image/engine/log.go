@@ -87,7 +87,7 @@ func (a *auditor) line(message string, attrs ...any) {
 		a.log.Info("lines about clients were left out, there were too many", "lines", skipped)
 	}
 
-	a.log.Info(message, attrs...)
+	a.log.Info(message, attrs...) //nolint:sloglint // every caller gives a constant
 }
 
 // take asks for room for one line; it tells how many were left out before it.

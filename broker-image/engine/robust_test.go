@@ -178,7 +178,7 @@ func TestNothingSecretIsLogged(t *testing.T) {
 	willing.expectClosed()
 	h.close()
 
-	for _, s := range []string{secret, content, fmt.Sprintf("% x", content), fmt.Sprint([]byte(content)), "$sha256$"} {
+	for _, s := range []string{secret, content, fmt.Sprintf("% x", content), strings.Trim(fmt.Sprintf("%d", []byte(content)), "[]"), "$sha256$"} {
 		if strings.Contains(log.String(), s) {
 			t.Errorf("the log holds %q", s)
 		}

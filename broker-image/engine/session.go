@@ -320,7 +320,7 @@ func (e *Engine) dropOversized(session *mqtt.Client, limit uint32) {
 		pk.ProtocolVersion = 5
 		pk.Mods.AllowResponseInfo = true
 
-		if err := pk.PublishEncode(&buf); err != nil || uint64(buf.Len()) > uint64(limit) {
+		if err := pk.PublishEncode(&buf); err != nil || int64(buf.Len()) > int64(limit) {
 			e.dropWaiting(session, &pk)
 		}
 	}

@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"encoding/binary"
 	"fmt"
+	"strconv"
 	"sync"
 	"testing"
 
@@ -40,6 +41,36 @@ func TestAClientIDBelongsToItsUser(t *testing.T) {
 	_, ack := h.knock(login{id: "device", user: "anna", password: "anna", resume: true})
 	if ack.body[1] != 0 || ack.body[0] != 1 {
 		t.Errorf("the owner gets its session back: CONNACK % x", ack.body[:2])
+	}
+}
+
+func TestAClaimKeepsOthersOut(t *testing.T) {
+	c := claims{by: map[string]*claim{}}
+
+	first, ok := c.take("device", "anna")
+	if !ok {
+		t.Fatal("a free id must be given")
+	}
+
+	if _, ok := c.take("device", "otto"); ok {
+		t.Error("two users that come at the same moment must not share an id, before any session tells whose it is")
+	}
+
+	second, ok := c.take("device", "anna")
+	if !ok || second != first {
+		t.Error("one user's connections share the claim")
+	}
+
+	c.release("device", first, nil)
+
+	if _, ok := c.take("device", "otto"); ok {
+		t.Error("the claim stands as long as one connection holds it")
+	}
+
+	c.release("device", first, nil)
+
+	if _, ok := c.take("device", "otto"); !ok {
+		t.Error("an id that nobody holds is free")
 	}
 }
 
@@ -426,7 +457,7 @@ func TestPersistence(t *testing.T) {
 	_ = otto.Close()
 
 	for i := range 3 {
-		writer.published("a/2", fmt.Sprint(i), false)
+		writer.published("a/2", strconv.Itoa(i), false)
 	}
 
 	// No shutdown: what was acknowledged must be on disk already.

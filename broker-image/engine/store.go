@@ -19,6 +19,7 @@ import (
 	"github.com/mochi-mqtt/server/v2/hooks/storage"
 	"github.com/mochi-mqtt/server/v2/packets"
 	"go.etcd.io/bbolt"
+	bolterrors "go.etcd.io/bbolt/errors"
 )
 
 const (
@@ -72,7 +73,7 @@ func openStore(dir string, log *slog.Logger) (*store, error) {
 	path := filepath.Join(dir, storeFile)
 
 	db, err := bbolt.Open(path, 0o600, &bbolt.Options{Timeout: lockPatience, FreelistType: bbolt.FreelistMapType})
-	if errors.Is(err, bbolt.ErrTimeout) {
+	if errors.Is(err, bolterrors.ErrTimeout) {
 		return nil, fmt.Errorf("%s: another broker has it open", path)
 	}
 
@@ -235,7 +236,8 @@ func (s *store) flush() {
 	s.put(change{ready: ready})
 
 	select {
-	case <-ready:
+	case err := <-ready:
+		_ = err // commit has said so
 	case <-s.done:
 	}
 }

@@ -7,7 +7,6 @@ import (
 	"bytes"
 	"encoding/binary"
 	"errors"
-	"fmt"
 	"io"
 	"net"
 	"os"
@@ -69,16 +68,15 @@ const (
 
 // login is what a CONNECT says.
 type login struct {
-	version              byte
-	id, user, password   string
-	resume               bool
-	keepAlive            uint16
-	props                []byte // without length
-	willTopic, willText  string
-	willQoS              byte
-	willRetain           bool
-	willProps            []byte
-	withoutName, rawOnly bool
+	version             byte
+	id, user, password  string
+	resume              bool
+	keepAlive           uint16
+	props               []byte // without length
+	willTopic, willText string
+	willQoS             byte
+	willRetain          bool
+	willProps           []byte
 }
 
 func (l login) packet() packet {
@@ -132,8 +130,9 @@ func (l login) packet() packet {
 
 // peer is a client made of bytes.
 type peer struct {
-	t testing.TB
 	net.Conn
+
+	t       testing.TB
 	in      *bufio.Reader
 	version byte
 	nextID  uint16
@@ -380,7 +379,7 @@ func connackProps(t testing.TB, body []byte) map[byte]uint32 {
 		case 0x1F, 0x12:
 			rest = rest[3+int(binary.BigEndian.Uint16(rest[1:])):]
 		default:
-			t.Fatal(fmt.Sprintf("unknown property %#x in CONNACK", id))
+			t.Fatalf("unknown property %#x in CONNACK", id)
 		}
 	}
 

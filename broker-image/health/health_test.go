@@ -15,8 +15,8 @@ import (
 	"time"
 )
 
-// stage is a listener that plays a broker. It answers CONNECT and PINGREQ with what it is given.
-func stage(t *testing.T, connackBytes, pingrespBytes []byte) (address string, visits *atomic.Int32) {
+// stage is a listener that plays a broker. It answers CONNECT and PINGREQ with what it is given, and counts its visits.
+func stage(t *testing.T, connackBytes, pingrespBytes []byte) (string, *atomic.Int32) {
 	t.Helper()
 
 	l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -26,7 +26,7 @@ func stage(t *testing.T, connackBytes, pingrespBytes []byte) (address string, vi
 
 	t.Cleanup(func() { _ = l.Close() })
 
-	visits = &atomic.Int32{}
+	visits := &atomic.Int32{}
 
 	go func() {
 		for {
@@ -65,7 +65,7 @@ func get(t *testing.T, c *Checker, path string) (int, string) {
 	t.Helper()
 
 	w := httptest.NewRecorder()
-	c.Handler().ServeHTTP(w, httptest.NewRequest(http.MethodGet, path, nil))
+	c.Handler().ServeHTTP(w, httptest.NewRequest(http.MethodGet, path, http.NoBody))
 
 	return w.Code, w.Body.String()
 }
@@ -166,5 +166,5 @@ func TestOff(t *testing.T) {
 }
 
 func pinnedToNothing() *tls.Config {
-	return &tls.Config{InsecureSkipVerify: true} //nolint:gosec // there is nothing to verify
+	return &tls.Config{InsecureSkipVerify: true}
 }

@@ -54,8 +54,8 @@ func dev(ctx context.Context, args []string, out, errs io.Writer) error {
 		return err //nolint:wrapcheck // names the place
 	}
 
-	if err := broker.Apply(config); err != nil {
-		return errors.Join(err, stop(broker, defaultShutdown))
+	if err := broker.Apply(config); err != nil { //nolint:contextcheck // a socket is bound at once or not at all
+		return errors.Join(err, stop(broker, defaultShutdown)) //nolint:contextcheck // see stop
 	}
 
 	for _, l := range broker.Status().Listeners {
@@ -64,9 +64,10 @@ func dev(ctx context.Context, args []string, out, errs io.Writer) error {
 
 	<-ctx.Done()
 
-	return stop(broker, defaultShutdown)
+	return stop(broker, defaultShutdown) //nolint:contextcheck // see stop
 }
 
+//nolint:misspell // the name of a program
 func explain(out io.Writer, name, address string, anonymous bool) {
 	_, _ = fmt.Fprintf(out, "Listener %q is open on %s.\n", name, address)
 

@@ -68,12 +68,13 @@ func eventually(t *testing.T, reason func() string, fact func() bool) {
 	}
 }
 
-// start runs a command until the test ends, or stop is called, which returns its exit code.
-func start(t *testing.T, args ...string) (out, errs *screen, stop func() int) {
+// start runs a command until the test ends, or the function that it returns is called, which returns the exit code. It
+// returns what the command prints, too.
+func start(t *testing.T, args ...string) (*screen, *screen, func() int) {
 	t.Helper()
 
 	ctx, cancel := context.WithCancel(context.Background())
-	out, errs = &screen{}, &screen{}
+	out, errs := &screen{}, &screen{}
 	code := make(chan int, 1)
 
 	go func() { code <- run(ctx, args, out, errs) }()
@@ -81,7 +82,7 @@ func start(t *testing.T, args ...string) (out, errs *screen, stop func() int) {
 	var once sync.Once
 
 	last := -1
-	stop = func() int {
+	stop := func() int {
 		once.Do(func() {
 			cancel()
 
@@ -178,6 +179,7 @@ func receive(t *testing.T, got <-chan string) string {
 	}
 }
 
+//nolint:misspell // the name of a program
 func TestDev(t *testing.T) {
 	out, errs, stop := start(t, "dev", "--listen", "127.0.0.1:0")
 	words := regexp.MustCompile(`mosquitto_pub -h (\S+) -p (\d+)`)
@@ -443,7 +445,7 @@ func TestServe(t *testing.T) {
 		"--admin-listen", adminAddress, "--health-listen", healthAddress)
 
 	ready := func() (int, string) {
-		response, err := http.Get("http://" + healthAddress + "/readyz") //nolint:noctx // ends with the test
+		response, err := http.Get("http://" + healthAddress + "/readyz")
 		if err != nil {
 			return 0, err.Error()
 		}

@@ -67,7 +67,7 @@ func runBroker(ctx context.Context, s *settings, logs *logs, log *slog.Logger) e
 		return err //nolint:wrapcheck // names the place
 	}
 
-	keeper := admin.NewKeeper(func(config *contract.Config) error {
+	keeper := admin.NewKeeper(func(config *contract.Config) error { //nolint:contextcheck // a socket is bound at once or not at all
 		if err := broker.Apply(config); err != nil {
 			return err //nolint:wrapcheck // names the place
 		}
@@ -81,7 +81,7 @@ func runBroker(ctx context.Context, s *settings, logs *logs, log *slog.Logger) e
 
 	servers, err := openServers(s, keeper, broker, checker, log)
 	if err != nil {
-		return errors.Join(err, stop(broker, s.shutdown))
+		return errors.Join(err, stop(broker, s.shutdown)) //nolint:contextcheck // see stop
 	}
 
 	watching, stopWatching := context.WithCancel(ctx)
@@ -103,13 +103,14 @@ func runBroker(ctx context.Context, s *settings, logs *logs, log *slog.Logger) e
 	stopWatching()
 	<-watched
 
-	err = errors.Join(err, stop(broker, s.shutdown))
+	err = errors.Join(err, stop(broker, s.shutdown)) //nolint:contextcheck // see stop
 
 	servers.close()
 
 	return err
 }
 
+// stop has a deadline of its own: the context that it is called under has ended, which is why it is called.
 func stop(broker *engine.Engine, patience time.Duration) error {
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()

@@ -67,11 +67,15 @@ func (w *watcher) look(now time.Time) {
 		// The files lag behind what the admin endpoint was given; they will catch up.
 		w.log.Debug("the files in the directory are older than what runs", "dir", w.dir, "detail", err)
 	case w.waiting(err):
-		w.complain("waiting for a whole configuration", err)
+		if w.isNew(err) {
+			w.log.Warn("waiting for a whole configuration", "dir", w.dir, "reason", err)
+		}
 
 		return // the next look reads again
 	default:
-		w.complain("configuration refused; what ran before goes on", err)
+		if w.isNew(err) {
+			w.log.Warn("configuration refused; what ran before goes on", "dir", w.dir, "reason", err)
+		}
 	}
 
 	w.stamp, w.read = stamp, now
@@ -85,11 +89,12 @@ func (w *watcher) waiting(err error) bool {
 		strings.HasPrefix(err.Error(), "config directory")
 }
 
-func (w *watcher) complain(message string, err error) {
-	if text := err.Error(); text != w.said {
-		w.said = text
-		w.log.Warn(message, "dir", w.dir, "reason", text)
-	}
+// isNew tells whether the error has not been complained about yet.
+func (w *watcher) isNew(err error) bool {
+	said := w.said
+	w.said = err.Error()
+
+	return said != w.said
 }
 
 // stampOf changes when a file does: its time, its size, or the file that a link leads to.
