@@ -3,6 +3,7 @@
 package docs_test
 
 import (
+	"errors"
 	"fmt"
 	"go/ast"
 	"go/parser"
@@ -18,6 +19,7 @@ import (
 	"strings"
 	"testing"
 
+	corev1 "k8s.io/api/core/v1"
 	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
 	"sigs.k8s.io/yaml"
 
@@ -44,7 +46,7 @@ func TestLinksLeadSomewhere(t *testing.T) {
 }
 
 // follow looks up a link to a file of the repository; others it does not ask.
-func follow(t *testing.T, from page, target string) error {
+func follow(t *testing.T, from *page, target string) error {
 	t.Helper()
 
 	if strings.Contains(target, "://") || strings.HasPrefix(target, "mailto:") {
@@ -57,7 +59,7 @@ func follow(t *testing.T, from page, target string) error {
 	if file != "" {
 		name := path.Join(path.Dir(from.path), file)
 		if path.IsAbs(file) || strings.HasPrefix(name, "..") {
-			return fmt.Errorf("leaves the repository")
+			return errors.New("leaves the repository")
 		}
 
 		info, err := os.Stat(filepath.Join(root, name))
@@ -169,7 +171,7 @@ func TestFieldTables(t *testing.T) {
 }
 
 // compare holds the rows of a page's tables of one sort against the fields that they should have.
-func compare(t *testing.T, p page, kind, heading string, wanted map[string]bool) {
+func compare(t *testing.T, p *page, kind, heading string, wanted map[string]bool) {
 	t.Helper()
 
 	seen := map[string]bool{}
@@ -217,7 +219,7 @@ func TestNamedFieldsExist(t *testing.T) {
 		})
 	}
 
-	path := regexp.MustCompile(`^(spec|status)(\.[A-Za-z]+(\[\])?)+`)
+	ours := regexp.MustCompile(`^(spec|status)(\.[A-Za-z]+(\[\])?)+`)
 
 	for _, p := range pages(t) {
 		if strings.HasPrefix(p.path, "docs/design/") {
@@ -225,7 +227,7 @@ func TestNamedFieldsExist(t *testing.T) {
 		}
 
 		for _, s := range p.spans {
-			if field := path.FindString(s.text); field != "" && !known[field] {
+			if field := ours.FindString(s.text); field != "" && !known[field] {
 				t.Errorf("%s:%d: none of the four kinds has a field %s", p.path, s.line, field)
 			}
 		}
@@ -306,7 +308,7 @@ func explainedReasons(t *testing.T) map[string]bool {
 func reasons(t *testing.T) map[string]v1alpha1.ConditionReason {
 	t.Helper()
 
-	file, err := parser.ParseFile(token.NewFileSet(), filepath.Join(root, "api/v1alpha1/conditions.go"), nil, 0)
+	file, err := parser.ParseFile(token.NewFileSet(), root+"/api/v1alpha1/conditions.go", nil, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -366,31 +368,54 @@ func usedReasons(t *testing.T) map[string]bool {
 	return found
 }
 
-// Every Secret that the operator writes, and every key of a binding, has its line in secrets.md.
+// Every Secret that the operator writes has its line in secrets.md, with its type, and so has every key of a binding.
 func TestEverySecretIsNamed(t *testing.T) {
 	t.Parallel()
 
 	p := onePage(t, "docs/secrets.md")
-	named := map[string]bool{}
+	types, keys := map[string]string{}, map[string]bool{}
 
-	for _, table := range p.tables {
+	for _, table := range p.tablesOf("Secret") {
+		column := table.column("type")
+		if column < 0 {
+			continue
+		}
+
 		for _, r := range table.rows {
 			for _, found := range codeSpan.FindAllStringSubmatch(r.cells[0], -1) {
-				named[found[1]] = true
+				types[found[1]] = strings.Trim(r.cells[column], "`")
 			}
 		}
 	}
 
-	for _, name := range []string{
-		v1alpha1.ConfigSecretName("<broker>"), v1alpha1.UsersSecretName("<broker>", 0), v1alpha1.UsersSecretName("<broker>", 15),
-		v1alpha1.CASecretName("<broker>"), v1alpha1.TLSSecretName("<broker>"),
-		v1alpha1.AdminCASecretName("<broker>"), v1alpha1.AdminTLSSecretName("<broker>"),
-		v1alpha1.BindingSecretName("<user>"), v1alpha1.VerifierSecretName("<user>"),
+	for _, table := range p.tablesOf("key") {
+		for _, r := range table.rows {
+			keys[strings.Trim(r.cells[0], "`")] = true
+		}
+	}
+
+	for name, kind := range map[string]corev1.SecretType{
+		v1alpha1.ConfigSecretName("<broker>"):    v1alpha1.SecretTypeConfig,
+		v1alpha1.UsersSecretName("<broker>", 0):  v1alpha1.SecretTypeConfig,
+		v1alpha1.UsersSecretName("<broker>", 15): v1alpha1.SecretTypeConfig,
+		v1alpha1.CASecretName("<broker>"):        v1alpha1.SecretTypeCA,
+		v1alpha1.AdminCASecretName("<broker>"):   v1alpha1.SecretTypeCA,
+		v1alpha1.TLSSecretName("<broker>"):       corev1.SecretTypeTLS,
+		v1alpha1.AdminTLSSecretName("<broker>"):  corev1.SecretTypeTLS,
+		v1alpha1.BindingSecretName("<user>"):     v1alpha1.SecretTypeBinding,
+		v1alpha1.VerifierSecretName("<user>"):    v1alpha1.SecretTypeVerifier,
+	} {
+		if types[name] != string(kind) {
+			t.Errorf("%s: no row says that %s is a Secret of type %s", p.path, name, kind)
+		}
+	}
+
+	for _, key := range []string{
 		v1alpha1.BindingType, v1alpha1.BindingProvider, v1alpha1.BindingHost, v1alpha1.BindingPort, v1alpha1.BindingURI,
 		v1alpha1.BindingUsername, v1alpha1.BindingPassword, v1alpha1.BindingCA,
 	} {
-		if !named[name] {
-			t.Errorf("%s: no row begins with %s", p.path, name)
+		if !keys[key] {
+			t.Errorf("%s: no row speaks of the key %s of a binding", p.path, key)
 		}
 	}
 }
@@ -453,7 +478,7 @@ func TestCommandsAndRoomsExist(t *testing.T) {
 		}
 
 		for _, s := range texts {
-			if found := target.FindStringSubmatch(s.text); found != nil && !strings.Contains(string(makefile), "\n"+found[1]+":") {
+			if found := target.FindStringSubmatch(s.text); len(found) > 0 && !strings.Contains(string(makefile), "\n"+found[1]+":") {
 				t.Errorf("%s:%d: there is no make %s", p.path, s.line, found[1])
 			}
 		}
@@ -501,22 +526,22 @@ func schemas(t *testing.T) map[string]*apiextensionsv1.JSONSchemaProps {
 func crds(t *testing.T) []*apiextensionsv1.CustomResourceDefinition {
 	t.Helper()
 
-	files, err := filepath.Glob(filepath.Join(root, "config/crd/bases/*.yaml"))
+	files, err := filepath.Glob(root + "/config/crd/bases/*.yaml")
 	if err != nil || len(files) == 0 {
 		t.Fatalf("no definitions in config/crd/bases: %v", err)
 	}
 
 	var found []*apiextensionsv1.CustomResourceDefinition
 
-	for _, path := range files {
-		content, err := os.ReadFile(path)
+	for _, name := range files {
+		content, err := os.ReadFile(name)
 		if err != nil {
 			t.Fatal(err)
 		}
 
 		crd := &apiextensionsv1.CustomResourceDefinition{}
 		if err := yaml.UnmarshalStrict(content, crd); err != nil {
-			t.Fatalf("%s: %v", path, err)
+			t.Fatalf("%s: %v", name, err)
 		}
 
 		found = append(found, crd)
@@ -526,17 +551,17 @@ func crds(t *testing.T) []*apiextensionsv1.CustomResourceDefinition {
 }
 
 // walk visits a schema and everything in it; visit says whether to go on below.
-func walk(schema *apiextensionsv1.JSONSchemaProps, path string, visit func(string, *apiextensionsv1.JSONSchemaProps) bool) {
-	if !visit(path, schema) {
+func walk(schema *apiextensionsv1.JSONSchemaProps, place string, visit func(string, *apiextensionsv1.JSONSchemaProps) bool) {
+	if !visit(place, schema) {
 		return
 	}
 
 	for name, field := range schema.Properties {
-		walk(&field, strings.TrimPrefix(path+"."+name, "."), visit)
+		walk(&field, strings.TrimPrefix(place+"."+name, "."), visit)
 	}
 
 	if schema.Items != nil {
-		walk(schema.Items.Schema, path+"[]", visit)
+		walk(schema.Items.Schema, place+"[]", visit)
 	}
 }
 

@@ -64,7 +64,7 @@ func (t table) column(name string) int {
 }
 
 // tablesOf are the tables whose first column has that heading.
-func (p page) tablesOf(first string) []table {
+func (p *page) tablesOf(first string) []table {
 	var found []table
 
 	for _, t := range p.tables {
@@ -85,8 +85,8 @@ var (
 )
 
 // parse reads a page line by line.
-func parse(path, text string) page {
-	p := page{path: path, anchors: map[string]bool{}}
+func parse(path, text string) *page {
+	p := &page{path: path, anchors: map[string]bool{}}
 
 	var (
 		open  *block
@@ -217,10 +217,10 @@ func (p *page) addAnchor(heading string) {
 }
 
 // pages are all Markdown files of the repository.
-func pages(t *testing.T) []page {
+func pages(t *testing.T) []*page {
 	t.Helper()
 
-	var all []page
+	var all []*page
 
 	err := filepath.WalkDir(root, func(path string, entry fs.DirEntry, err error) error {
 		if err != nil {
@@ -246,7 +246,7 @@ func pages(t *testing.T) []page {
 }
 
 // onePage reads the page at a path from the root of the repository.
-func onePage(t *testing.T, path string) page {
+func onePage(t *testing.T, path string) *page {
 	t.Helper()
 
 	content, err := os.ReadFile(filepath.Join(root, path))

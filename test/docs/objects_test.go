@@ -28,9 +28,10 @@ var foreign = map[string]string{
 const leastObjects = 10
 
 type object struct {
+	*unstructured.Unstructured
+
 	where string
 	text  string
-	*unstructured.Unstructured
 }
 
 // objects are those of every YAML block on every page. A block holds whole objects: a fragment could not be tried.
