@@ -6,7 +6,7 @@
 #
 #   enter_cluster "$0" "$@"   bring the cluster and its images; returns in its network, by running the script again there
 #   install_operator          install or upgrade the chart
-#   say, step, fail           progress in words, with the seconds since the beginning
+#   say, fail                 progress in words, with the seconds since the beginning
 #
 # CLUSTER says which cluster:
 #
@@ -60,7 +60,11 @@ enter_cluster() {
 }
 
 enter_devcluster() {
-	local name="${DEVCLUSTER_NAME:-dev}" devcluster="$PWD/.cache/tools/devcluster"
+	local name="${DEVCLUSTER_NAME:-dev}" devcluster="$PWD/.cache/tools/devcluster" typed="go run -C hack/devcluster ." down="make node-down"
+	if [ "$name" != dev ]; then
+		typed+=" --name $name"
+		down="$typed down"
+	fi
 	[ "$(id -u)" -eq 0 ] || fail "the development node needs root; with CLUSTER=kind or CLUSTER=current another cluster is taken"
 	mkdir -p .cache/tools
 	go build -C hack/devcluster -o "$devcluster" .
@@ -73,7 +77,7 @@ enter_devcluster() {
 		"$devcluster" --name "$name" load "dist/$IMAGE_TAG/operator.tar" "dist/$IMAGE_TAG/broker.tar" | indent
 	fi
 	say "continuing inside the node's network"
-	exec "$devcluster" --name "$name" exec -- env CLUSTER=current ENTERED="make node-down" SHELL_IN_NODE="go run -C hack/devcluster . --name $name exec -- bash" "$@"
+	exec "$devcluster" --name "$name" exec -- env CLUSTER=current STOP_CLUSTER="$down" SHELL_INSIDE="$typed exec -- bash" "$@"
 }
 
 enter_kind() {
@@ -97,7 +101,7 @@ enter_kind() {
 	say "continuing inside the network of $node"
 	# shellcheck disable=SC2016 # to be expanded by the shell inside
 	exec nsenter --net="/proc/$pid/ns/net" unshare --mount bash -c 'mount --bind "$1" "$(readlink -f /etc/resolv.conf)" && shift && exec "$@"' \
-		enter "$dir/resolv.conf" env KUBECONFIG="$dir/kubeconfig" CLUSTER=current ENTERED="kind delete cluster --name $cluster" "$@"
+		enter "$dir/resolv.conf" env KUBECONFIG="$dir/kubeconfig" CLUSTER=current STOP_CLUSTER="kind delete cluster --name $cluster" "$@"
 }
 
 # build_images makes archives whose tag follows from the content of the sources, so that a cluster never runs an old

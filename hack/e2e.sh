@@ -14,7 +14,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 # shellcheck source=hack/cluster.sh
 . hack/cluster.sh
 case "${1:-}" in -h | --help | help)
-	sed -n '4,/^set/{/^set/d;s/^# \{0,1\}//;p}' "$0" && sed -n '4,/^$/{s/^# \{0,1\}//;p}' hack/cluster.sh
+	sed -n '4,/^set/{/^set/d;s/^# \{0,1\}//;p}' "$0" && echo && sed -n '/^# CLUSTER says/,/^$/{s/^# \{0,1\}//;p}' hack/cluster.sh
 	exit
 	;;
 esac

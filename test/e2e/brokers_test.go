@@ -309,7 +309,8 @@ func (s *story) deleteAndAwait(child client.Object) time.Duration {
 func TestStatefulSetEdits(t *testing.T) {
 	t.Parallel()
 	s := begin(t)
-	broker := s.broker(withVolume)
+	// With whenDeleted: Delete the volume would go with the StatefulSet, whoever deletes it.
+	broker := s.broker(func(b *v1alpha1.MQTTBroker) { b.Spec.Persistence = &v1alpha1.BrokerPersistence{} })
 	s.user("anna", allow("#"))
 	in := s.connect("anna")
 	if err := in.retain("kept", "over it all"); err != nil {
