@@ -86,6 +86,21 @@ func TestClaimedLength(t *testing.T) {
 	}
 }
 
+func TestWhoIsNotLetInYetMayClaimLittle(t *testing.T) {
+	config := baseConfig(person(t, "anna", allow("#")))
+	config.Limits.MaxPacketSize = contract.MaxPacketSize
+	h := open(t, Options{}, config)
+
+	conn := h.dial("tcp")
+	if _, err := conn.Write([]byte{0x10, 0x80, 0x80, 0x20}); err != nil { // 512 KiB
+		t.Fatal(err)
+	}
+
+	if _, err := conn.Read(make([]byte, 1)); !errors.Is(err, io.EOF) {
+		t.Errorf("however large packets may be, a CONNECT may not; got %v", err)
+	}
+}
+
 func TestMaximumPacketSizeIsLive(t *testing.T) {
 	h := open(t, Options{}, baseConfig(person(t, "anna", allow("#"))))
 	p := h.user("anna")
