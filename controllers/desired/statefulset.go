@@ -40,8 +40,10 @@ func StatefulSet(f *verdict.Facts) *appsv1.StatefulSet {
 		ServiceName:          v1alpha1.HeadlessServiceName(b.Name),
 		Selector:             &metav1.LabelSelector{MatchLabels: v1alpha1.BrokerSelector(b.Name)},
 		RevisionHistoryLimit: new(int32(3)),
-		UpdateStrategy:       appsv1.StatefulSetUpdateStrategy{Type: appsv1.RollingUpdateStatefulSetStrategyType},
-		Template:             podTemplate(f),
+		// With the default, OrderedReady, a pod that never became ready blocks the update that would mend it.
+		PodManagementPolicy: appsv1.ParallelPodManagement,
+		UpdateStrategy:      appsv1.StatefulSetUpdateStrategy{Type: appsv1.RollingUpdateStatefulSetStrategyType},
+		Template:            podTemplate(f),
 	}
 	if volume := f.Spec.Persistence; volume != nil {
 		set.Spec.VolumeClaimTemplates = []corev1.PersistentVolumeClaim{claim(b.Name, volume)}
