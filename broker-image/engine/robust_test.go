@@ -89,7 +89,7 @@ func TestClaimedLength(t *testing.T) {
 func TestWhoIsNotLetInYetMayClaimLittle(t *testing.T) {
 	config := baseConfig(person(t, "anna", allow("#")))
 	config.Limits.MaxPacketSize = contract.MaxPacketSize
-	h := open(t, Options{}, config)
+	h := open(t, Options{ConnectPatience: time.Hour}, config)
 
 	conn := h.dial("tcp")
 	if _, err := conn.Write([]byte{0x10, 0x80, 0x80, 0x20}); err != nil { // 512 KiB
