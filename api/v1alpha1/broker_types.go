@@ -53,7 +53,8 @@ type MQTTBrokerSpec struct {
 	// +optional
 	Authentication *BrokerAuthentication `json:"authentication,omitempty"`
 
-	// limits bounds what clients may use. Changes are taken without a restart and count for new connections.
+	// limits bounds what clients may use. Changes are taken without a restart;
+	// maxPacketSize holds for open connections too, the others for those that come.
 	//
 	// +optional
 	Limits *BrokerLimits `json:"limits,omitempty"`
@@ -97,7 +98,7 @@ type MQTTBrokerSpec struct {
 	PodDisruptionBudget *BrokerDisruptionBudget `json:"podDisruptionBudget,omitempty"`
 
 	// not alive: no monitoring objects are made yet.
-	// +kubebuilder:validation:XValidation:rule="false",message="spec.monitoring is not alive in this version: remove it and scrape the pods by their labels"
+	// +kubebuilder:validation:XValidation:rule="false",message="spec.monitoring is not alive in this version: remove it: the broker serves no metrics yet"
 
 	// monitoring makes objects for Prometheus and Grafana.
 	//
@@ -630,7 +631,7 @@ type BrokerLimits struct {
 	// +kubebuilder:validation:Maximum=65535
 	TopicAliasMaximum *int32 `json:"topicAliasMaximum,omitempty"`
 
-	// not alive: topics are as deep as a packet is long.
+	// not alive: the depth is fixed at 128 levels.
 	// +kubebuilder:validation:XValidation:rule="false",message="spec.limits.maxTopicLevels is not alive in this version: remove it"
 
 	// maxTopicLevels is the most levels of a topic or filter, 1 to 1024. Default: 128.
@@ -1185,8 +1186,8 @@ type UsersStatus struct {
 	// +optional
 	Accepted *int32 `json:"accepted,omitempty"`
 
-	// rejected is the number of users that name the broker and are not in its configuration; each says why in its own
-	// status.
+	// rejected is the number of users that lost their username to an older one, or whose rules no broker would take;
+	// each says why in its own status. Users that wait for a password are counted nowhere.
 	//
 	// +optional
 	Rejected *int32 `json:"rejected,omitempty"`

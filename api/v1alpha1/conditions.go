@@ -147,8 +147,8 @@ const (
 	ReasonTLSReady ConditionReason = "TLSReady"
 	// ReasonNoTLSListener: no listener has TLS.
 	ReasonNoTLSListener ConditionReason = "NoTLSListener"
-	// ReasonTLSSecretNotUsable: the Secret of a listener's certificate does not exist, lacks the label
-	// mqtt-operator.io/allow: "true", or lacks tls.crt or tls.key.
+	// ReasonTLSSecretNotUsable: the Secret of a listener's certificate does not exist or lacks the label
+	// mqtt-operator.io/allow: "true". A Secret that lacks tls.crt or tls.key has the reason SecretKeyMissing.
 	ReasonTLSSecretNotUsable ConditionReason = "TLSSecretNotUsable"
 	// ReasonKeyPairMismatch: tls.key is not the key of tls.crt.
 	ReasonKeyPairMismatch ConditionReason = "KeyPairMismatch"

@@ -41,7 +41,8 @@ const (
 	AllowOwned = "operator"
 )
 
-// AnnotationPaused on a broker, with the value "true", makes the operator leave it and its users alone.
+// AnnotationPaused on a broker, with the value "true", makes the operator write nothing of it but its
+// status. Its users get their Secrets all the same; the broker hears of them when the pause ends.
 const AnnotationPaused = "mqtt-operator.io/paused"
 
 // Types of the Secrets that the operator writes.

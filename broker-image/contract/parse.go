@@ -81,6 +81,13 @@ func ParseUsers(name string, content []byte) ([]User, error) {
 	return part.Users, err
 }
 
+// ParsePairs reads tls.json strictly; it validates nothing beyond the types.
+func ParsePairs(content []byte) (map[string]KeyPair, error) {
+	part := tlsPart{}
+	err := decode(TLSFile, content, &part)
+	return part.Pairs, err
+}
+
 // Revision is the revision that the broker.json of a bundle names.
 func Revision(bundle Bundle) (int64, error) {
 	broker, err := parseBroker(bundle)

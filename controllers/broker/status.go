@@ -225,7 +225,8 @@ func readyPods(f *verdict.Facts) int {
 // look, so only its reasons are repeated.
 func whyNotReady(f *verdict.Facts) string {
 	if len(f.Pods) == 0 {
-		return "Its pod has not been created yet."
+		return fmt.Sprintf("Its pod has not been created yet; if it stays so, kubectl -n %s describe statefulset %s tells why.",
+			f.Broker.Namespace, v1alpha1.StatefulSetName(f.Broker.Name))
 	}
 	for i := range f.Pods {
 		pod := &f.Pods[i].Pod

@@ -206,6 +206,16 @@ func TestAnUpgradedOperatorKeepsTheImage(t *testing.T) {
 	if templateOf(t, before) != templateOf(t, after) {
 		t.Error("a new release of the operator would restart every broker")
 	}
+	after.Spec.Image = "example.com/own:1"
+	set := StatefulSet(after)
+	after.StatefulSet, after.Spec.Image = set, ""
+	if Image(after) != before.DefaultImage {
+		t.Errorf("%s: a spec.image that is removed must not leave its trace", Image(after))
+	}
+	after.StatefulSet.Spec.Template.Spec.Containers[0].Image = "example.com/by-hand:1"
+	if Image(after) != before.DefaultImage {
+		t.Errorf("%s: an image set by hand must not stay", Image(after))
+	}
 }
 
 func TestAnotherPassChangesNothing(t *testing.T) {

@@ -31,10 +31,11 @@ const (
 )
 
 // StatefulSet runs the broker. Every field of its template restarts the broker when it changes, the operator's own
-// version is not among them: an image that spec leaves open stays what it was when the StatefulSet was made.
+// version is not among them: see [DefaultImageAnnotation].
 func StatefulSet(f *verdict.Facts) *appsv1.StatefulSet {
 	b := f.Broker
 	set := &appsv1.StatefulSet{ObjectMeta: meta(f, v1alpha1.StatefulSetName(b.Name))}
+	set.Annotations = map[string]string{DefaultImageAnnotation: defaultImage(f)}
 	set.Spec = appsv1.StatefulSetSpec{
 		Replicas:             new(f.Spec.Replicas),
 		ServiceName:          v1alpha1.HeadlessServiceName(b.Name),
@@ -52,17 +53,22 @@ func StatefulSet(f *verdict.Facts) *appsv1.StatefulSet {
 	return set
 }
 
-// Image is the broker's image: what spec says, else what runs already, else what belongs to this release.
+// DefaultImageAnnotation on a StatefulSet is the image that its broker runs when spec names none: the one that belonged
+// to the release of the operator which made the StatefulSet. A newer operator keeps it, so that its upgrade restarts
+// nobody.
+const DefaultImageAnnotation = "mqtt-operator.io/default-image"
+
+// Image is the broker's image: what spec says, else the default that its StatefulSet was made with.
 func Image(f *verdict.Facts) string {
 	if f.Spec.Image != "" {
 		return f.Spec.Image
 	}
-	if f.StatefulSet != nil {
-		for i := range f.StatefulSet.Spec.Template.Spec.Containers {
-			if c := &f.StatefulSet.Spec.Template.Spec.Containers[i]; c.Name == ContainerName && c.Image != "" {
-				return c.Image
-			}
-		}
+	return defaultImage(f)
+}
+
+func defaultImage(f *verdict.Facts) string {
+	if f.StatefulSet != nil && f.StatefulSet.Annotations[DefaultImageAnnotation] != "" {
+		return f.StatefulSet.Annotations[DefaultImageAnnotation]
 	}
 	return f.DefaultImage
 }

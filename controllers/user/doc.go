@@ -10,7 +10,8 @@
 //	conclude conditions, status, events
 //
 // A fault never takes away what the broker already knows: the verifier stays as it was last written, and the user goes
-// on connecting with it. Only deleting the user ends that.
+// on connecting with it. What ends that is deleting the user, losing the name to an older one, or an entry that no
+// broker would take.
 //
 // Imported by package controllers alone.
 package mqttuser

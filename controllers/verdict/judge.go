@@ -51,10 +51,14 @@ func Judge(f *Facts, m *Material) *Judgement {
 	for i := range f.Users {
 		user := f.Users[i].User
 		entry := Entry(user, f.Users[i].Verifier)
+		if f.Users[i].Verifier == nil {
+			// Deleted by hand, or on its way. Who was let in goes on being let in until it is there again.
+			entry.Verifiers = priorVerifiers(f, user.Username())
+		}
 		switch {
 		case winners[user.Username()] != user, EntryProblem(entry) != nil:
 			j.Rejected++
-		case f.Users[i].Verifier != nil:
+		case len(entry.Verifiers) > 0:
 			j.Accepted = append(j.Accepted, *entry)
 		}
 	}
@@ -137,13 +141,39 @@ func EntryProblem(entry *contract.User) *Finding {
 	return nil
 }
 
-// priorPairs are the key pairs that the configuration of now holds.
-func priorPairs(f *Facts) map[string]contract.KeyPair {
-	prior, err := contract.Parse(f.Bundle())
+// priorVerifiers are the hashes by which the configuration of now knows a username. Only the shard that holds it is
+// read.
+func priorVerifiers(f *Facts, username string) []string {
+	bundle := f.Bundle()
+	shards := 0
+	for n := range contract.MaxShards {
+		if _, found := bundle[contract.UsersFile(n)]; found {
+			shards++
+		}
+	}
+	if shards == 0 {
+		return nil
+	}
+	name := contract.UsersFile(contract.Shard(username, shards))
+	known, err := contract.ParseUsers(name, bundle[name])
 	if err != nil {
 		return nil
 	}
-	return prior.Pairs
+	for i := range known {
+		if known[i].Username == username {
+			return known[i].Verifiers
+		}
+	}
+	return nil
+}
+
+// priorPairs are the key pairs that the configuration of now holds.
+func priorPairs(f *Facts) map[string]contract.KeyPair {
+	pairs, err := contract.ParsePairs(f.Bundle()[contract.TLSFile])
+	if err != nil {
+		return nil
+	}
+	return pairs
 }
 
 func judgeListener(f *Facts, m *Material, prior map[string]contract.KeyPair, spec v1alpha1.ResolvedListener) Listener {
@@ -188,8 +218,8 @@ func referencedPair(f *Facts, name string) (pki.Pair, *Finding) {
 // NotUsable is the one answer for a Secret that is not there and for one that is not labelled, so that nobody learns
 // which Secrets exist by writing references to them.
 func NotUsable(reason v1alpha1.ConditionReason, namespace, name string) *Finding {
-	return find(reason, "Secret %s does not exist, or lacks the label that lets the operator read it: create it, or run: "+
-		"kubectl -n %s label secret %s %s=%s", name, namespace, name, v1alpha1.LabelAllow, v1alpha1.AllowReference)
+	return find(reason, "Secret %s does not exist, or lacks the label that lets the operator read it: create it, or label it "+
+		"(kubectl -n %s label secret %s %s=%s).", name, namespace, name, v1alpha1.LabelAllow, v1alpha1.AllowReference)
 }
 
 func checkPair(f *Facts, spec v1alpha1.ResolvedListener, pair pki.Pair) (*x509.Certificate, *Finding) {
@@ -205,6 +235,8 @@ func checkPair(f *Facts, spec v1alpha1.ResolvedListener, pair pki.Pair) (*x509.C
 		return nil, find(v1alpha1.ReasonKeyPairMismatch, "%s: %v: put the two that belong together into %s and %s.", where, err, corev1.TLSCertKey, corev1.TLSPrivateKeyKey)
 	case errors.Is(err, pki.ErrExpired):
 		return leaf, find(v1alpha1.ReasonCertificateExpired, "%s: %v: renew it.", where, err)
+	case errors.Is(err, pki.ErrNotYetValid):
+		return leaf, find(v1alpha1.ReasonCertificateExpired, "%s: %v: wait until then, or use another one.", where, err)
 	default:
 		return nil, find(v1alpha1.ReasonCertificateInvalid, "%s: %v: put a PEM certificate into %s and its PEM key into %s.", where, err, corev1.TLSCertKey, corev1.TLSPrivateKeyKey)
 	}

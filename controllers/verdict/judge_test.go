@@ -47,7 +47,7 @@ func tlsSecret(certificate, key []byte) *corev1.Secret {
 
 func TestEachFaultOfACertificateHasItsReasonAndKeepsTheOldOne(t *testing.T) {
 	good, other, old := issued(t, now), issued(t, now), issued(t, now.Add(-pki.LeafValidity-time.Hour))
-	before := issued(t, now)
+	before, future := issued(t, now), issued(t, now.Add(time.Hour))
 	for name, tc := range map[string]struct {
 		secret *corev1.Secret
 		want   v1alpha1.ConditionReason
@@ -58,6 +58,7 @@ func TestEachFaultOfACertificateHasItsReasonAndKeepsTheOldOne(t *testing.T) {
 		"no key":           {secret: tlsSecret(good.Certificate, nil), want: v1alpha1.ReasonSecretKeyMissing, says: "no key tls.key: add it"},
 		"another's key":    {secret: tlsSecret(good.Certificate, other.Key), want: v1alpha1.ReasonKeyPairMismatch, says: "put the two that belong together"},
 		"no certificate":   {secret: tlsSecret([]byte("x"), good.Key), want: v1alpha1.ReasonCertificateInvalid, says: "put a PEM certificate into tls.crt"},
+		"one to come":      {secret: tlsSecret(future.Certificate, future.Key), want: v1alpha1.ReasonCertificateExpired, says: "wait until then"},
 		"one that expired": {secret: tlsSecret(old.Certificate, old.Key), want: v1alpha1.ReasonCertificateExpired, says: "renew it"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -197,6 +198,26 @@ func TestTheFloorOfTheRevision(t *testing.T) {
 				t.Errorf("got %d, want %d: %s", got, tc.want, tc.reason)
 			}
 		})
+	}
+}
+
+func TestWhoWasLetInStaysInWhileTheVerifierIsAway(t *testing.T) {
+	broker, alice := gen.Broker("factory", "mq"), user("alice", time.Hour)
+	cfg := &contract.Config{
+		Broker: contract.Broker{Format: contract.Format, Name: "factory/mq", Revision: 1, Limits: contract.DefaultLimits(), Logging: contract.DefaultLogging()},
+		Users:  []contract.User{{Username: "alice", Verifiers: []string{"$sha256$x"}}},
+	}
+	bundle, err := contract.Render(cfg, 4)
+	if err != nil {
+		t.Fatal(err)
+	}
+	f := &verdict.Facts{
+		Broker: broker, Spec: broker.Resolved(), Now: now, ConfigSecrets: []corev1.Secret{{Data: bundle}},
+		Users: []verdict.UserFacts{{User: alice}, {User: user("new", time.Hour)}},
+	}
+	j := verdict.Judge(f, &verdict.Material{Server: issued(t, now)})
+	if len(j.Accepted) != 1 || j.Accepted[0].Verifiers[0] != "$sha256$x" {
+		t.Errorf("accepted %v: a Secret deleted by hand must not throw a client out", j.Accepted)
 	}
 }
 
