@@ -9,7 +9,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 exec </dev/null
 
-all=(packages verify unit apitest nested chart lint e2e)
+all=(packages verify unit apitest nested node chart lint e2e)
 
 declare -A what=(
 	[packages]="programs that tests call"
@@ -17,6 +17,7 @@ declare -A what=(
 	[unit]="tests that need nothing but Go"
 	[apitest]="tests against a real API server"
 	[nested]="tests of the modules under hack/"
+	[node]="the development node comes up, and leaves nothing behind"
 	[chart]="tests of the Helm chart and of config/"
 	[lint]="all linters"
 	[e2e]="the whole product on a cluster: ${CLUSTER:-the development node}"
@@ -24,7 +25,7 @@ declare -A what=(
 
 # Packages whose tests start an API server say so in a test file.
 with_server() {
-	grep -rl --include='*_test.go' --exclude-dir=hack --exclude-dir=test KUBEBUILDER_ASSETS . | xargs -n1 dirname | sort -u
+	grep -rl --include='*_test.go' --exclude-dir=hack --exclude-dir=e2e KUBEBUILDER_ASSETS . | xargs -n1 dirname | sort -u
 }
 
 without_server() {
@@ -76,6 +77,15 @@ step_nested() {
 		go -C "$module" vet ./...
 		go -C "$module" test -timeout 20m ./...
 	done
+}
+
+# As root only: it makes namespaces, mounts and control groups, has processes killed, and compares before and after.
+step_node() {
+	if [ "$(id -u)" -ne 0 ]; then
+		echo "left out: it needs root"
+		return
+	fi
+	go -C hack/devcluster test -timeout 20m -count 1 -tags live -run 'TestLife|TestInterruptedUp|TestSideBySide' .
 }
 
 step_chart() {
