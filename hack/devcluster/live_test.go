@@ -89,8 +89,8 @@ func (n node) kubectl(args ...string) string {
 
 // TestLife is one node from up to down, with what a workload asks of it in between.
 func TestLife(t *testing.T) {
-	before := traces(t)
 	n := newNode(t, "live-"+strconv.Itoa(os.Getpid()))
+	before := traces(t, n.layout.Name)
 
 	n.must("up")
 	if text := n.must("up"); !strings.Contains(text, "already up") {
@@ -173,16 +173,23 @@ func TestLife(t *testing.T) {
 	n.kubectl("wait", "--namespace=live", "--for=condition=Ready", "pod/server", patience)
 
 	members = n.members()
+	inside := namespaces(members)
+	if len(inside) < 5 {
+		t.Errorf("the node has only the namespaces %v of its own", inside)
+	}
+	during := traces(t, n.layout.Name)
+	if slices.Equal(before, during) {
+		t.Error("a running node shows no trace: the comparison looks in the wrong places")
+	}
 	n.must("down")
 	n.allGone(members)
-	after := traces(t)
-	for _, trace := range after {
+	for _, trace := range traces(t, n.layout.Name) {
 		if !slices.Contains(before, trace) {
 			t.Errorf("left behind: %s", trace)
 		}
 	}
-	if _, err := os.Stat(n.layout.Dir); err == nil {
-		t.Errorf("left behind: %s", n.layout.Dir)
+	for _, process := range leftIn(inside) {
+		t.Errorf("left behind: a process in the node's namespace: %s", process)
 	}
 }
 
@@ -268,10 +275,10 @@ func cgroupFiles(t *testing.T, name string) []string {
 	return files
 }
 
-// traces lists what a node could leave on this computer, as far as it can be told apart from what others do meanwhile:
-// mounts, cgroups, network links and namespaces, settings, and entries in the directories that the node's programs
-// write to by default.
-func traces(t *testing.T) []string {
+// traces lists what a node could leave on this computer: mounts, cgroups, network links, settings, and files where the
+// node's programs write by default. Others may be at work meanwhile, on nodes of their own too, so only places are looked
+// at that nobody else has business in.
+func traces(t *testing.T, name string) []string {
 	t.Helper()
 	var found []string
 	mounts, err := os.ReadFile("/proc/self/mountinfo")
@@ -282,24 +289,21 @@ func traces(t *testing.T) []string {
 		found = append(found, "mount "+strings.Fields(line)[4])
 	}
 	_ = filepath.WalkDir("/sys/fs/cgroup", func(path string, entry fs.DirEntry, err error) error {
-		if err == nil && entry.IsDir() {
+		_, below, others := strings.Cut(path, "/"+machine.CgroupRoot)
+		if err == nil && entry.IsDir() && (!others || strings.HasPrefix(below, "/"+name)) {
 			found = append(found, "cgroup "+path)
 		}
 		return nil
 	})
-	for _, dir := range []string{
-		"/sys/class/net", "/run", "/run/netns", "/run/containerd", "/run/cni", "/var/lib", "/var/lib/kubelet", "/var/lib/cni",
-		"/var/lib/containerd", "/var/log", "/var/log/pods", "/etc", "/etc/cni", "/opt", "/usr/libexec", "/dev/shm", cluster.Base,
+	for _, path := range []string{
+		"/sys/class/net/*", "/run/netns/*", "/run/containerd/*", "/run/cni/*", "/run/runc/*", "/run/xtables.lock", "/run/nri",
+		"/var/lib/kubelet", "/var/lib/cni", "/var/lib/containerd", "/var/lib/etcd", "/var/lib/volumes", "/var/log/pods",
+		"/var/log/containers", "/etc/cni/*", "/etc/nri", "/etc/cdi", "/etc/kubernetes", "/opt/cni", "/opt/containerd", "/opt/nri",
+		"/usr/libexec/kubernetes", filepath.Join(cluster.Base, name),
 	} {
-		entries, _ := os.ReadDir(dir)
-		for _, entry := range entries {
-			found = append(found, "file "+filepath.Join(dir, entry.Name()))
-		}
-	}
-	processes, _ := filepath.Glob("/proc/[0-9]*/ns/net")
-	for _, link := range processes {
-		if namespace, err := os.Readlink(link); err == nil {
-			found = append(found, "network namespace "+namespace)
+		files, _ := filepath.Glob(path)
+		for _, file := range files {
+			found = append(found, "file "+file)
 		}
 	}
 	for _, setting := range []string{"vm/overcommit_memory", "kernel/panic", "kernel/panic_on_oops", "net/ipv4/ip_forward"} {
@@ -307,6 +311,38 @@ func traces(t *testing.T) []string {
 		found = append(found, "setting "+setting+"="+string(bytes.TrimSpace(value)))
 	}
 	return found
+}
+
+// namespaces are those that the node's processes have and this test has not.
+func namespaces(members []machine.Identity) map[string]bool {
+	found := map[string]bool{}
+	for _, m := range members {
+		for _, kind := range []string{"net", "mnt", "pid", "uts", "ipc"} {
+			own, _ := os.Readlink("/proc/self/ns/" + kind)
+			if namespace, err := os.Readlink(fmt.Sprintf("/proc/%d/ns/%s", m.PID, kind)); err == nil && namespace != own {
+				found[namespace] = true
+			}
+		}
+	}
+	return found
+}
+
+// leftIn are the processes that still run in one of the namespaces. One that has ended and waits for its parent to
+// notice holds nothing any more.
+func leftIn(gone map[string]bool) []string {
+	var left []string
+	links, _ := filepath.Glob("/proc/[0-9]*/ns/*")
+	for _, link := range links {
+		namespace, err := os.Readlink(link)
+		if err != nil || !gone[namespace] {
+			continue
+		}
+		pid, _ := strconv.Atoi(strings.Split(link, "/")[2])
+		if identity, err := machine.Identify(pid); err == nil && identity.Alive() {
+			left = append(left, link)
+		}
+	}
+	return left
 }
 
 // eventually asks until there is no error; the deadline is far off, since it is only met when something is broken.

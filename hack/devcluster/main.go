@@ -44,7 +44,7 @@ Usage: devcluster [--name NAME] COMMAND [ARGUMENTS]
 --name NAME          which node (default "dev"); several can be up side by side
 
 Components are built into ${MQTT_OPERATOR_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/mqtt-operator}; the first build takes
-some 12 minutes on two cores. A node's state is in ` + cluster.Base + `/NAME. build and assets need no
+12 to 15 minutes on two cores. A node's state is in ` + cluster.Base + `/NAME. build and assets need no
 root unless packages are missing; the other commands need it.
 `
 

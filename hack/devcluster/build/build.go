@@ -78,10 +78,15 @@ func (b *Builder) toolchain(ctx context.Context) (string, error) {
 	cmd := exec.CommandContext(ctx, "go", "version")
 	cmd.Dir = filepath.Join(b.Source, Kubernetes.Dir)
 	cmd.Env = append(os.Environ(), "GOWORK=off")
+	var complaint strings.Builder
+	cmd.Stderr = &complaint
 	out, err := cmd.Output()
-	if err != nil {
+	if errors.Is(err, exec.ErrNotFound) {
 		return "", fmt.Errorf("go version: %w: install Go (https://go.dev/dl) and have it on PATH; "+
 			"with sudo, keep it there: sudo env PATH=\"$PATH\"", err)
+	}
+	if err != nil {
+		return "", fmt.Errorf("go version: %w: %s", err, complaint.String())
 	}
 	return strings.TrimSpace(string(out)), nil
 }

@@ -208,12 +208,13 @@ func lock(ctx context.Context, dir string, say func(string)) (unlock func(), err
 
 // tryLock returns nil if someone else has the lock, or had it on a directory that is gone.
 func tryLock(dir string) (*os.File, error) {
-	if err := os.MkdirAll(dir, 0o755); err != nil {
-		return nil, err
+	err := os.MkdirAll(dir, 0o755)
+	var file *os.File
+	if err == nil {
+		file, err = os.Open(dir)
 	}
-	file, err := os.Open(dir)
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil, nil
+		return nil, nil // someone is just removing it, or with the last cluster its parent
 	}
 	if err != nil {
 		return nil, err

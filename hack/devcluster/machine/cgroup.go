@@ -60,22 +60,37 @@ func makeCgroup(name string) error {
 		return err
 	}
 	for _, tree := range trees {
-		dir := tree.mount
-		for _, element := range []string{CgroupRoot, name, ownCgroup} {
-			parent := dir
-			dir = filepath.Join(dir, element)
-			if tree.v2 {
-				if err := delegate(parent); err != nil {
-					return err
-				}
+		// The removal of another machine takes an empty parent with it, perhaps between our first step and our second.
+		// Once our own group is in it, it stays.
+		for tries := 0; ; tries++ {
+			err := makePath(tree, CgroupRoot, name, ownCgroup)
+			if err == nil {
+				break
 			}
-			if err := os.Mkdir(dir, 0o755); err != nil && !errors.Is(err, fs.ErrExist) {
+			if !errors.Is(err, fs.ErrNotExist) || tries == 100 {
 				return fmt.Errorf("cgroup: %w", err)
 			}
-			if !tree.v2 {
-				if err := inheritCPUs(parent, dir); err != nil {
-					return err
-				}
+		}
+	}
+	return nil
+}
+
+func makePath(tree hierarchy, elements ...string) error {
+	dir := tree.mount
+	for _, element := range elements {
+		parent := dir
+		dir = filepath.Join(dir, element)
+		if tree.v2 {
+			if err := delegate(parent); err != nil {
+				return err
+			}
+		}
+		if err := os.Mkdir(dir, 0o755); err != nil && !errors.Is(err, fs.ErrExist) {
+			return err
+		}
+		if !tree.v2 {
+			if err := inheritCPUs(parent, dir); err != nil {
+				return err
 			}
 		}
 	}
@@ -86,12 +101,12 @@ func makeCgroup(name string) error {
 func delegate(dir string) error {
 	controllers, err := os.ReadFile(filepath.Join(dir, "cgroup.controllers"))
 	if err != nil {
-		return fmt.Errorf("cgroup: %w", err)
+		return err
 	}
 	for _, controller := range strings.Fields(string(controllers)) {
 		err := os.WriteFile(filepath.Join(dir, "cgroup.subtree_control"), []byte("+"+controller), 0o644)
 		if errors.Is(err, syscall.EBUSY) {
-			return fmt.Errorf("cgroup %s: cannot pass the controller %s on, since processes are in the group itself: "+
+			return fmt.Errorf("%s: cannot pass the controller %s on, since processes are in the group itself: "+
 				"in a container, give it the host's cgroup namespace, or move its processes to a child group", dir, controller)
 		}
 		// A controller that the kernel will not pass on (such as cpu while real-time threads run) is only a loss if
@@ -104,24 +119,29 @@ func delegate(dir string) error {
 func inheritCPUs(parent, dir string) error {
 	for _, file := range []string{"cpuset.cpus", "cpuset.mems"} {
 		have, err := os.ReadFile(filepath.Join(dir, file))
-		if errors.Is(err, fs.ErrNotExist) {
+		if errors.Is(err, fs.ErrNotExist) && exists(dir) {
 			return nil // another controller's hierarchy
 		}
 		if err != nil {
-			return fmt.Errorf("cgroup: %w", err)
+			return err
 		}
 		if strings.TrimSpace(string(have)) != "" {
 			continue
 		}
 		value, err := os.ReadFile(filepath.Join(parent, file))
 		if err != nil {
-			return fmt.Errorf("cgroup: %w", err)
+			return err
 		}
 		if err := os.WriteFile(filepath.Join(dir, file), value, 0o644); err != nil {
-			return fmt.Errorf("cgroup: %w", err)
+			return err
 		}
 	}
 	return nil
+}
+
+func exists(path string) bool {
+	_, err := os.Stat(path)
+	return err == nil
 }
 
 // joinCgroup moves the calling process into the group for the machine's own processes.
