@@ -9,6 +9,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"sync"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -17,6 +18,8 @@ import (
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/util/resourceversion"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/client/apiutil"
 
@@ -74,6 +77,8 @@ func Verdict(err error) error {
 type Writer struct {
 	cached client.Client
 	live   client.Reader
+	// statuses says how new an object must be to hold what we last wrote into its status.
+	statuses recent
 }
 
 // NewWriter takes the cached client that reads and writes, and a reader past the cache: the cache holds only Secrets
@@ -211,7 +216,52 @@ func (w *Writer) Status(ctx context.Context, object client.Object) error {
 	if client.IgnoreNotFound(err) != nil {
 		return fmt.Errorf("status: %w", err)
 	}
+	if err == nil {
+		w.statuses.put(object.GetUID(), wanted.GetResourceVersion())
+	}
 	return nil
+}
+
+// Seen is to be asked where a status needs no writing: it is a conflict when object is older than the status that we
+// wrote last. What was compared then was not what stands in the cluster, and nothing would wake the reconciler again.
+func (w *Writer) Seen(object client.Object) error {
+	written := w.statuses.get(object.GetUID())
+	if order, err := resourceversion.CompareResourceVersion(object.GetResourceVersion(), written); err == nil && order < 0 {
+		return apierrors.NewConflict(schema.GroupResource{Group: v1alpha1.GroupVersion.Group, Resource: "status"}, object.GetName(),
+			errors.New("the cache is behind our own last write"))
+	}
+	return nil
+}
+
+// remembered is how many writes of a status are remembered: more than can happen before the cache has caught up.
+const remembered = 1024
+
+// recent holds the resource versions that our last writes gave to objects. The zero value is ready.
+type recent struct {
+	mu       sync.Mutex
+	versions map[types.UID]string
+	ring     [remembered]types.UID
+	next     int
+}
+
+func (r *recent) put(uid types.UID, version string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.versions == nil {
+		r.versions = map[types.UID]string{}
+	}
+	if _, found := r.versions[uid]; !found {
+		delete(r.versions, r.ring[r.next])
+		r.ring[r.next] = uid
+		r.next = (r.next + 1) % remembered
+	}
+	r.versions[uid] = version
+}
+
+func (r *recent) get(uid types.UID) string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.versions[uid]
 }
 
 // asWanted is object as it is applied: no status, no server-side metadata, with the digest of it all.

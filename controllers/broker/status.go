@@ -36,7 +36,7 @@ func (r *Reconciler) conclude(ctx context.Context, p *pass, walked error) error 
 	b := p.facts.Broker
 	b.Status = computeStatus(p, walked)
 	if equality.Semantic.DeepEqual(p.before, b.Status) {
-		return nil
+		return r.Writer.Seen(b)
 	}
 	if err := r.Writer.Status(ctx, b); err != nil {
 		return err

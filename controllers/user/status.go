@@ -32,7 +32,7 @@ func (r *Reconciler) conclude(ctx context.Context, p *pass, walked error) error 
 		status.Binding = &v1alpha1.BindingStatus{Name: v1alpha1.BindingSecretName(p.user.Name)}
 	}
 	if equality.Semantic.DeepEqual(p.before, *status) {
-		return nil
+		return r.Writer.Seen(p.user)
 	}
 	if err := r.Writer.Status(ctx, p.user); err != nil {
 		return err
