@@ -113,10 +113,13 @@ build_images() {
 		return
 	fi
 	say "building the images $IMAGE_TAG"
-	rm -rf dist/dev-*
-	mkdir -p "dist/$IMAGE_TAG.part"
-	go run -C hack/images . --out "$PWD/dist/$IMAGE_TAG.part" --tag "$IMAGE_TAG" | indent
-	mv "dist/$IMAGE_TAG.part" "dist/$IMAGE_TAG"
+	mkdir -p dist
+	# Another run beside this one may be using what was made a moment ago.
+	find dist -maxdepth 1 -name 'dev-*' -mmin +60 -exec rm -rf {} +
+	local part
+	part="$(mktemp -d "$PWD/dist/dev-part-XXXXXX")"
+	go run -C hack/images . --out "$part" --tag "$IMAGE_TAG" | indent
+	mv --no-target-directory "$part" "dist/$IMAGE_TAG" 2>/dev/null || rm -rf "$part"
 }
 
 install_operator() {
@@ -128,8 +131,9 @@ install_operator() {
 	say "installing the chart charts/mqtt-operator into namespace $operator_namespace"
 	kubectl apply --server-side --filename config/default/namespace.yaml | indent
 	"$HELM" upgrade --install mqtt-operator charts/mqtt-operator --namespace "$operator_namespace" "${set[@]}" \
-		--rollback-on-failure=false --wait --timeout 5m >/dev/null || {
-		kubectl --namespace "$operator_namespace" get pods,events | indent
+		--rollback-on-failure=false --wait --timeout 3m >/dev/null || {
+		kubectl --namespace "$operator_namespace" get pods | indent
+		kubectl --namespace "$operator_namespace" get events --sort-by=.metadata.creationTimestamp | tail -n 20 | indent
 		fail "the chart was not installed; above is what the namespace looks like"
 	}
 	say "the operator runs: $(kubectl --namespace "$operator_namespace" get deployment mqtt-operator --output jsonpath='{.status.readyReplicas} pods of {.spec.template.spec.containers[0].image}')"

@@ -231,7 +231,7 @@ func TestChildrenComeBack(t *testing.T) {
 		}
 		want := set.DeepCopy()
 		s.update(set, edit)
-		s.eventually(patience, what+" of the StatefulSet is as it was", func() error {
+		took := s.eventually(patience, what+" of the StatefulSet is as it was", func() error {
 			if err := s.get(set); err != nil {
 				return err
 			}
@@ -240,6 +240,7 @@ func TestChildrenComeBack(t *testing.T) {
 			}
 			return nil
 		})
+		s.say("the edit of %s was undone after %.2fs", what, took.Seconds())
 		settled()
 	}
 
