@@ -88,13 +88,14 @@ func (r *Reconciler) Reconcile(ctx context.Context, user *v1alpha1.MQTTUser) (ct
 
 // observe reads everything and decides nothing.
 func (r *Reconciler) observe(ctx context.Context, p *pass) error {
+	// A user from before our own last word about it would look like one that never had a password.
+	if err := r.Writer.Seen(p.user); err != nil {
+		return err
+	}
+	if err := r.observeOwn(ctx, p); err != nil {
+		return err
+	}
 	var err error
-	if p.binding, err = r.ownSecret(ctx, p, v1alpha1.BindingSecretName(p.user.Name)); err != nil {
-		return err
-	}
-	if p.verifier, err = r.ownSecret(ctx, p, v1alpha1.VerifierSecretName(p.user.Name)); err != nil {
-		return err
-	}
 	if p.spec.PasswordSecret != "" {
 		if p.password, err = r.secret(ctx, p, p.spec.PasswordSecret); err != nil {
 			return err
@@ -168,28 +169,37 @@ func (r *Reconciler) secret(ctx context.Context, p *pass, name string) (*corev1.
 	}
 }
 
-// ownSecret is a Secret that the user controls, or nil.
-func (r *Reconciler) ownSecret(ctx context.Context, p *pass, name string) (*corev1.Secret, error) {
-	secret, err := r.secret(ctx, p, name)
-	if err != nil {
-		return nil, err
+// observeOwn reads the user's own two Secrets. The cache learns of them one after the other, and of one whose label is
+// gone not at all: where they do not belong together the cluster itself is asked, before another password is drawn and
+// every connection of the user ends.
+func (r *Reconciler) observeOwn(ctx context.Context, p *pass) error {
+	if err := r.readOwn(ctx, r.Client, p); err != nil {
+		return err
 	}
-	if secret == nil && p.user.Status.Binding != nil {
-		// It was there once. Perhaps only its label is gone, and with it its place in the cache: look past the cache
-		// before drawing another password.
-		live := &corev1.Secret{}
-		err := r.Live.Get(ctx, client.ObjectKey{Namespace: p.user.Namespace, Name: name}, live)
+	isNew := p.binding == nil && p.verifier == nil && p.user.Status.Binding == nil
+	isWhole := p.binding != nil && p.verifier != nil && (!p.spec.Generate || belongTogether(p.binding, p.verifier))
+	if isNew || isWhole {
+		return nil
+	}
+	return r.readOwn(ctx, r.Live, p)
+}
+
+func (r *Reconciler) readOwn(ctx context.Context, from client.Reader, p *pass) error {
+	for name, place := range map[string]**corev1.Secret{
+		v1alpha1.BindingSecretName(p.user.Name):  &p.binding,
+		v1alpha1.VerifierSecretName(p.user.Name): &p.verifier,
+	} {
+		*place = nil
+		secret := &corev1.Secret{}
+		err := from.Get(ctx, client.ObjectKey{Namespace: p.user.Namespace, Name: name}, secret)
 		if client.IgnoreNotFound(err) != nil {
-			return nil, fmt.Errorf("secret %s: %w", name, err)
+			return fmt.Errorf("secret %s: %w", name, err)
 		}
-		if err == nil {
-			secret = live
+		if err == nil && metav1.IsControlledBy(secret, p.user) {
+			*place = secret
 		}
 	}
-	if secret == nil || !metav1.IsControlledBy(secret, p.user) {
-		return nil, nil
-	}
-	return secret, nil
+	return nil
 }
 
 // apply writes the Secrets that differ.

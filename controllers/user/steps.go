@@ -101,10 +101,8 @@ func issue(_ context.Context, p *pass) error {
 
 // generated is the password that was drawn for the user, with its hash.
 func generated(p *pass) (password []byte, verifier string, err error) {
-	verifier = heldVerifier(p.verifier)
-	held, err := auth.Parse(verifier)
-	if p.binding != nil && err == nil && !held.Slow() && held.Verify(p.binding.Data[v1alpha1.BindingPassword]) {
-		return p.binding.Data[v1alpha1.BindingPassword], verifier, nil
+	if belongTogether(p.binding, p.verifier) {
+		return p.binding.Data[v1alpha1.BindingPassword], heldVerifier(p.verifier), nil
 	}
 	// Either Secret is missing, was edited, or holds a password that a person chose: draw another.
 	random := make([]byte, generatedBytes)
@@ -112,6 +110,12 @@ func generated(p *pass) (password []byte, verifier string, err error) {
 	password = []byte(base64.RawURLEncoding.EncodeToString(random))
 	verifier, err = auth.NewSHA256(password, nil)
 	return password, verifier, err
+}
+
+// belongTogether reports whether verifier is the hash of the drawn password that binding holds.
+func belongTogether(binding, verifier *corev1.Secret) bool {
+	held, err := auth.Parse(heldVerifier(verifier))
+	return binding != nil && err == nil && !held.Slow() && held.Verify(binding.Data[v1alpha1.BindingPassword])
 }
 
 // chosen is the hash of a password that a person chose. Hashing costs some 20 ms and 19 MiB, so it is done only when
