@@ -9,7 +9,6 @@ import (
 	"errors"
 	"flag"
 	"fmt"
-	"log/slog"
 	"os"
 	"strings"
 	"time"
@@ -111,21 +110,4 @@ func metrics(o options) server.Options {
 		m.TLSOpts = []func(*tls.Config){func(c *tls.Config) { c.MinVersion = tls.VersionTLS13 }}
 	}
 	return m
-}
-
-func newLogger(o options) (*slog.Logger, error) {
-	h := &slog.HandlerOptions{}
-	var level slog.Level
-	if err := level.UnmarshalText([]byte(o.logLevel)); err != nil {
-		return nil, fmt.Errorf("--log-level %q is none of debug, info, warn, error", o.logLevel)
-	}
-	h.Level = level
-	switch o.logFormat {
-	case "text":
-		return slog.New(slog.NewTextHandler(os.Stderr, h)), nil
-	case "json":
-		return slog.New(slog.NewJSONHandler(os.Stderr, h)), nil
-	default:
-		return nil, fmt.Errorf("--log-format %q is neither text nor json", o.logFormat)
-	}
 }
