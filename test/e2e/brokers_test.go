@@ -204,13 +204,20 @@ func TestChildrenComeBack(t *testing.T) {
 		&corev1.Secret{ObjectMeta: meta(v1alpha1.BindingSecretName("anna"))},
 		&corev1.Secret{ObjectMeta: meta(v1alpha1.VerifierSecretName("anna"))},
 	} {
+		before := mustBinding(s, "anna")
 		took := s.deleteAndAwait(child)
 		s.say("%s was deleted and came back after %.2fs", named(child), took.Seconds())
 		if _, isSecret := child.(*corev1.Secret); isSecret && strings.HasPrefix(child.GetName(), "anna") {
 			// The password is kept in plain form in the binding alone, and its hash in the verifier alone: without the one
 			// the other is worth nothing, and a new password is drawn. That ends the connections of the old one.
-			s.eventually(patience, "the user is let in with what its binding says now", func() error {
-				_, err := s.tryConnect("anna", session{})
+			s.eventually(patience, "the user is let in with another password, which its binding says", func() error {
+				now, err := s.binding("anna")
+				if err == nil && now.password == before.password {
+					err = errors.New("the binding holds the old password")
+				}
+				if err == nil {
+					_, err = s.tryConnect("anna", session{})
+				}
 				return err
 			})
 			steady = s.pulse("anna", "steady")
