@@ -72,7 +72,7 @@ chapter "1. The operator is installed with Helm."
 install_operator
 
 chapter "2. Two teams, factory and lab: each gets a namespace, a broker of its own and two users."
-shown 'kubectl apply --server-side --filename config/samples' || fail "the samples were not taken"
+shown 'kubectl apply --server-side --force-conflicts --filename config/samples' || fail "the samples were not taken"
 for namespace in factory lab; do
 	shown "kubectl --namespace $namespace wait --for=condition=Ready mqttbrokers,mqttusers --all --timeout=3m" ||
 		fail "not all of $namespace is ready: kubectl --namespace $namespace describe mqttbrokers,mqttusers"

@@ -51,11 +51,12 @@ const (
 )
 
 func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	defer stop()
 	tries := flag.Int("tries", 20, "how many users")
 	flag.Parse()
-	if err := run(ctx, *tries); err != nil {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	err := run(ctx, *tries)
+	stop()
+	if err != nil {
 		fmt.Fprintln(os.Stderr, "usertime:", err)
 		os.Exit(1)
 	}

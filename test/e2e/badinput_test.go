@@ -128,7 +128,7 @@ func TestBadInput(t *testing.T) {
 			case !apierrors.IsInvalid(err) || !strings.Contains(err.Error(), c.refusal):
 				t.Errorf("%s: refused, but without %q: %s", problem, c.refusal, firstBytes(err.Error()))
 			default:
-				s.say("%s: refused at the door", problem)
+				s.sayf("%s: refused at the door", problem)
 			}
 			s.beat(steady)
 			continue
@@ -141,7 +141,7 @@ func TestBadInput(t *testing.T) {
 			c.kind = v1alpha1.ConditionReady
 		}
 		message := s.await(c.object, c.kind, metav1.ConditionFalse, c.reason)
-		s.say("%s: %s after %.2fs: %s", problem, c.reason, time.Since(began).Seconds(), message)
+		s.sayf("%s: %s after %.2fs: %s", problem, c.reason, time.Since(began).Seconds(), message)
 		if !strings.Contains(message, c.advice) {
 			t.Errorf("%s: the message does not tell the next move (%q)", problem, c.advice)
 		}
@@ -150,7 +150,7 @@ func TestBadInput(t *testing.T) {
 		s.eventually(patience, "the bad object is gone", func() error { return s.isGone(c.object) })
 	}
 
-	s.say("the broker that serves is given bad input too")
+	s.sayf("the broker that serves is given bad input too")
 	for problem, change := range map[string]func(){
 		"a port twice":           func() { broker.Spec.Listeners = append(broker.Spec.Listeners, gen.Plain("plain", 8883)) },
 		"two replicas":           func() { broker.Spec.Replicas = new(int32(2)) },
@@ -166,7 +166,7 @@ func TestBadInput(t *testing.T) {
 		broker.Spec.Listeners = append(broker.Spec.Listeners, gen.FromSecret("second", 8884, mismatch.Name))
 	})
 	s.await(broker, v1alpha1.ConditionTLSReady, metav1.ConditionFalse, v1alpha1.ReasonKeyPairMismatch)
-	s.say("a user that comes while one listener is at fault")
+	s.sayf("a user that comes while one listener is at fault")
 	s.user("ben", allow("#"))
 	s.connect("ben")
 	s.update(broker, func() { broker.Spec.Listeners = broker.Spec.Listeners[:1] })

@@ -39,7 +39,7 @@ func TestListenersChangeLive(t *testing.T) {
 	s.user("anna", allow("#"))
 	steady := s.pulse("anna", "steady")
 
-	s.say("a second listener, with TLS")
+	s.sayf("a second listener, with TLS")
 	s.update(broker, func() {
 		broker.Spec.Listeners = append(broker.Spec.Listeners, v1alpha1.BrokerListener{
 			Name: "second", Protocol: v1alpha1.ProtocolTLS, Port: 8884, TLS: &v1alpha1.ListenerTLS{SelfManaged: &v1alpha1.SelfManagedTLS{}},
@@ -58,7 +58,7 @@ func TestListenersChangeLive(t *testing.T) {
 	s.mustPublish(steady.from, "across", "from one door to the other")
 	s.hears(in, "across", "from one door to the other")
 
-	s.say("it moves to another port")
+	s.sayf("it moves to another port")
 	s.update(broker, func() { broker.Spec.Listeners[1].Port = 8885 })
 	s.awaitEnd(in)
 	s.awaitReady(broker)
@@ -68,7 +68,7 @@ func TestListenersChangeLive(t *testing.T) {
 		return err
 	})
 
-	s.say("it is removed")
+	s.sayf("it is removed")
 	s.update(broker, func() { broker.Spec.Listeners = broker.Spec.Listeners[:1] })
 	s.awaitEnd(in)
 	s.eventually(patience, "its Service is gone", func() error {
@@ -95,10 +95,10 @@ func TestCertificateFromASecret(t *testing.T) {
 	pod, steady := s.pod(), s.pulse("anna", "steady")
 	s.serves(first, first)
 
-	s.say("the certificate of one pair with the key of another")
+	s.sayf("the certificate of one pair with the key of another")
 	s.update(secret, func() { secret.Data = pairOf(second.Certificate, first.Key, second.ca) })
 	message := s.await(broker, v1alpha1.ConditionTLSReady, metav1.ConditionFalse, v1alpha1.ReasonKeyPairMismatch)
-	s.say("%s", message)
+	s.sayf("%s", message)
 	if !strings.Contains(message, "certificate") {
 		t.Error("the message does not name the Secret")
 	}
@@ -106,17 +106,17 @@ func TestCertificateFromASecret(t *testing.T) {
 	s.await(broker, v1alpha1.ConditionAvailable, metav1.ConditionTrue, "")
 	s.serves(first, first)
 
-	s.say("no certificate at all")
+	s.sayf("no certificate at all")
 	s.update(secret, func() { secret.Data = pairOf([]byte("not PEM"), second.Key, second.ca) })
-	s.say("%s", s.await(broker, v1alpha1.ConditionTLSReady, metav1.ConditionFalse, v1alpha1.ReasonCertificateInvalid))
+	s.sayf("%s", s.await(broker, v1alpha1.ConditionTLSReady, metav1.ConditionFalse, v1alpha1.ReasonCertificateInvalid))
 	s.serves(first, first)
 
-	s.say("the Secret is gone")
+	s.sayf("the Secret is gone")
 	s.remove(secret)
-	s.say("%s", s.await(broker, v1alpha1.ConditionTLSReady, metav1.ConditionFalse, v1alpha1.ReasonTLSSecretNotUsable))
+	s.sayf("%s", s.await(broker, v1alpha1.ConditionTLSReady, metav1.ConditionFalse, v1alpha1.ReasonTLSSecretNotUsable))
 	s.serves(first, first)
 
-	s.say("a pair that belongs together")
+	s.sayf("a pair that belongs together")
 	secret = gen.Secret(s.namespace, "certificate", nil)
 	secret.Data = second.data()
 	s.create(secret)
@@ -206,7 +206,7 @@ func TestChildrenComeBack(t *testing.T) {
 	} {
 		before := mustBinding(s, "anna")
 		took := s.deleteAndAwait(child)
-		s.say("%s was deleted and came back after %.2fs", named(child), took.Seconds())
+		s.sayf("%s was deleted and came back after %.2fs", named(child), took.Seconds())
 		if _, isSecret := child.(*corev1.Secret); isSecret && strings.HasPrefix(child.GetName(), "anna") {
 			// The password is kept in plain form in the binding alone, and its hash in the verifier alone: without the one
 			// the other is worth nothing, and a new password is drawn. That ends the connections of the old one.
@@ -225,7 +225,7 @@ func TestChildrenComeBack(t *testing.T) {
 		settled()
 	}
 
-	s.say("the StatefulSet is edited, in what restarts no pod")
+	s.sayf("the StatefulSet is edited, in what restarts no pod")
 	set := &appsv1.StatefulSet{ObjectMeta: meta(v1alpha1.StatefulSetName(brokerName))}
 	edits := map[string]func(){
 		"a label":               func() { set.Labels[v1alpha1.LabelBroker] = "someone-else" },
@@ -247,11 +247,11 @@ func TestChildrenComeBack(t *testing.T) {
 			}
 			return nil
 		})
-		s.say("the edit of %s was undone after %.2fs", what, took.Seconds())
+		s.sayf("the edit of %s was undone after %.2fs", what, took.Seconds())
 		settled()
 	}
 
-	s.say("a Service is edited: its selector points nowhere")
+	s.sayf("a Service is edited: its selector points nowhere")
 	service := &corev1.Service{ObjectMeta: meta(v1alpha1.ListenerServiceName(brokerName, "mqtts"))}
 	s.update(service, func() { service.Spec.Selector = map[string]string{"app": "nothing"} })
 	s.eventually(patience, "new clients get through the Service again", func() error {
@@ -259,7 +259,7 @@ func TestChildrenComeBack(t *testing.T) {
 		return err
 	})
 
-	s.say("the users' Secret is emptied")
+	s.sayf("the users' Secret is emptied")
 	shard := &corev1.Secret{ObjectMeta: meta(v1alpha1.UsersSecretName(brokerName, 0))}
 	s.update(shard, func() { shard.Data = map[string][]byte{} })
 	s.eventually(patience, "it holds the users again", func() error {
@@ -273,7 +273,7 @@ func TestChildrenComeBack(t *testing.T) {
 	})
 	settled()
 
-	s.say("the CA is deleted: there is no other copy, so a new one is made, and the binding vouches for it")
+	s.sayf("the CA is deleted: there is no other copy, so a new one is made, and the binding vouches for it")
 	before := mustBinding(s, "anna")
 	s.deleteAndAwait(&corev1.Secret{ObjectMeta: meta(v1alpha1.CASecretName(brokerName))})
 	s.eventually(patience, "a client that reads its binding anew is let in under the new CA", func() error {
@@ -286,7 +286,7 @@ func TestChildrenComeBack(t *testing.T) {
 	settled()
 	s.samePod(pod)
 
-	s.say("the admin CA is deleted: the operator reaches the pod again once the kubelet has brought the new certificate")
+	s.sayf("the admin CA is deleted: the operator reaches the pod again once the kubelet has brought the new certificate")
 	s.deleteAndAwait(&corev1.Secret{ObjectMeta: meta(v1alpha1.AdminCASecretName(brokerName))})
 	s.user("ben", allow("#"))
 	s.connect("ben")
@@ -345,10 +345,10 @@ func TestStatefulSetEdits(t *testing.T) {
 			}
 			return nil
 		})
-		s.say("the edit of %s was undone after %.2fs", what, took.Seconds())
+		s.sayf("the edit of %s was undone after %.2fs", what, took.Seconds())
 		s.awaitReady(broker)
 	}
-	s.say("the StatefulSet is deleted, with its pod")
+	s.sayf("the StatefulSet is deleted, with its pod")
 	s.deleteAndAwait(set)
 	s.awaitReady(broker)
 	again := s.reconnect("anna", session{})
@@ -379,7 +379,7 @@ func TestPodIsKilled(t *testing.T) {
 	}{{"without a grace", 0}, {"in order", 30}} {
 		pod := s.pod()
 		s.keepLogs()
-		s.say("the broker's pod is killed %s", kill.how)
+		s.sayf("the broker's pod is killed %s", kill.how)
 		if err := kube.Delete(s.ctx, pod, client.GracePeriodSeconds(kill.grace)); err != nil {
 			t.Fatal(err)
 		}
@@ -408,7 +408,7 @@ func TestPodIsKilled(t *testing.T) {
 		s.hears(ben, "letters/2", "after it")
 		ben.leave()
 	}
-	s.say("the broker's process is killed with no time to write anything down")
+	s.sayf("the broker's process is killed with no time to write anything down")
 	s.mustPublish(anna, "letters/3", "before the crash")
 	if before := s.pod(); s.crash(before) {
 		s.awaitEnd(anna)
@@ -444,7 +444,7 @@ func TestHibernate(t *testing.T) {
 	}
 	s.keepLogs()
 
-	s.say("the broker is scaled to 0, through the scale subresource")
+	s.sayf("the broker is scaled to 0, through the scale subresource")
 	s.scale(broker, 0)
 	s.awaitEnd(in)
 	s.eventually(patience, "no pod is left", func() error {
@@ -454,12 +454,12 @@ func TestHibernate(t *testing.T) {
 	s.await(broker, v1alpha1.ConditionAvailable, metav1.ConditionFalse, v1alpha1.ReasonHibernated)
 	s.await(user, v1alpha1.ConditionApplied, metav1.ConditionUnknown, v1alpha1.ReasonHibernated)
 
-	s.say("somebody comes while it sleeps")
+	s.sayf("somebody comes while it sleeps")
 	newcomer := gen.User(s.namespace, "newcomer", brokerName, allow("#"))
 	s.create(newcomer)
 	s.await(newcomer, v1alpha1.ConditionCredentialsReady, metav1.ConditionTrue, "")
 
-	s.say("it wakes")
+	s.sayf("it wakes")
 	s.scale(broker, 1)
 	s.awaitReady(broker)
 	s.awaitReady(newcomer)
@@ -502,7 +502,7 @@ func (s *story) deleteNamespace() {
 		}
 		return err
 	})
-	s.say("the namespace was gone after %.1fs", took.Seconds())
+	s.sayf("the namespace was gone after %.1fs", took.Seconds())
 }
 
 func (s *story) noVolumes() {
@@ -533,7 +533,7 @@ func TestVolumeStays(t *testing.T) {
 		t.Fatal(err)
 	}
 	s.keepLogs()
-	s.say("the broker is deleted, its user stays")
+	s.sayf("the broker is deleted, its user stays")
 	s.remove(broker)
 	s.awaitEnd(in)
 	user := gen.User(s.namespace, "anna", brokerName)
@@ -541,7 +541,7 @@ func TestVolumeStays(t *testing.T) {
 	s.eventually(patience, "its pod is gone", func() error {
 		return s.isGone(&corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: s.namespace, Name: v1alpha1.PodName(brokerName, 0)}})
 	})
-	s.say("it is made again")
+	s.sayf("it is made again")
 	s.broker(persistent)
 	s.awaitReady(user)
 	again := s.reconnect("anna", session{})

@@ -19,9 +19,8 @@ import (
 
 	mqtt3 "github.com/eclipse/paho.mqtt.golang"
 
-	"github.com/mqtt-operator/mqtt-operator/controllers/gen"
-
 	"github.com/mqtt-operator/mqtt-operator/api/v1alpha1"
+	"github.com/mqtt-operator/mqtt-operator/controllers/gen"
 )
 
 // speaker is a real client: it can say one thing on a topic, and hear one that is kept there.
@@ -79,7 +78,7 @@ func TestRealClients(t *testing.T) {
 		if got, err := client.hears(ctx, "forbidden"); err == nil {
 			t.Errorf("%s heard %q on a topic that it may not read", name, got)
 		}
-		s.say("%s: says, hears and is refused, in %.2fs", name, time.Since(start).Seconds())
+		s.sayf("%s: says, hears and is refused, in %.2fs", name, time.Since(start).Seconds())
 		cancel()
 	}
 }

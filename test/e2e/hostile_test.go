@@ -34,7 +34,7 @@ func TestReferencesOpenNothing(t *testing.T) {
 	absent := gen.User(s.namespace, "nothing", brokerName, gen.WithPasswordFrom("there-is-none"), allow("#"))
 	s.create(absent)
 	said := s.await(absent, v1alpha1.ConditionReady, metav1.ConditionFalse, v1alpha1.ReasonSecretNotUsable)
-	s.say("of a Secret that is not there: %s", said)
+	s.sayf("of a Secret that is not there: %s", said)
 	i := 0
 	for secret, key := range map[string]string{
 		v1alpha1.AdminCASecretName(brokerName):   "ca.key",
@@ -65,11 +65,11 @@ func TestReferencesOpenNothing(t *testing.T) {
 		}
 	}
 
-	s.say("a listener that names the key of the admin endpoint")
+	s.sayf("a listener that names the key of the admin endpoint")
 	evil := gen.Broker(s.namespace, "evil")
 	evil.Spec.Listeners = []v1alpha1.BrokerListener{gen.FromSecret("mqtts", 8883, v1alpha1.AdminTLSSecretName(brokerName))}
 	s.create(evil)
-	s.say("%s", s.await(evil, v1alpha1.ConditionTLSReady, metav1.ConditionFalse, v1alpha1.ReasonTLSSecretNotUsable))
+	s.sayf("%s", s.await(evil, v1alpha1.ConditionTLSReady, metav1.ConditionFalse, v1alpha1.ReasonTLSSecretNotUsable))
 	s.beat(steady)
 }
 
@@ -86,7 +86,7 @@ func TestNothingIsAdopted(t *testing.T) {
 	user := gen.User(s.namespace, "eve", brokerName, allow("#"))
 	s.create(user)
 	message := s.await(user, v1alpha1.ConditionReady, metav1.ConditionFalse, v1alpha1.ReasonObjectConflict)
-	s.say("%s", message)
+	s.sayf("%s", message)
 	if !strings.Contains(message, trap.Name) {
 		t.Error("the message does not name the object that is in the way")
 	}
@@ -94,7 +94,7 @@ func TestNothingIsAdopted(t *testing.T) {
 	if err := s.get(trap); err != nil || trap.ResourceVersion != before {
 		t.Errorf("the foreign Secret was touched: %v", err)
 	}
-	s.say("it is removed")
+	s.sayf("it is removed")
 	s.remove(trap)
 	s.awaitReady(user)
 	s.connect(user.Name)
@@ -141,11 +141,11 @@ func TestPodIsRestricted(t *testing.T) {
 		}
 	}
 	for _, name := range []string{v1alpha1.AdminCASecretName(brokerName), v1alpha1.CASecretName(brokerName)} {
-		if strings.Contains(asText(pod.Spec), `"`+name+`"`) {
+		if strings.Contains(s.asText(pod.Spec), `"`+name+`"`) {
 			t.Errorf("the pod mounts the key of a CA: %s", name)
 		}
 	}
-	s.say("pods of the operator are restricted too")
+	s.sayf("pods of the operator are restricted too")
 	pods, err := s.operatorPods()
 	if err != nil || len(pods) == 0 {
 		t.Fatalf("the operator's pods: %v", err)

@@ -8,9 +8,11 @@ import (
 	"encoding/json"
 	"strings"
 	"sync"
+	"testing"
 
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/mqtt-operator/mqtt-operator/api/v1alpha1"
@@ -86,8 +88,16 @@ func (t *treasure) addKeys(from, text string) {
 	}
 }
 
-// searchForSecrets looks for every value in all that people and log collectors see.
+// searchForSecrets fails the story for every value that stands where it may not.
 func (s *story) searchForSecrets() {
+	s.Helper()
+	for _, leak := range s.leaks() {
+		s.Error(leak + ": it may stand in no log, event or status")
+	}
+}
+
+// leaks looks for every value in all that people and log collectors see.
+func (s *story) leaks() []string {
 	s.Helper()
 	places := map[string]string{}
 	for _, log := range append(s.kept, s.logs()...) {
@@ -101,24 +111,54 @@ func (s *story) searchForSecrets() {
 		if err := kube.List(s.ctx, list, client.InNamespace(s.namespace)); err != nil {
 			s.Errorf("%s: %v", kind, err)
 		}
-		places["an object of kind "+kind] = asText(list)
+		places["an object of kind "+kind] = s.asText(list)
 	}
-	places["an event"] = asText(s.events())
+	places["an event"] = s.asText(s.events())
 
 	s.secrets.mu.Lock()
 	defer s.secrets.mu.Unlock()
+	var found []string
 	for value, from := range s.secrets.values {
 		for place, text := range places {
 			if strings.Contains(text, value) {
-				s.Errorf("the value of Secret %s stands in %s: it may stand in no log, event or status", from, place)
+				found = append(found, "the value of Secret "+from+" stands in "+place)
 			}
 		}
 	}
 	s.Logf("%d secret values were looked for in %d places", len(s.secrets.values), len(places))
+	return found
 }
 
-func asText(value any) string {
-	text, _ := json.Marshal(value)
+// TestSearchFinds: a search that finds nothing anywhere would be worth nothing.
+func TestSearchFinds(t *testing.T) {
+	t.Parallel()
+	s := begin(t)
+	s.broker()
+	s.user("anna")
+	b := mustBinding(s, "anna")
+	ca, err := s.secret(v1alpha1.CASecretName(brokerName))
+	if err != nil {
+		t.Fatal(err)
+	}
+	leaky := &corev1.ConfigMap{
+		ObjectMeta: metav1.ObjectMeta{Namespace: s.namespace, Name: "leaky"},
+		Data:       map[string]string{"password": "it is " + b.password, "key": string(ca.Data["ca.key"])},
+	}
+	s.create(leaky)
+	for _, from := range []string{"anna-mqtt/password", v1alpha1.CASecretName(brokerName) + "/ca.key"} {
+		if found := strings.Join(s.leaks(), "; "); !strings.Contains(found, from) {
+			t.Errorf("%s stands in a ConfigMap, and the search found: %s", from, found)
+		}
+	}
+	s.remove(leaky)
+}
+
+func (s *story) asText(value any) string {
+	s.Helper()
+	text, err := json.Marshal(value)
+	if err != nil {
+		s.Fatal(err)
+	}
 	// JSON escapes these three, and a password may hold them.
 	return strings.NewReplacer(`\u003c`, "<", `\u003e`, ">", `\u0026`, "&").Replace(string(text))
 }

@@ -72,7 +72,7 @@ type session struct {
 	resume bool
 }
 
-// client is an MQTT 5 connection that remembers what it was sent.
+// mqttClient is an MQTT 5 connection that remembers what it was sent.
 type mqttClient struct {
 	name     string
 	paho     *paho.Client
@@ -214,7 +214,7 @@ func (s *story) reconnect(user string, want session) *mqttClient {
 		c, err = s.tryConnect(user, want)
 		return err
 	})
-	s.say("user %s is connected after %.2fs", user, took.Seconds())
+	s.sayf("user %s is connected after %.2fs", user, took.Seconds())
 	return c
 }
 
@@ -223,9 +223,6 @@ func (c *mqttClient) leave() {
 	_ = c.paho.Disconnect(&paho.Disconnect{})
 	c.end(errors.New("we left"), 0)
 }
-
-// drop cuts the connection without a word.
-func (c *mqttClient) drop() { c.paho.TerminateConnectionForTest() }
 
 func (c *mqttClient) subscribe(filter string, qos byte) error {
 	ctx, cancel := context.WithTimeout(context.Background(), answerTime)

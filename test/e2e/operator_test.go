@@ -82,13 +82,13 @@ func TestOperatorIsDown(t *testing.T) {
 	doomed.user("ben", allow("#"))
 	doomed.searchForSecrets()
 
-	s.say("the operator is scaled to 0")
+	s.sayf("the operator is scaled to 0")
 	s.keepLogs()
 	t.Cleanup(func() { s.scaleOperator(operatorReplicas) })
 	s.scaleOperator(0)
 	s.beat(steady)
 
-	s.say("the broker's pod is killed meanwhile, and starts from its Secrets")
+	s.sayf("the broker's pod is killed meanwhile, and starts from its Secrets")
 	pod := s.pod()
 	if err := kube.Delete(s.ctx, pod, client.GracePeriodSeconds(0)); err != nil {
 		t.Fatal(err)
@@ -98,11 +98,11 @@ func TestOperatorIsDown(t *testing.T) {
 	s.mustSubscribe(again, "kept")
 	s.hears(again, "kept", "without an operator")
 
-	s.say("a namespace is deleted meanwhile: no finalizer may hold it")
+	s.sayf("a namespace is deleted meanwhile: no finalizer may hold it")
 	doomed.deleteNamespace()
 	doomed.noVolumes()
 
-	s.say("somebody writes a user, and the operator comes back")
+	s.sayf("somebody writes a user, and the operator comes back")
 	late := gen.User(s.namespace, "late", brokerName, allow("#"))
 	s.create(late)
 	s.scaleOperator(operatorReplicas)
@@ -124,7 +124,7 @@ func TestLeaderIsKilled(t *testing.T) {
 	s.user("anna", allow("#"))
 	steady, pod := s.pulse("anna", "steady"), s.pod()
 	leader := s.leader()
-	s.say("%s leads", leader)
+	s.sayf("%s leads", leader)
 	s.keepLogs()
 	killed := time.Now()
 	if err := kube.Delete(s.ctx, &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: operatorNamespace, Name: leader}}, client.GracePeriodSeconds(0)); err != nil {
@@ -135,11 +135,11 @@ func TestLeaderIsKilled(t *testing.T) {
 		_, err := s.tryConnect("newcomer", session{})
 		return err
 	})
-	s.say("a user written after the kill was let in %.1fs after it", time.Since(killed).Seconds())
+	s.sayf("a user written after the kill was let in %.1fs after it", time.Since(killed).Seconds())
 	if now := s.leader(); now == leader {
 		t.Errorf("%s leads still, and it was killed", now)
 	} else {
-		s.say("%s leads", now)
+		s.sayf("%s leads", now)
 	}
 	s.beat(steady)
 	s.samePod(pod)
@@ -154,13 +154,13 @@ func TestLeaderIsKilled(t *testing.T) {
 	if !s.crash(crashed) {
 		return
 	}
-	s.say("%s leads, and its process is killed with no time to say goodbye", leader)
+	s.sayf("%s leads, and its process is killed with no time to say goodbye", leader)
 	s.create(gen.User(s.namespace, "latecomer", brokerName, allow("#")))
 	s.eventually(takeoverWithin, "a user that was written after the crash can connect", func() error {
 		_, err := s.tryConnect("latecomer", session{})
 		return err
 	})
-	s.say("a user written after the crash was let in %.1fs after it", time.Since(killed).Seconds())
+	s.sayf("a user written after the crash was let in %.1fs after it", time.Since(killed).Seconds())
 	s.beat(steady)
 	s.samePod(pod)
 	s.scaleOperator(operatorReplicas)
@@ -171,7 +171,7 @@ func TestLeaderIsKilled(t *testing.T) {
 func (s *story) crash(pod *corev1.Pod) bool {
 	s.Helper()
 	if os.Getenv("CONTAINERD_ADDRESS") == "" {
-		s.say("this cluster's containers cannot be killed from here: that part is left out")
+		s.sayf("this cluster's containers cannot be killed from here: that part is left out")
 		return false
 	}
 	_, id, found := strings.Cut(pod.Status.ContainerStatuses[0].ContainerID, "://")
@@ -292,7 +292,7 @@ func TestPausedBrokerIsLeftAlone(t *testing.T) {
 	s.update(broker, func() { broker.Annotations = map[string]string{v1alpha1.AnnotationPaused: "true"} })
 	s.await(broker, v1alpha1.ConditionPaused, metav1.ConditionTrue, "")
 
-	s.say("its Service is deleted, and a listener added")
+	s.sayf("its Service is deleted, and a listener added")
 	service := &corev1.Service{ObjectMeta: metav1.ObjectMeta{Namespace: s.namespace, Name: v1alpha1.ListenerServiceName(brokerName, "mqtts")}}
 	s.remove(service)
 	s.update(broker, func() { broker.Spec.Listeners = append(broker.Spec.Listeners, gen.Plain("plain", 1883)) })
@@ -302,7 +302,7 @@ func TestPausedBrokerIsLeftAlone(t *testing.T) {
 	}
 	s.beat(steady)
 
-	s.say("the annotation is removed")
+	s.sayf("the annotation is removed")
 	s.update(broker, func() { broker.Annotations = nil })
 	s.await(broker, v1alpha1.ConditionPaused, metav1.ConditionFalse, "")
 	s.awaitReady(broker)

@@ -69,6 +69,7 @@ func begin(t *testing.T) *story {
 
 // name is the test's name in the form of a namespace's.
 func name(t *testing.T) string {
+	t.Helper()
 	var b strings.Builder
 	for i, r := range strings.TrimPrefix(t.Name(), "Test") {
 		if i > 0 && r >= 'A' && r <= 'Z' {
@@ -85,8 +86,8 @@ func random(n int) string {
 	return hex.EncodeToString(b)
 }
 
-// say writes one line of the story.
-func (s *story) say(format string, args ...any) {
+// sayf writes one line of the story.
+func (s *story) sayf(format string, args ...any) {
 	s.Helper()
 	s.Logf("%5.1fs  %s", time.Since(s.began).Seconds(), fmt.Sprintf(format, args...))
 }
@@ -164,7 +165,7 @@ func (s *story) broker(options ...gen.BrokerOption) *v1alpha1.MQTTBroker {
 	broker := gen.Broker(s.namespace, brokerName, options...)
 	s.create(broker)
 	took := s.awaitReady(broker)
-	s.say("broker %s is ready after %.1fs", broker.Name, took.Seconds())
+	s.sayf("broker %s is ready after %.1fs", broker.Name, took.Seconds())
 	return broker
 }
 
@@ -174,7 +175,7 @@ func (s *story) user(name string, options ...gen.UserOption) *v1alpha1.MQTTUser 
 	user := gen.User(s.namespace, name, brokerName, options...)
 	s.create(user)
 	took := s.awaitReady(user)
-	s.say("user %s is ready after %.2fs", name, took.Seconds())
+	s.sayf("user %s is ready after %.2fs", name, took.Seconds())
 	return user
 }
 

@@ -36,7 +36,7 @@ func TestTwoTeamsShareNothing(t *testing.T) {
 	theirs.user("ben", allow("#"))
 	anna, ben := ours.connect("anna"), theirs.connect("ben")
 
-	ours.say("anna listens to everything at home; ben says something in his own house")
+	ours.sayf("anna listens to everything at home; ben says something in his own house")
 	ours.mustSubscribe(anna, "#")
 	theirs.mustSubscribe(ben, "#")
 	theirs.mustPublish(ben, "door", "ben is here")
@@ -46,7 +46,7 @@ func TestTwoTeamsShareNothing(t *testing.T) {
 		t.Errorf("anna heard %s: a message crossed from one broker to another", strings.Join(others, "; "))
 	}
 
-	ours.say("anna goes to the other broker with her own credentials")
+	ours.sayf("anna goes to the other broker with her own credentials")
 	at, err := ours.binding("anna")
 	if err != nil {
 		t.Fatal(err)
@@ -83,7 +83,7 @@ func TestUserComesAndGoes(t *testing.T) {
 		in, err = s.tryConnect(visitor.Name, session{})
 		return err
 	})
-	s.say("a new user was let in %.2fs after it was written", took.Seconds())
+	s.sayf("a new user was let in %.2fs after it was written", took.Seconds())
 	if took > letInWithin {
 		t.Errorf("that is more than %s", letInWithin)
 	}
@@ -98,7 +98,7 @@ func TestUserComesAndGoes(t *testing.T) {
 	s.mustPublish(in, "hall/1", "hello")
 	s.hears(in, "hall/1", "hello")
 
-	s.say("its grant is narrowed to garden/#, while it is connected and subscribed to both")
+	s.sayf("its grant is narrowed to garden/#, while it is connected and subscribed to both")
 	s.awaitReady(visitor)
 	owner := s.user("owner", allow("#"))
 	speaker := s.connect(owner.Name)
@@ -113,7 +113,7 @@ func TestUserComesAndGoes(t *testing.T) {
 		return nil
 	})
 	deaf := time.Since(changed)
-	s.say("delivery stopped within %.2fs after the change was sent", deaf.Seconds())
+	s.sayf("delivery stopped within %.2fs after the change was sent", deaf.Seconds())
 	if deaf > lockedOutWithin {
 		t.Errorf("that is more than %s", lockedOutWithin)
 	}
@@ -121,11 +121,11 @@ func TestUserComesAndGoes(t *testing.T) {
 		t.Errorf("a message under the rule that is gone: %v", err)
 	}
 
-	s.say("it is deleted, while it is connected")
+	s.sayf("it is deleted, while it is connected")
 	gone := time.Now()
 	s.remove(visitor)
 	out := s.awaitEnd(in).Sub(gone)
-	s.say("its connection ended %.2fs after the delete was sent: %v", out.Seconds(), in.ended())
+	s.sayf("its connection ended %.2fs after the delete was sent: %v", out.Seconds(), in.ended())
 	if out > lockedOutWithin {
 		t.Errorf("that is more than %s", lockedOutWithin)
 	}
@@ -176,11 +176,11 @@ func TestPasswordChanges(t *testing.T) {
 		do   func()
 	}{
 		{"person", func() {
-			s.say("the Secret gets another password")
+			s.sayf("the Secret gets another password")
 			s.update(chosen, func() { chosen.Data["password"] = []byte("second-" + random(8)) })
 		}},
 		{"machine", func() {
-			s.say("the hash of a generated password is deleted")
+			s.sayf("the hash of a generated password is deleted")
 			s.remove(&corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: s.namespace, Name: v1alpha1.VerifierSecretName("machine")}})
 		}},
 	} {
@@ -197,7 +197,7 @@ func TestPasswordChanges(t *testing.T) {
 			_, err := s.tryConnect(change.user, session{})
 			return err
 		})
-		s.say("the new password of %s was accepted %.2fs after the binding had it", change.user, took.Seconds())
+		s.sayf("the new password of %s was accepted %.2fs after the binding had it", change.user, took.Seconds())
 		if _, err := connectWith(before, session{}); refusedWith(err, badUserNameOrPassword) != nil {
 			t.Errorf("the old password of %s: %v", change.user, refusedWith(err, badUserNameOrPassword))
 		}
@@ -213,14 +213,14 @@ func TestSecretThatIsNotThere(t *testing.T) {
 	user := gen.User(s.namespace, "late", brokerName, gen.WithPasswordFrom("late-password"), allow("#"))
 	s.create(user)
 	missing := s.await(user, v1alpha1.ConditionReady, metav1.ConditionFalse, v1alpha1.ReasonSecretNotUsable)
-	s.say("without the Secret: %s", missing)
+	s.sayf("without the Secret: %s", missing)
 	s.await(user, v1alpha1.ConditionStalled, metav1.ConditionTrue, v1alpha1.ReasonSecretNotUsable)
 	advice := fmt.Sprintf("kubectl -n %s label secret late-password %s=%s", s.namespace, v1alpha1.LabelAllow, v1alpha1.AllowReference)
 	if !strings.Contains(missing, advice) {
 		t.Errorf("the message does not tell the next move: want %q in it", advice)
 	}
 
-	s.say("the Secret comes, but without its label")
+	s.sayf("the Secret comes, but without its label")
 	secret := gen.Secret(s.namespace, "late-password", map[string]string{"pass": "late-" + random(8)})
 	secret.Labels = nil
 	s.create(secret)
@@ -230,15 +230,15 @@ func TestSecretThatIsNotThere(t *testing.T) {
 		t.Errorf("the messages differ, so they tell which Secrets exist:\n%s\n%s", missing, unlabelled)
 	}
 
-	s.say("it is labelled, but holds another key")
+	s.sayf("it is labelled, but holds another key")
 	s.update(secret, func() { secret.Labels = map[string]string{v1alpha1.LabelAllow: v1alpha1.AllowReference} })
-	s.say("%s", s.await(user, v1alpha1.ConditionReady, metav1.ConditionFalse, v1alpha1.ReasonSecretKeyMissing))
+	s.sayf("%s", s.await(user, v1alpha1.ConditionReady, metav1.ConditionFalse, v1alpha1.ReasonSecretKeyMissing))
 
-	s.say("the key holds nothing")
+	s.sayf("the key holds nothing")
 	s.update(secret, func() { secret.Data[v1alpha1.DefaultPasswordKey] = []byte{} })
-	s.say("%s", s.await(user, v1alpha1.ConditionReady, metav1.ConditionFalse, v1alpha1.ReasonPasswordInvalid))
+	s.sayf("%s", s.await(user, v1alpha1.ConditionReady, metav1.ConditionFalse, v1alpha1.ReasonPasswordInvalid))
 
-	s.say("the key is there")
+	s.sayf("the key is there")
 	s.update(secret, func() { secret.Data[v1alpha1.DefaultPasswordKey] = []byte("here-" + random(8)) })
 	s.awaitReady(user)
 	s.connect(user.Name)
@@ -246,7 +246,7 @@ func TestSecretThatIsNotThere(t *testing.T) {
 		t.Error("the user is ready and says Stalled all the same")
 	}
 
-	s.say("the label is taken away: who is in stays in, and the status says it")
+	s.sayf("the label is taken away: who is in stays in, and the status says it")
 	in := s.connect(user.Name)
 	s.update(secret, func() { secret.Labels = nil })
 	s.await(user, v1alpha1.ConditionReady, metav1.ConditionFalse, v1alpha1.ReasonSecretNotUsable)
@@ -271,7 +271,7 @@ func TestOldestOfOneNameWins(t *testing.T) {
 	second := gen.User(s.namespace, "a-second", brokerName, gen.WithUsername("shared"), allow("second"))
 	s.create(second)
 	message := s.await(second, v1alpha1.ConditionReady, metav1.ConditionFalse, v1alpha1.ReasonUsernameConflict)
-	s.say("%s", message)
+	s.sayf("%s", message)
 	if !strings.Contains(message, "MQTTUser first") {
 		t.Error("the message does not name the one that has the name")
 	}
@@ -284,7 +284,7 @@ func TestOldestOfOneNameWins(t *testing.T) {
 		t.Errorf("a rule of the second object: %v", err)
 	}
 
-	s.say("the first is deleted")
+	s.sayf("the first is deleted")
 	s.remove(first)
 	s.awaitReady(second)
 	s.awaitEnd(in)
@@ -311,7 +311,7 @@ func TestNobodyIsDenied(t *testing.T) {
 		}
 	}
 
-	s.say("one listener lets nobody in, for one topic")
+	s.sayf("one listener lets nobody in, for one topic")
 	pod := s.pod()
 	s.update(broker, func() {
 		broker.Spec.Listeners[1].Anonymous = &v1alpha1.ListenerAnonymous{Enabled: new(true), ACL: []v1alpha1.ACLRule{{
@@ -333,7 +333,7 @@ func TestNobodyIsDenied(t *testing.T) {
 		t.Errorf("without a name through the other listener: %v", refusedWith(err, badUserNameOrPassword))
 	}
 
-	s.say("the listener changes its mind")
+	s.sayf("the listener changes its mind")
 	s.update(broker, func() { broker.Spec.Listeners[1].Anonymous = nil })
 	s.awaitEnd(guest)
 	s.samePod(pod)
