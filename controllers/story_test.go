@@ -238,6 +238,22 @@ func TestNothingIsAdopted(t *testing.T) {
 	}
 }
 
+// TestAConflictWritesNothing: a user whose binding cannot be made gets no verifier either, and the broker is left alone.
+func TestAConflictWritesNothing(t *testing.T) {
+	w := newWorld(t)
+	broker := gen.Broker(w.namespace, "mq")
+	theirs := &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: w.namespace, Name: v1alpha1.BindingSecretName("alice")}}
+	w.create(theirs, broker)
+	w.ready(broker)
+	alice := gen.User(w.namespace, "alice", "mq")
+	w.create(alice)
+	w.is(alice, v1alpha1.ConditionReady, metav1.ConditionFalse, v1alpha1.ReasonObjectConflict)
+	w.settle()
+	w.gone(&corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: w.namespace, Name: v1alpha1.VerifierSecretName("alice")}})
+	must(t, k8s.Delete(t.Context(), theirs))
+	w.ready(alice)
+}
+
 // TestChildrenComeBack after they were edited or deleted by hand.
 func TestChildrenComeBack(t *testing.T) {
 	w := newWorld(t)

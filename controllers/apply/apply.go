@@ -87,62 +87,78 @@ func NewWriter(cached client.Client, live client.Reader) *Writer {
 	return &Writer{cached: cached, live: live}
 }
 
-// All makes the cluster hold objects, in order, controlled by owner, and returns those that it had to write. It stops
-// at the first error.
+// All makes the cluster hold objects, in order, controlled by owner, and returns those that it had to write. Where one
+// of the names is somebody else's, none is written. It stops at the first error.
 func (w *Writer) All(ctx context.Context, owner client.Object, objects []client.Object) ([]client.Object, error) {
 	ownerKind, err := apiutil.GVKForObject(owner, w.cached.Scheme())
 	if err != nil {
 		return nil, fmt.Errorf("owner: %w", err)
 	}
-	var written []client.Object
+	var plan []change
 	for _, object := range objects {
-		wrote, err := w.one(ctx, owner, ownerKind, object)
+		needed, err := w.compare(ctx, owner, ownerKind, object)
 		if err != nil {
+			return nil, err
+		}
+		if needed != nil {
+			plan = append(plan, change{object, needed})
+		}
+	}
+	var written []client.Object
+	for _, c := range plan {
+		if err := w.write(ctx, c.wanted); err != nil {
 			return written, err
 		}
-		if wrote {
-			written = append(written, object)
-		}
+		written = append(written, c.object)
 	}
 	return written, nil
 }
 
-func (w *Writer) one(ctx context.Context, owner client.Object, ownerKind schema.GroupVersionKind, object client.Object) (bool, error) {
+// change is an object that differs from what stands in the cluster, and what is to be applied for it.
+type change struct {
+	object client.Object
+	wanted *unstructured.Unstructured
+}
+
+// compare is what is to be applied for object, or nil where the cluster holds it already.
+func (w *Writer) compare(ctx context.Context, owner client.Object, ownerKind schema.GroupVersionKind, object client.Object) (*unstructured.Unstructured, error) {
 	kind, err := apiutil.GVKForObject(object, w.cached.Scheme())
 	if err != nil {
-		return false, fmt.Errorf("object: %w", err)
+		return nil, fmt.Errorf("object: %w", err)
 	}
 	wanted, err := asWanted(object, kind)
 	if err != nil {
-		return false, err
+		return nil, err
 	}
 	wanted.SetOwnerReferences([]metav1.OwnerReference{*metav1.NewControllerRef(owner, ownerKind)})
 	current, err := w.observe(ctx, object, kind)
-	if err != nil {
-		return false, err
+	if err != nil || current == nil {
+		return wanted, err
 	}
-	if current != nil {
-		if !metav1.IsControlledBy(current, owner) {
-			return false, &ConflictError{Kind: kind.Kind, Name: object.GetName()}
-		}
-		if isAsWanted(wanted, current) {
-			return false, nil
-		}
-		wanted.SetUID(current.GetUID()) // a precondition: not what came in its place meanwhile
-		if kind.Kind == "Secret" {
-			// A second one: keys, passwords and revisions follow from what the Secret held, so an old look at it must
-			// not decide.
-			wanted.SetResourceVersion(current.GetResourceVersion())
-		}
+	if !metav1.IsControlledBy(current, owner) {
+		return nil, &ConflictError{Kind: kind.Kind, Name: object.GetName()}
 	}
-	err = w.cached.Apply(ctx, client.ApplyConfigurationFromUnstructured(wanted), client.FieldOwner(FieldOwner), client.ForceOwnership)
+	if isAsWanted(wanted, current) {
+		return nil, nil
+	}
+	wanted.SetUID(current.GetUID()) // a precondition: not what came in its place meanwhile
+	if kind.Kind == "Secret" {
+		// A second one: keys, passwords and revisions follow from what the Secret held, so an old look at it must not
+		// decide.
+		wanted.SetResourceVersion(current.GetResourceVersion())
+	}
+	return wanted, nil
+}
+
+func (w *Writer) write(ctx context.Context, wanted *unstructured.Unstructured) error {
+	err := w.cached.Apply(ctx, client.ApplyConfigurationFromUnstructured(wanted), client.FieldOwner(FieldOwner), client.ForceOwnership)
 	switch {
 	case apierrors.IsInvalid(err), apierrors.IsForbidden(err) && !apierrors.HasStatusCause(err, corev1.NamespaceTerminatingCause):
-		return false, &RefusedError{Kind: kind.Kind, Name: object.GetName(), Err: err}
+		return &RefusedError{Kind: wanted.GetKind(), Name: wanted.GetName(), Err: err}
 	case err != nil:
-		return false, fmt.Errorf("%s %s: %w", kind.Kind, object.GetName(), err)
+		return fmt.Errorf("%s %s: %w", wanted.GetKind(), wanted.GetName(), err)
 	}
-	return true, nil
+	return nil
 }
 
 // observe is the object of that name, or nil. What the cache does not hold is looked up live, by metadata only.

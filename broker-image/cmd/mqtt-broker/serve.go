@@ -47,6 +47,7 @@ func serve(ctx context.Context, args []string, errs io.Writer) error {
 	}
 
 	logs := newLogs(errs)
+	logs.json.Store(true) // until the configuration says otherwise; what reads a pod's log wants one format
 	log := logs.logger()
 	log.Info("broker starts", "version", versionText())
 
