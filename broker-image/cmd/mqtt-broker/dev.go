@@ -67,7 +67,6 @@ func dev(ctx context.Context, args []string, out, errs io.Writer) error {
 	return stop(broker, defaultShutdown) //nolint:contextcheck // see stop
 }
 
-//nolint:misspell // the name of a program
 func explain(out io.Writer, name, address string, anonymous bool) {
 	_, _ = fmt.Fprintf(out, "Listener %q is open on %s.\n", name, address)
 

@@ -179,7 +179,6 @@ func receive(t *testing.T, got <-chan string) string {
 	}
 }
 
-//nolint:misspell // the name of a program
 func TestDev(t *testing.T) {
 	out, errs, stop := start(t, "dev", "--listen", "127.0.0.1:0")
 	words := regexp.MustCompile(`mosquitto_pub -h (\S+) -p (\d+)`)
