@@ -295,6 +295,35 @@ func TestChildrenComeBack(t *testing.T) {
 	w.kubelet.mustConnect("mq", "alice", string(binding.Data[v1alpha1.BindingPassword]))
 }
 
+// TestAVerifierDeletedByHandIsTheSameAgain: another hash would end every connection of the user.
+func TestAVerifierDeletedByHandIsTheSameAgain(t *testing.T) {
+	w := newWorld(t)
+	broker, alice := gen.Broker(w.namespace, "mq"), gen.User(w.namespace, "alice", "mq")
+	bob := gen.User(w.namespace, "bob", "mq", gen.WithPasswordFrom("bobs"))
+	w.create(broker, alice, gen.Secret(w.namespace, "bobs", map[string]string{"password": "first"}), bob)
+	w.ready(broker, alice, bob)
+	revision := *broker.Status.Revision.Desired
+	for _, name := range []string{"alice", "bob"} {
+		verifier := w.secret(v1alpha1.VerifierSecretName(name))
+		must(t, k8s.Delete(t.Context(), verifier))
+		w.eventually("the verifier of "+name+" is there again", func() error {
+			again := &corev1.Secret{}
+			if err := k8s.Get(t.Context(), client.ObjectKeyFromObject(verifier), again); err != nil {
+				return err
+			}
+			if !bytes.Equal(again.Data["verifier"], verifier.Data["verifier"]) {
+				t.Errorf("%s has another hash now", name)
+			}
+			return nil
+		})
+	}
+	w.settle()
+	w.exists(broker)
+	if now := *broker.Status.Revision.Desired; now != revision {
+		t.Errorf("revision %d after %d: the broker had nothing to learn", now, revision)
+	}
+}
+
 // TestPasswords: where they come from, what is wrong with them, and that a fault takes nothing away.
 func TestPasswords(t *testing.T) {
 	w := newWorld(t)

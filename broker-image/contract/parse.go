@@ -81,6 +81,29 @@ func ParseUsers(name string, content []byte) ([]User, error) {
 	return part.Users, err
 }
 
+// VerifiersIn are the hashes by which the users files among files know a username, nil where they do not, or cannot be
+// read. Only the shard that holds the name is read.
+func VerifiersIn(files Bundle, username string) []string {
+	shards := 0
+	for shards < MaxShards && files[UsersFile(shards)] != nil {
+		shards++
+	}
+	if shards == 0 {
+		return nil
+	}
+	name := UsersFile(Shard(username, shards))
+	users, err := ParseUsers(name, files[name])
+	if err != nil {
+		return nil
+	}
+	for i := range users {
+		if users[i].Username == username {
+			return users[i].Verifiers
+		}
+	}
+	return nil
+}
+
 // ParsePairs reads tls.json strictly; it validates nothing beyond the types.
 func ParsePairs(content []byte) (map[string]KeyPair, error) {
 	part := tlsPart{}

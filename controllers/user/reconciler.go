@@ -177,7 +177,7 @@ func (r *Reconciler) observeOwn(ctx context.Context, p *pass) error {
 		return err
 	}
 	isNew := p.binding == nil && p.verifier == nil && p.user.Status.Binding == nil
-	isWhole := p.binding != nil && p.verifier != nil && (!p.spec.Generate || belongTogether(p.binding, p.verifier))
+	isWhole := p.binding != nil && p.verifier != nil && (!p.spec.Generate || belongTogether(p.binding, p.heldVerifier()))
 	if isNew || isWhole {
 		return nil
 	}

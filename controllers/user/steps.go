@@ -8,12 +8,14 @@ import (
 	"crypto/rand"
 	"encoding/base64"
 	"fmt"
+	"maps"
 
 	corev1 "k8s.io/api/core/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/mqtt-operator/mqtt-operator/api/v1alpha1"
 	"github.com/mqtt-operator/mqtt-operator/broker-image/auth"
+	"github.com/mqtt-operator/mqtt-operator/broker-image/contract"
 	"github.com/mqtt-operator/mqtt-operator/controllers/desired"
 	"github.com/mqtt-operator/mqtt-operator/controllers/verdict"
 )
@@ -101,8 +103,8 @@ func issue(_ context.Context, p *pass) error {
 
 // generated is the password that was drawn for the user, with its hash.
 func generated(p *pass) (password []byte, verifier string, err error) {
-	if belongTogether(p.binding, p.verifier) {
-		return p.binding.Data[v1alpha1.BindingPassword], heldVerifier(p.verifier), nil
+	if held := p.heldVerifier(); belongTogether(p.binding, held) {
+		return p.binding.Data[v1alpha1.BindingPassword], held, nil
 	}
 	// Either Secret is missing, was edited, or holds a password that a person chose: draw another.
 	random := make([]byte, generatedBytes)
@@ -113,28 +115,40 @@ func generated(p *pass) (password []byte, verifier string, err error) {
 }
 
 // belongTogether reports whether verifier is the hash of the drawn password that binding holds.
-func belongTogether(binding, verifier *corev1.Secret) bool {
-	held, err := auth.Parse(heldVerifier(verifier))
+func belongTogether(binding *corev1.Secret, verifier string) bool {
+	held, err := auth.Parse(verifier)
 	return binding != nil && err == nil && !held.Slow() && held.Verify(binding.Data[v1alpha1.BindingPassword])
 }
 
 // chosen is the hash of a password that a person chose. Hashing costs some 20 ms and 19 MiB, so it is done only when
 // the Secret is another one than last time, and then the salt is kept if the password is still the same.
 func chosen(p *pass, password []byte, source string) (string, error) {
-	text := heldVerifier(p.verifier)
+	text := p.heldVerifier()
 	if held, err := auth.Parse(text); err == nil && held.Slow() {
-		if p.verifier.Annotations[desired.SourceAnnotation] == source || held.Verify(password) {
+		if p.verifier != nil && p.verifier.Annotations[desired.SourceAnnotation] == source || held.Verify(password) {
 			return text, nil
 		}
 	}
 	return auth.NewArgon2id(password, nil)
 }
 
-func heldVerifier(secret *corev1.Secret) string {
-	if secret == nil {
-		return ""
+// heldVerifier is the hash that stands in the user's Secret, or, where that was deleted by hand, the one that the
+// broker knows: with another one, every connection of the user would end.
+func (p *pass) heldVerifier() string {
+	if p.verifier != nil {
+		return string(p.verifier.Data[verdict.VerifierKey])
 	}
-	return string(secret.Data[verdict.VerifierKey])
+	if p.user.Status.Binding == nil {
+		return "" // never had one: what the broker knows is of an earlier user of this name
+	}
+	files := contract.Bundle{}
+	for _, shard := range p.shards {
+		maps.Copy(files, shard.Data)
+	}
+	if known := contract.VerifiersIn(files, p.spec.Username); len(known) > 0 {
+		return known[0]
+	}
+	return ""
 }
 
 func stalled(reason v1alpha1.ConditionReason, format string, args ...any) error {

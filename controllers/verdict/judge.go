@@ -51,9 +51,10 @@ func Judge(f *Facts, m *Material) *Judgement {
 	for i := range f.Users {
 		user := f.Users[i].User
 		entry := Entry(user, f.Users[i].Verifier)
-		if f.Users[i].Verifier == nil {
-			// Deleted by hand, or on its way. Who was let in goes on being let in until it is there again.
-			entry.Verifiers = priorVerifiers(f, user.Username())
+		if f.Users[i].Verifier == nil && user.Status.Binding != nil {
+			// Deleted by hand. Who was let in goes on being let in until it is there again. An object that never had
+			// one does not inherit from an earlier one of its name.
+			entry.Verifiers = contract.VerifiersIn(f.Bundle(), user.Username())
 		}
 		switch {
 		case winners[user.Username()] != user, EntryProblem(entry) != nil:
@@ -136,32 +137,6 @@ func EntryProblem(entry *contract.User) *Finding {
 	for i := range entry.ACL {
 		if err := entry.ACL[i].Validate(); err != nil {
 			return find(v1alpha1.ReasonConfigInvalid, "spec.acl[%d].%v", i, err)
-		}
-	}
-	return nil
-}
-
-// priorVerifiers are the hashes by which the configuration of now knows a username. Only the shard that holds it is
-// read.
-func priorVerifiers(f *Facts, username string) []string {
-	bundle := f.Bundle()
-	shards := 0
-	for n := range contract.MaxShards {
-		if _, found := bundle[contract.UsersFile(n)]; found {
-			shards++
-		}
-	}
-	if shards == 0 {
-		return nil
-	}
-	name := contract.UsersFile(contract.Shard(username, shards))
-	known, err := contract.ParseUsers(name, bundle[name])
-	if err != nil {
-		return nil
-	}
-	for i := range known {
-		if known[i].Username == username {
-			return known[i].Verifiers
 		}
 	}
 	return nil

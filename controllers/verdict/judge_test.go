@@ -203,6 +203,7 @@ func TestTheFloorOfTheRevision(t *testing.T) {
 
 func TestWhoWasLetInStaysInWhileTheVerifierIsAway(t *testing.T) {
 	broker, alice := gen.Broker("factory", "mq"), user("alice", time.Hour)
+	alice.Status.Binding = &v1alpha1.BindingStatus{Name: "alice-mqtt"}
 	cfg := &contract.Config{
 		Broker: contract.Broker{Format: contract.Format, Name: "factory/mq", Revision: 1, Limits: contract.DefaultLimits(), Logging: contract.DefaultLogging()},
 		Users:  []contract.User{{Username: "alice", Verifiers: []string{"$sha256$x"}}},
@@ -218,6 +219,10 @@ func TestWhoWasLetInStaysInWhileTheVerifierIsAway(t *testing.T) {
 	j := verdict.Judge(f, &verdict.Material{Server: issued(t, now)})
 	if len(j.Accepted) != 1 || j.Accepted[0].Verifiers[0] != "$sha256$x" {
 		t.Errorf("accepted %v: a Secret deleted by hand must not throw a client out", j.Accepted)
+	}
+	alice.Status.Binding = nil // another object, made after the first was deleted
+	if j = verdict.Judge(f, &verdict.Material{Server: issued(t, now)}); len(j.Accepted) != 0 {
+		t.Errorf("accepted %v: a new user inherited the password of a deleted one", j.Accepted)
 	}
 }
 
