@@ -48,6 +48,7 @@ needs() {
 
 enter_cluster() {
 	needs
+	[ -n "${HELM:-}" ] || say "Helm: building it from its module; the first time takes some minutes"
 	HELM="${HELM:-$(go -C hack/tools/helm tool -n helm)}"
 	export HELM
 	case "${CLUSTER:-devcluster}" in
