@@ -140,4 +140,4 @@ install_operator() {
 	say "the operator runs: $(kubectl --namespace "$operator_namespace" get deployment mqtt-operator --output jsonpath='{.status.readyReplicas} pods of {.spec.template.spec.containers[0].image}')"
 }
 
-indent() { sed 's/^/          /'; }
+indent() { sed --unbuffered 's/^/          /'; }
