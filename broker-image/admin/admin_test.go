@@ -397,8 +397,12 @@ func TestWhatIsNoOffer(t *testing.T) {
 			}
 
 			response, err := client.Do(request)
+			if err != nil && len(c.body) > maxBody {
+				return // It hung up on who does not stop sending, which is an answer too.
+			}
+
 			if err != nil {
-				t.Skipf("the server has hung up, which is an answer too: %v", err)
+				t.Fatal(err)
 			}
 
 			text := make([]byte, 4096)
