@@ -47,10 +47,10 @@ const (
 )
 
 // encoding is base64 as PHC strings use it: the standard alphabet, no padding, no stray bits.
-var encoding = base64.RawStdEncoding.Strict() //nolint:gochecknoglobals // a constant that Go cannot say
+var encoding = base64.RawStdEncoding.Strict()
 
 // argonSlots bounds how many argon2 computations run at a time, and with that their memory.
-var argonSlots = make(chan struct{}, runtime.GOMAXPROCS(0)) //nolint:gochecknoglobals // bounds the whole process
+var argonSlots = make(chan struct{}, runtime.GOMAXPROCS(0))
 
 // Verifier is a parsed verifier. It never changes and is safe for concurrent use.
 type Verifier struct {

@@ -110,7 +110,7 @@ func (c *conn) Read(p []byte) (int, error) {
 		return good, nil
 	}
 
-	return n, err //nolint:wrapcheck // a net.Conn's errors are its own
+	return n, err
 }
 
 func (c *conn) limit() int {
@@ -160,7 +160,7 @@ func (c *conn) Write(p []byte) (int, error) {
 		_ = c.Close()
 	}
 
-	return n, err //nolint:wrapcheck // a net.Conn's errors are its own
+	return n, err
 }
 
 // SetDeadline is called by the library before each packet. The deadline that counts until CONNECT is done was set when
@@ -185,7 +185,7 @@ func (c *conn) SetDeadline(time.Time) error {
 		err = c.Conn.SetReadDeadline(time.Unix(1, 0))
 	}
 
-	return err //nolint:wrapcheck // a net.Conn's errors are its own
+	return err
 }
 
 // Close stops both directions. The socket itself is closed by goodbye, after the peer had a chance to read our last

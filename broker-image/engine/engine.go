@@ -495,7 +495,7 @@ func (e *Engine) closeServer(ctx context.Context) error {
 
 	select {
 	case err := <-closed:
-		return err //nolint:wrapcheck // nil in all known versions
+		return err
 	case <-ctx.Done():
 		return fmt.Errorf("the server did not close in time: %w", ctx.Err())
 	}

@@ -26,7 +26,7 @@ func (q quiet) Handle(ctx context.Context, r slog.Record) error {
 		return true
 	})
 
-	return q.inner.Handle(ctx, clean) //nolint:wrapcheck // the handler's own
+	return q.inner.Handle(ctx, clean)
 }
 
 func (q quiet) WithAttrs(attrs []slog.Attr) slog.Handler {

@@ -32,11 +32,11 @@ const (
 // The buckets. A key is a client id, a client id with a filter or packet id behind a zero byte (which neither can
 // hold), or a topic.
 var (
-	bucketSessions      = []byte("sessions")      //nolint:gochecknoglobals // a constant that Go cannot say
-	bucketSubscriptions = []byte("subscriptions") //nolint:gochecknoglobals // see above
-	bucketWaiting       = []byte("waiting")       //nolint:gochecknoglobals // see above
-	bucketReceived      = []byte("received")      //nolint:gochecknoglobals // see above
-	bucketRetained      = []byte("retained")      //nolint:gochecknoglobals // see above
+	bucketSessions      = []byte("sessions")
+	bucketSubscriptions = []byte("subscriptions")
+	bucketWaiting       = []byte("waiting")
+	bucketReceived      = []byte("received")
+	bucketRetained      = []byte("retained")
 )
 
 // store keeps sessions, subscriptions, messages that wait and retained messages on disk. Writes are put in a queue and
@@ -84,7 +84,7 @@ func openStore(dir string, log *slog.Logger) (*store, error) {
 	err = db.Update(func(tx *bbolt.Tx) error {
 		for _, name := range [][]byte{bucketSessions, bucketSubscriptions, bucketWaiting, bucketReceived, bucketRetained} {
 			if _, err := tx.CreateBucketIfNotExists(name); err != nil {
-				return err //nolint:wrapcheck // wrapped below
+				return err
 			}
 		}
 
@@ -167,15 +167,15 @@ func (c *change) apply(tx *bbolt.Tx) error {
 		cursor := bucket.Cursor()
 		for k, _ := cursor.Seek(c.key); k != nil && bytes.HasPrefix(k, c.key); k, _ = cursor.Seek(c.key) {
 			if err := cursor.Delete(); err != nil {
-				return err //nolint:wrapcheck // named by commit
+				return err
 			}
 		}
 
 		return nil
 	case c.value == nil:
-		return bucket.Delete(c.key) //nolint:wrapcheck // named by commit
+		return bucket.Delete(c.key)
 	default:
-		return bucket.Put(c.key, c.value) //nolint:wrapcheck // named by commit
+		return bucket.Put(c.key, c.value)
 	}
 }
 
@@ -387,7 +387,7 @@ func read[T any](s *store, bucket []byte) ([]T, error) {
 	var all []T
 
 	err := s.db.View(func(tx *bbolt.Tx) error {
-		return tx.Bucket(bucket).ForEach(func(key, value []byte) error { //nolint:wrapcheck // wrapped below
+		return tx.Bucket(bucket).ForEach(func(key, value []byte) error {
 			var one T
 			if err := json.Unmarshal(value, &one); err != nil {
 				return fmt.Errorf("record %q: %w", key, err)
@@ -430,7 +430,7 @@ func (s *store) received() ([]receivedID, error) {
 	var all []receivedID
 
 	err := s.db.View(func(tx *bbolt.Tx) error {
-		return tx.Bucket(bucketReceived).ForEach(func(key, _ []byte) error { //nolint:wrapcheck // wrapped below
+		return tx.Bucket(bucketReceived).ForEach(func(key, _ []byte) error {
 			if n := len(key) - 3; n >= 0 {
 				all = append(all, receivedID{client: string(key[:n]), id: binary.BigEndian.Uint16(key[n+1:])})
 			}

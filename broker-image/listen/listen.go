@@ -105,7 +105,7 @@ func (l *Listener) Close() error {
 		err = l.inner.Close()
 	})
 
-	return err //nolint:wrapcheck // names the address already
+	return err
 }
 
 func (l *Listener) accept() {

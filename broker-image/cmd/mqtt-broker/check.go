@@ -51,13 +51,13 @@ func load(path string) (contract.Bundle, *contract.Config, error) {
 
 	bundle, err := contract.ReadDir(path)
 	if err != nil {
-		return nil, nil, err //nolint:wrapcheck // names the place
+		return nil, nil, err
 	}
 
 	config, err := contract.Parse(bundle)
 	if err != nil {
-		return nil, nil, err //nolint:wrapcheck // names the place
+		return nil, nil, err
 	}
 
-	return bundle, config, engine.Check(config) //nolint:wrapcheck // names the place
+	return bundle, config, engine.Check(config)
 }

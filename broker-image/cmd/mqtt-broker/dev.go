@@ -51,7 +51,7 @@ func dev(ctx context.Context, args []string, out, errs io.Writer) error {
 
 	broker, err := engine.New(engine.Options{Log: logs.logger(), DataDir: *data, Version: versionText()})
 	if err != nil {
-		return err //nolint:wrapcheck // names the place
+		return err
 	}
 
 	if err := broker.Apply(config); err != nil { //nolint:contextcheck // a socket is bound at once or not at all

@@ -56,7 +56,7 @@ func (e *either) Enabled(ctx context.Context, level slog.Level) bool {
 
 // Handle hands on to the handler in use.
 func (e *either) Handle(ctx context.Context, r slog.Record) error {
-	return e.now().Handle(ctx, r) //nolint:wrapcheck // the handler's own
+	return e.now().Handle(ctx, r)
 }
 
 // WithAttrs prepares both handlers.

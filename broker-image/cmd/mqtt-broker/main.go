@@ -92,7 +92,7 @@ func parse(flags *flag.FlagSet, args []string, errs io.Writer, further int) erro
 
 	switch err := flags.Parse(args); {
 	case errors.Is(err, flag.ErrHelp):
-		return err //nolint:wrapcheck // recognized by run
+		return err
 	case err != nil:
 		return errUsage // the flag set has said why
 	case flags.NArg() != further:

@@ -65,12 +65,12 @@ func port(n int) string { return ":" + strconv.Itoa(n) }
 func runBroker(ctx context.Context, s *settings, logs *logs, log *slog.Logger) error {
 	broker, err := engine.New(engine.Options{Log: log, DataDir: s.data, Version: versionText()})
 	if err != nil {
-		return err //nolint:wrapcheck // names the place
+		return err
 	}
 
 	keeper := admin.NewKeeper(func(config *contract.Config) error { //nolint:contextcheck // a socket is bound at once or not at all
 		if err := broker.Apply(config); err != nil {
-			return err //nolint:wrapcheck // names the place
+			return err
 		}
 
 		logs.set(config.Logging)
@@ -116,7 +116,7 @@ func stop(broker *engine.Engine, patience time.Duration) error {
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 
-	return broker.Shutdown(ctx) //nolint:wrapcheck // says what it is
+	return broker.Shutdown(ctx)
 }
 
 func newChecker(broker *engine.Engine) *health.Checker {
@@ -133,7 +133,7 @@ func newChecker(broker *engine.Engine) *health.Checker {
 				targets = append(targets, health.Target(d))
 			}
 
-			return targets, err //nolint:wrapcheck // the words are for the reader of the answer
+			return targets, err
 		},
 	})
 }
@@ -167,7 +167,7 @@ func openServers(s *settings, keeper *admin.Keeper, broker *engine.Engine, check
 		if err != nil {
 			opened.close()
 
-			return nil, err //nolint:wrapcheck // names the place
+			return nil, err
 		}
 	}
 
