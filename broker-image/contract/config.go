@@ -51,7 +51,9 @@ type Broker struct {
 	// Listeners are the doors for clients; names and addresses are unique.
 	Listeners []Listener `json:"listeners"`
 	Limits    Limits     `json:"limits"`
-	Logging   Logging    `json:"logging"`
+	// Persistence; its zero value means [SyncAlways].
+	Persistence Persistence `json:"persistence"`
+	Logging     Logging     `json:"logging"`
 }
 
 // Protocol is what a listener speaks.
@@ -61,6 +63,11 @@ type Protocol string
 const (
 	TCP Protocol = "tcp"
 	TLS Protocol = "tls"
+	// WS and WSS carry MQTT in binary WebSocket messages, subprotocol "mqtt" [MQTT-6.0.0-3].
+	WS  Protocol = "ws"
+	WSS Protocol = "wss"
+	// Unix is a socket in the file system; the address is its absolute path.
+	Unix Protocol = "unix"
 )
 
 // Listener is one door for clients.
@@ -70,8 +77,16 @@ type Listener struct {
 	Protocol Protocol `json:"protocol"`
 	// Address is host:port; an empty host means every address, both families.
 	Address string `json:"address"`
-	// TLS is present exactly when Protocol is tls.
+	// TLS is present exactly when Protocol is tls or wss.
 	TLS *ListenerTLS `json:"tls,omitempty"`
+	// WebSocket may be present when Protocol is ws or wss; absent means its zero value.
+	WebSocket *WebSocket `json:"websocket,omitempty"`
+	// ProxyProtocol, when present, reads the client's address from a PROXY header, version 1 or 2.
+	ProxyProtocol *ProxyProtocol `json:"proxyProtocol,omitempty"`
+	// MaxConnections at the same time; 0 means no bound.
+	MaxConnections int `json:"maxConnections,omitempty"`
+	// ConnectRate bounds how fast connections are accepted; absent means no bound.
+	ConnectRate *Rate `json:"connectRate,omitempty"`
 	// Anonymous, when present, lets clients without credentials in under its rules.
 	Anonymous *Anonymous `json:"anonymous,omitempty"`
 }
@@ -89,7 +104,44 @@ type Anonymous struct {
 	ACL []acl.Rule `json:"acl"`
 }
 
-// Limits bound what one client may cost. Zero is never "unlimited": every field is set.
+// WebSocket shapes the HTTP side of a listener.
+type WebSocket struct {
+	// Path of the endpoint; empty means /mqtt.
+	Path string `json:"path,omitempty"`
+	// AllowedOrigins are the values of the Origin header that are let in; empty lets in only the host itself and clients
+	// that send none.
+	AllowedOrigins []string `json:"allowedOrigins,omitempty"`
+}
+
+// ProxyProtocol says whose PROXY headers are believed.
+type ProxyProtocol struct {
+	// Mode is "required" (a connection from a trusted network without a header is closed) or "optional".
+	Mode string `json:"mode"`
+	// TrustedCIDRs are the networks whose headers are believed, at least one.
+	TrustedCIDRs []string `json:"trustedCIDRs"`
+}
+
+// Rate is a token bucket.
+type Rate struct {
+	// PerSecond is what is filled in per second, at least 1.
+	PerSecond int `json:"perSecond"`
+	// Burst is the bucket's size, at least 1.
+	Burst int `json:"burst"`
+}
+
+// Persistence says how sessions and messages are kept.
+type Persistence struct {
+	// Sync is [SyncAlways] (an acknowledgement waits for the disk) or [SyncInterval] (the disk follows within a second).
+	Sync string `json:"sync"`
+}
+
+// When a message is safe on disk.
+const (
+	SyncAlways   = "always"
+	SyncInterval = "interval"
+)
+
+// Limits bound what one client may cost. Zero is never "unlimited" unless the field says so.
 type Limits struct {
 	// MaxPacketSize in bytes, 256 to 268435460 [MQTT-3.1.2-24].
 	MaxPacketSize uint32 `json:"maxPacketSize"`
@@ -99,6 +151,22 @@ type Limits struct {
 	TopicAliasMaximum uint16 `json:"topicAliasMaximum"`
 	// MaxSessionExpiry in seconds caps what a client asks for; 4294967295 means that sessions may stay for ever.
 	MaxSessionExpiry uint32 `json:"maxSessionExpiry"`
+	// MaxQueuedMessages that wait for one session, 1 to 10,000,000.
+	MaxQueuedMessages int `json:"maxQueuedMessages"`
+	// MaxQueuedBytes that wait for one session, at least 65,536.
+	MaxQueuedBytes int64 `json:"maxQueuedBytes"`
+	// MaxTopicLevels of a topic or filter, 1 to 1024.
+	MaxTopicLevels int `json:"maxTopicLevels"`
+	// MaxSubscriptions of one session, 1 to 1,000,000.
+	MaxSubscriptions int `json:"maxSubscriptions"`
+	// PublishRate is the most messages per second of one connection, 0 to 1,000,000; what comes faster is read more
+	// slowly. 0 means no bound.
+	PublishRate int `json:"publishRate,omitempty"`
+	// ServerKeepAlive in seconds replaces what a client of MQTT 5 asks for [MQTT-3.2.2-21]; 0 leaves it to the client.
+	ServerKeepAlive uint16 `json:"serverKeepAlive,omitempty"`
+	// MaxRetainedMessages and MaxRetainedBytes bound the retained store; at least 1 and 65,536.
+	MaxRetainedMessages int   `json:"maxRetainedMessages"`
+	MaxRetainedBytes    int64 `json:"maxRetainedBytes"`
 }
 
 // Logging says how much is logged and how.
@@ -140,7 +208,11 @@ func (u User) GoString() string { return u.String() }
 // DefaultLimits are the limits where nobody says otherwise: enough for telemetry, little enough that one client cannot
 // hurt the others.
 func DefaultLimits() Limits {
-	return Limits{MaxPacketSize: 1 << 20, ReceiveMaximum: 100, TopicAliasMaximum: 16, MaxSessionExpiry: 7 * 24 * 3600}
+	return Limits{
+		MaxPacketSize: 1 << 20, ReceiveMaximum: 1024, TopicAliasMaximum: 32, MaxSessionExpiry: 7 * 24 * 3600,
+		MaxQueuedMessages: 10_000, MaxQueuedBytes: 64 << 20, MaxTopicLevels: 128, MaxSubscriptions: 1000,
+		MaxRetainedMessages: 1_000_000, MaxRetainedBytes: 1 << 30,
+	}
 }
 
 // DefaultLogging is info as text.
