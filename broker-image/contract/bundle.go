@@ -115,7 +115,7 @@ type tlsPart struct {
 }
 
 // Render writes cfg as a bundle with the given number of user shards. The result depends on cfg and shards alone;
-// cfg.Parts is ignored. It fails with [ErrTooLarge] when a file does not fit a Secret.
+// cfg.Parts is ignored, and what may be absent and equals its default is left out. It fails with [ErrTooLarge] when a file does not fit a Secret.
 func Render(cfg *Config, shards int) (Bundle, error) {
 	if shards < 1 || shards > MaxShards {
 		return nil, fmt.Errorf("shards: %d is not within 1 to %d", shards, MaxShards)
@@ -142,6 +142,7 @@ func Render(cfg *Config, shards int) (Bundle, error) {
 		}
 	}
 	broker := cfg.Broker
+	broker.Limits, broker.Persistence = broker.Limits.sparse(), broker.Persistence.sparse()
 	broker.Parts = map[string]string{}
 	for name, content := range bundle {
 		broker.Parts[name] = DigestOf(content)

@@ -52,7 +52,7 @@ type Broker struct {
 	Listeners []Listener `json:"listeners"`
 	Limits    Limits     `json:"limits"`
 	// Persistence; its zero value means [SyncAlways].
-	Persistence Persistence `json:"persistence"`
+	Persistence Persistence `json:"persistence,omitzero"`
 	Logging     Logging     `json:"logging"`
 }
 
@@ -66,29 +66,50 @@ const (
 	// WS and WSS carry MQTT in binary WebSocket messages, subprotocol "mqtt" [MQTT-6.0.0-3].
 	WS  Protocol = "ws"
 	WSS Protocol = "wss"
-	// Unix is a socket in the file system; the address is its absolute path.
+	// Unix is a socket in the file system; the address is its absolute path. The operator never asks for it: it is for
+	// brokers outside Kubernetes.
 	Unix Protocol = "unix"
 )
+
+// HasTLS says whether what a listener of this protocol carries is encrypted.
+func (p Protocol) HasTLS() bool { return p == TLS || p == WSS }
+
+// IsWebSocket says whether a listener of this protocol begins with HTTP.
+func (p Protocol) IsWebSocket() bool { return p == WS || p == WSS }
+
+// DefaultWebSocketPath is the path of a WebSocket listener that names none.
+const DefaultWebSocketPath = "/mqtt"
 
 // Listener is one door for clients.
 type Listener struct {
 	// Name is a DNS label of at most 15 characters.
 	Name     string   `json:"name"`
 	Protocol Protocol `json:"protocol"`
-	// Address is host:port; an empty host means every address, both families.
+	// Address is host:port, where an empty host means every address, both families; with unix it is a path.
 	Address string `json:"address"`
 	// TLS is present exactly when Protocol is tls or wss.
 	TLS *ListenerTLS `json:"tls,omitempty"`
-	// WebSocket may be present when Protocol is ws or wss; absent means its zero value.
+	// WebSocket may be present when Protocol is ws or wss; absent means its zero value. Read it by [Listener.Endpoint].
 	WebSocket *WebSocket `json:"websocket,omitempty"`
-	// ProxyProtocol, when present, reads the client's address from a PROXY header, version 1 or 2.
+	// ProxyProtocol, when present, reads the client's address from a PROXY header, version 1 or 2. It is absent with unix,
+	// whose peers have no address that could be trusted.
 	ProxyProtocol *ProxyProtocol `json:"proxyProtocol,omitempty"`
-	// MaxConnections at the same time; 0 means no bound.
+	// MaxConnections at the same time, at most 10,000,000; 0 means no bound.
 	MaxConnections int `json:"maxConnections,omitempty"`
 	// ConnectRate bounds how fast connections are accepted; absent means no bound.
 	ConnectRate *Rate `json:"connectRate,omitempty"`
 	// Anonymous, when present, lets clients without credentials in under its rules.
 	Anonymous *Anonymous `json:"anonymous,omitempty"`
+}
+
+// Endpoint is the HTTP side of a listener with its defaults filled in.
+func (l *Listener) Endpoint() WebSocket {
+	endpoint := WebSocket{}
+	if l.WebSocket != nil {
+		endpoint = *l.WebSocket
+	}
+	fill(&endpoint.Path, DefaultWebSocketPath)
+	return endpoint
 }
 
 // ListenerTLS says how a listener does TLS.
@@ -106,10 +127,10 @@ type Anonymous struct {
 
 // WebSocket shapes the HTTP side of a listener.
 type WebSocket struct {
-	// Path of the endpoint; empty means /mqtt.
+	// Path of the endpoint, of the characters that need no escape in a URL; empty means [DefaultWebSocketPath].
 	Path string `json:"path,omitempty"`
-	// AllowedOrigins are the values of the Origin header that are let in; empty lets in only the host itself and clients
-	// that send none.
+	// AllowedOrigins are the values of the Origin header that are let in, each scheme://host or scheme://host:port and no
+	// pattern, at most 32; empty lets in only the host itself and clients that send none.
 	AllowedOrigins []string `json:"allowedOrigins,omitempty"`
 }
 
@@ -117,22 +138,29 @@ type WebSocket struct {
 type ProxyProtocol struct {
 	// Mode is "required" (a connection from a trusted network without a header is closed) or "optional".
 	Mode string `json:"mode"`
-	// TrustedCIDRs are the networks whose headers are believed, at least one.
+	// TrustedCIDRs are the networks whose headers are believed, 1 to 32.
 	TrustedCIDRs []string `json:"trustedCIDRs"`
 }
 
+// ProxyRequired and ProxyOptional are the modes of [ProxyProtocol].
+const (
+	ProxyRequired = "required"
+	ProxyOptional = "optional"
+)
+
 // Rate is a token bucket.
 type Rate struct {
-	// PerSecond is what is filled in per second, at least 1.
+	// PerSecond is what is filled in per second, 1 to 1,000,000.
 	PerSecond int `json:"perSecond"`
-	// Burst is the bucket's size, at least 1.
+	// Burst is the bucket's size, 1 to 1,000,000.
 	Burst int `json:"burst"`
 }
 
 // Persistence says how sessions and messages are kept.
 type Persistence struct {
-	// Sync is [SyncAlways] (an acknowledgement waits for the disk) or [SyncInterval] (the disk follows within a second).
-	Sync string `json:"sync"`
+	// Sync is [SyncAlways] (an acknowledgement waits for the disk) or [SyncInterval] (the disk follows within a second);
+	// empty means SyncAlways.
+	Sync string `json:"sync,omitempty"`
 }
 
 // When a message is safe on disk.
@@ -141,7 +169,23 @@ const (
 	SyncInterval = "interval"
 )
 
+// Resolved fills in what is not said.
+func (p Persistence) Resolved() Persistence {
+	fill(&p.Sync, SyncAlways)
+	return p
+}
+
+// sparse is p without what Resolved would fill in.
+func (p Persistence) sparse() Persistence {
+	drop(&p.Sync, SyncAlways)
+	return p
+}
+
 // Limits bound what one client may cost. Zero is never "unlimited" unless the field says so.
+//
+// The fields with omitempty came after the first release. Where they are zero they mean [DefaultLimits], so that a
+// bundle of an older operator is a good one; and [Render] leaves out what equals its default, so that an older broker
+// takes the bundle of a newer operator for as long as nobody asks for what it does not know.
 type Limits struct {
 	// MaxPacketSize in bytes, 256 to 268435460 [MQTT-3.1.2-24].
 	MaxPacketSize uint32 `json:"maxPacketSize"`
@@ -151,22 +195,58 @@ type Limits struct {
 	TopicAliasMaximum uint16 `json:"topicAliasMaximum"`
 	// MaxSessionExpiry in seconds caps what a client asks for; 4294967295 means that sessions may stay for ever.
 	MaxSessionExpiry uint32 `json:"maxSessionExpiry"`
-	// MaxQueuedMessages that wait for one session, 1 to 10,000,000.
-	MaxQueuedMessages int `json:"maxQueuedMessages"`
-	// MaxQueuedBytes that wait for one session, at least 65,536.
-	MaxQueuedBytes int64 `json:"maxQueuedBytes"`
-	// MaxTopicLevels of a topic or filter, 1 to 1024.
-	MaxTopicLevels int `json:"maxTopicLevels"`
-	// MaxSubscriptions of one session, 1 to 1,000,000.
-	MaxSubscriptions int `json:"maxSubscriptions"`
+	// MaxQueuedMessages that wait for one session, 1 to 10,000,000; 0 means the default.
+	MaxQueuedMessages int `json:"maxQueuedMessages,omitempty"`
+	// MaxQueuedBytes that wait for one session, at least 65,536; 0 means the default.
+	MaxQueuedBytes int64 `json:"maxQueuedBytes,omitempty"`
+	// MaxTopicLevels of a topic or filter, 1 to 1024; 0 means the default.
+	MaxTopicLevels int `json:"maxTopicLevels,omitempty"`
+	// MaxSubscriptions of one session, 1 to 1,000,000; 0 means the default.
+	MaxSubscriptions int `json:"maxSubscriptions,omitempty"`
 	// PublishRate is the most messages per second of one connection, 0 to 1,000,000; what comes faster is read more
 	// slowly. 0 means no bound.
 	PublishRate int `json:"publishRate,omitempty"`
 	// ServerKeepAlive in seconds replaces what a client of MQTT 5 asks for [MQTT-3.2.2-21]; 0 leaves it to the client.
 	ServerKeepAlive uint16 `json:"serverKeepAlive,omitempty"`
-	// MaxRetainedMessages and MaxRetainedBytes bound the retained store; at least 1 and 65,536.
-	MaxRetainedMessages int   `json:"maxRetainedMessages"`
-	MaxRetainedBytes    int64 `json:"maxRetainedBytes"`
+	// MaxRetainedMessages and MaxRetainedBytes bound the retained store; at least 1 and 65,536; 0 means the default.
+	MaxRetainedMessages int   `json:"maxRetainedMessages,omitempty"`
+	MaxRetainedBytes    int64 `json:"maxRetainedBytes,omitempty"`
+}
+
+// Resolved is what holds: l with the default of each field that may be absent. [Parse] returns no other; who makes a
+// Config by hand may leave the fields out and ask this.
+func (l Limits) Resolved() Limits {
+	each(&l, fill[int], fill[int64])
+	return l
+}
+
+// sparse is l without what Resolved would fill in.
+func (l Limits) sparse() Limits {
+	each(&l, drop[int], drop[int64])
+	return l
+}
+
+// each visits the fields that may be absent, with their defaults.
+func each(l *Limits, visit func(*int, int), visit64 func(*int64, int64)) {
+	d := DefaultLimits()
+	visit(&l.MaxQueuedMessages, d.MaxQueuedMessages)
+	visit64(&l.MaxQueuedBytes, d.MaxQueuedBytes)
+	visit(&l.MaxTopicLevels, d.MaxTopicLevels)
+	visit(&l.MaxSubscriptions, d.MaxSubscriptions)
+	visit(&l.MaxRetainedMessages, d.MaxRetainedMessages)
+	visit64(&l.MaxRetainedBytes, d.MaxRetainedBytes)
+}
+
+func fill[T comparable](field *T, fallback T) {
+	if *field == *new(T) {
+		*field = fallback
+	}
+}
+
+func drop[T comparable](field *T, fallback T) {
+	if *field == fallback {
+		*field = *new(T)
+	}
 }
 
 // Logging says how much is logged and how.

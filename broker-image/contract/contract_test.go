@@ -19,6 +19,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
+
 	"github.com/mqtt-operator/mqtt-operator/broker-image/acl"
 )
 
@@ -110,13 +112,13 @@ func TestParseNamesFileLineAndField(t *testing.T) {
 			want: `broker.json:5: revision: the key stands here twice`,
 		},
 		"wrong type":      {file: BrokerFile, edit: replace(`"revision": 7`, `"revision": "7"`), want: `broker.json:4: revision: a string does not fit here`},
-		"negative":        {file: BrokerFile, edit: replace(`"receiveMaximum": 100`, `"receiveMaximum": -1`), want: `limits.receiveMaximum: a number -1 does not fit here`},
-		"zero":            {file: BrokerFile, edit: replace(`"receiveMaximum": 100`, `"receiveMaximum": 0`), want: `limits.receiveMaximum: must be at least 1`},
+		"negative":        {file: BrokerFile, edit: replace(`"receiveMaximum": 1024`, `"receiveMaximum": -1`), want: `limits.receiveMaximum: a number -1 does not fit here`},
+		"zero":            {file: BrokerFile, edit: replace(`"receiveMaximum": 1024`, `"receiveMaximum": 0`), want: `limits.receiveMaximum: must be at least 1`},
 		"cut off":         {file: BrokerFile, edit: func(s string) string { return s[:len(s)/2] }, want: `the text ends too early`},
 		"text behind":     {file: BrokerFile, edit: func(s string) string { return s + "{}" }, want: `text after the closing brace`},
 		"no JSON":         {file: BrokerFile, edit: func(string) string { return "listeners:\n" }, want: `broker.json:1: invalid character 'l'`},
 		"other format":    {file: BrokerFile, edit: replace("broker-config/v1", "broker-config/v9"), want: `format: is "mqtt-operator.io/broker-config/v9"`},
-		"unknown kind":    {file: BrokerFile, edit: replace(`"protocol": "tcp"`, `"protocol": "quic"`), want: `listeners[0].protocol: "quic" is neither tcp nor tls`},
+		"unknown kind":    {file: BrokerFile, edit: replace(`"protocol": "tcp"`, `"protocol": "quic"`), want: `listeners[0].protocol: "quic" is none of tcp, tls, ws, wss, unix`},
 		"port twice":      {file: BrokerFile, edit: replace(":8883", ":1883"), want: `listeners[1].address: :1883 is taken by another listener`},
 		"name twice":      {file: BrokerFile, edit: replace(`"name": "mqtts"`, `"name": "mqtt"`), want: `listeners[1].name: "mqtt" is taken`},
 		"the broker's":    {file: BrokerFile, edit: replace(":8883", ":9443"), want: `listeners[1].address: ports 9440 to 9449 are the broker's own`},
@@ -279,9 +281,144 @@ func TestReadDirTakesWhatBelongs(t *testing.T) {
 	}
 }
 
+// older is a bundle of an operator from before the fields that may be absent.
+const older = `{
+ "format": "mqtt-operator.io/broker-config/v1", "name": "factory/mq", "revision": 7, "parts": {},
+ "listeners": [{"name": "mqtt", "protocol": "tcp", "address": ":1883"}],
+ "limits": {"maxPacketSize": 2048, "receiveMaximum": 3, "topicAliasMaximum": 0, "maxSessionExpiry": 60},
+ "logging": {"level": "info", "format": "json"}
+}`
+
+func TestABundleOfAnOlderOperator(t *testing.T) {
+	cfg, err := Parse(Bundle{BrokerFile: []byte(older)})
+	if err != nil {
+		t.Fatalf("operators are upgraded after brokers too: %v", err)
+	}
+	want := DefaultLimits()
+	want.MaxPacketSize, want.ReceiveMaximum, want.TopicAliasMaximum, want.MaxSessionExpiry = 2048, 3, 0, 60
+	if diff := cmp.Diff(want, cfg.Limits); diff != "" {
+		t.Errorf("what is not said is the default, and what is said holds, zero too:\n%s", diff)
+	}
+	if cfg.Persistence.Sync != SyncAlways {
+		t.Errorf("sync is %q: an operator that says nothing wants the safe way", cfg.Persistence.Sync)
+	}
+}
+
+func TestABrokerOfAnOlderReleaseIsToldNothingNew(t *testing.T) {
+	cfg := good(t)
+	cfg.Persistence.Sync = SyncAlways
+	text := string(mustRender(t, cfg, 1)[BrokerFile])
+	for _, field := range []string{"persistence", "maxQueued", "maxTopicLevels", "maxSubscriptions", "publishRate", "serverKeepAlive", "maxRetained", "websocket", "proxyProtocol", "maxConnections", "connectRate"} {
+		if strings.Contains(text, field) {
+			t.Errorf("%s is rendered though it is the default: an older broker, which refuses unknown fields, would take no configuration any more", field)
+		}
+	}
+	cfg.Limits.MaxTopicLevels, cfg.Persistence.Sync = 7, SyncInterval
+	if parsed, err := Parse(mustRender(t, cfg, 1)); err != nil || parsed.Limits.MaxTopicLevels != 7 || parsed.Persistence.Sync != SyncInterval {
+		t.Errorf("what is no default must be said: %+v, %v", parsed.Limits, err)
+	}
+}
+
+// every is a configuration in which each field that may be absent is present.
+func every(t testing.TB) *Config {
+	t.Helper()
+	cfg := good(t)
+	cfg.Listeners = append(cfg.Listeners,
+		Listener{Name: "ws", Protocol: WS, Address: ":8080", ConnectRate: &Rate{PerSecond: 1, Burst: 1_000_000}},
+		Listener{
+			Name: "wss", Protocol: WSS, Address: ":8443", TLS: &ListenerTLS{Pair: "mqtts", MinVersion: "1.3"}, MaxConnections: 10_000_000,
+			WebSocket:     &WebSocket{Path: "/a~b", AllowedOrigins: []string{"https://example.com", "http://[::1]:8080", "app.x-1://localhost"}},
+			ProxyProtocol: &ProxyProtocol{Mode: ProxyOptional, TrustedCIDRs: []string{"10.0.0.0/8", "fd00::/8"}},
+		},
+		Listener{Name: "unix", Protocol: Unix, Address: "/run/mqtt.sock"},
+	)
+	cfg.Limits = Limits{
+		MaxPacketSize: 256, ReceiveMaximum: 1, MaxQueuedMessages: 1, MaxQueuedBytes: 65536, MaxTopicLevels: 1024, MaxSubscriptions: 1_000_000,
+		PublishRate: 1_000_000, ServerKeepAlive: 65535, MaxRetainedMessages: 1, MaxRetainedBytes: 65536,
+	}
+	cfg.Persistence.Sync = SyncInterval
+	return cfg
+}
+
+func TestEveryFieldSurvives(t *testing.T) {
+	cfg := every(t)
+	parsed, err := Parse(mustRender(t, cfg, 1))
+	if err != nil {
+		t.Fatal(err)
+	}
+	parsed.Parts = nil
+	if diff := cmp.Diff(cfg.Broker, parsed.Broker); diff != "" {
+		t.Errorf("lost on the way:\n%s", diff)
+	}
+	if got := []string{cfg.Listeners[2].Endpoint().Path, cfg.Listeners[3].Endpoint().Path}; got[0] != "/mqtt" || got[1] != "/a~b" {
+		t.Errorf("paths %v", got)
+	}
+}
+
+func TestFieldsOutOfBounds(t *testing.T) {
+	for name, tc := range map[string]struct {
+		reason string
+		edit   func(*Config)
+		want   string
+	}{
+		"queued messages below":  {edit: func(c *Config) { c.Limits.MaxQueuedMessages = -1 }, want: "broker.json:80: limits.maxQueuedMessages: -1 is not within 1 to 10000000; without it 10000 holds"},
+		"queued messages above":  {edit: func(c *Config) { c.Limits.MaxQueuedMessages = 10_000_001 }, want: "limits.maxQueuedMessages: 10000001 is not"},
+		"queued bytes below":     {edit: func(c *Config) { c.Limits.MaxQueuedBytes = 65535 }, want: "limits.maxQueuedBytes: 65535 is less than 65536, the least that is allowed; without it 67108864 holds"},
+		"topic levels above":     {edit: func(c *Config) { c.Limits.MaxTopicLevels = 1025 }, want: "limits.maxTopicLevels: 1025 is not within 1 to 1024"},
+		"subscriptions above":    {edit: func(c *Config) { c.Limits.MaxSubscriptions = 1_000_001 }, want: "limits.maxSubscriptions: 1000001 is not within 1 to 1000000"},
+		"retained messages":      {edit: func(c *Config) { c.Limits.MaxRetainedMessages = -7 }, want: "limits.maxRetainedMessages: -7 is less than 1"},
+		"retained bytes":         {edit: func(c *Config) { c.Limits.MaxRetainedBytes = 1 }, want: "limits.maxRetainedBytes: 1 is less than 65536"},
+		"publish rate below":     {edit: func(c *Config) { c.Limits.PublishRate = -1 }, want: "limits.publishRate: -1 is not within 0 to 1000000; 0 stands for no bound"},
+		"publish rate above":     {edit: func(c *Config) { c.Limits.PublishRate = 1_000_001 }, want: "limits.publishRate: 1000001 is not"},
+		"sync":                   {edit: func(c *Config) { c.Persistence.Sync = "never" }, want: `persistence.sync: "never" is neither always nor interval`},
+		"connections below":      {edit: func(c *Config) { c.Listeners[0].MaxConnections = -1 }, want: "listeners[0].maxConnections: -1 is not within 0 to 10000000"},
+		"connections above":      {edit: func(c *Config) { c.Listeners[0].MaxConnections = 10_000_001 }, want: "listeners[0].maxConnections: 10000001 is not"},
+		"no connects per second": {edit: func(c *Config) { c.Listeners[2].ConnectRate.PerSecond = 0 }, want: "listeners[2].connectRate.perSecond: 0 is not within 1 to 1000000; remove connectRate if there should be no bound"},
+		"no burst":               {reason: "a bucket without room lets nobody in", edit: func(c *Config) { c.Listeners[2].ConnectRate.Burst = 0 }, want: "listeners[2].connectRate.burst: 0 is not within 1 to 1000000"},
+		"ws with a pair":         {edit: func(c *Config) { c.Listeners[2].TLS = c.Listeners[1].TLS }, want: "listeners[2].tls: a ws listener has no TLS; make the protocol tls or wss, or remove this"},
+		"wss without a pair":     {edit: func(c *Config) { c.Listeners[3].TLS = nil }, want: "listeners[3].tls: a wss listener needs it"},
+		"wss with no such pair":  {edit: func(c *Config) { c.Listeners[3].TLS.Pair = "other" }, want: `listeners[3].tls.pair: tls.json holds no pair "other"`},
+		"unix with a pair":       {edit: func(c *Config) { c.Listeners[4].TLS = c.Listeners[1].TLS }, want: "listeners[4].tls: a unix listener has no TLS"},
+		"HTTP over tls":          {edit: func(c *Config) { c.Listeners[1].WebSocket = &WebSocket{} }, want: "listeners[1].websocket: a tls listener speaks no HTTP; make the protocol ws or wss"},
+		"path without a slash":   {edit: func(c *Config) { c.Listeners[3].WebSocket.Path = "mqtt" }, want: `listeners[3].websocket.path: "mqtt" is no path: begin with /`},
+		"path with an escape":    {reason: "the server sees the path unescaped, so that it would never match", edit: func(c *Config) { c.Listeners[3].WebSocket.Path = "/a%2Fb" }, want: "listeners[3].websocket.path"},
+		"path too long":          {edit: func(c *Config) { c.Listeners[3].WebSocket.Path = "/" + strings.Repeat("a", 256) }, want: "listeners[3].websocket.path"},
+		"origin as a pattern":    {reason: "a value that matches nothing would look like one that lets in all", edit: func(c *Config) { c.Listeners[3].WebSocket.AllowedOrigins[1] = "*" }, want: `listeners[3].websocket.allowedOrigins[1]: "*" is no origin`},
+		"origin with a path":     {edit: func(c *Config) { c.Listeners[3].WebSocket.AllowedOrigins[0] = "https://example.com/" }, want: "listeners[3].websocket.allowedOrigins[0]"},
+		"too many origins":       {edit: func(c *Config) { c.Listeners[3].WebSocket.AllowedOrigins = make([]string, 33) }, want: "listeners[3].websocket.allowedOrigins: has 33 entries; at most 32 are allowed"},
+		"proxy without a mode":   {edit: func(c *Config) { c.Listeners[3].ProxyProtocol.Mode = "" }, want: `listeners[3].proxyProtocol.mode: "" is neither required nor optional`},
+		"proxy trusts nobody":    {edit: func(c *Config) { c.Listeners[3].ProxyProtocol.TrustedCIDRs = nil }, want: "listeners[3].proxyProtocol.trustedCIDRs: has 0 entries; name 1 to 32 networks"},
+		"proxy trusts a host":    {edit: func(c *Config) { c.Listeners[3].ProxyProtocol.TrustedCIDRs[1] = "10.0.0.1" }, want: `listeners[3].proxyProtocol.trustedCIDRs[1]: "10.0.0.1" is no network`},
+		"proxy trusts 4 in 6":    {edit: func(c *Config) { c.Listeners[3].ProxyProtocol.TrustedCIDRs[1] = "::ffff:10.0.0.0/104" }, want: "listeners[3].proxyProtocol.trustedCIDRs[1]"},
+		"proxy before a socket":  {edit: func(c *Config) { c.Listeners[4].ProxyProtocol = c.Listeners[3].ProxyProtocol }, want: "listeners[4].proxyProtocol: the peers of a unix listener have no address that could be trusted; remove this"},
+		"socket at a port":       {edit: func(c *Config) { c.Listeners[4].Address = ":1884" }, want: `listeners[4].address: ":1884" is no absolute path of a socket, such as /run/mqtt-broker/mqtt.sock`},
+		"socket by a detour":     {edit: func(c *Config) { c.Listeners[4].Address = "/run/../run/mqtt.sock" }, want: "listeners[4].address"},
+		"socket's path too long": {edit: func(c *Config) { c.Listeners[4].Address = "/" + strings.Repeat("a", 103) }, want: "listeners[4].address: has 104 bytes; the system takes paths of sockets up to 103"},
+		"two of one socket": {edit: func(c *Config) {
+			c.Listeners = append(c.Listeners, Listener{Name: "again", Protocol: Unix, Address: "/run/mqtt.sock"})
+		}, want: "listeners[5].address: /run/mqtt.sock is taken by another listener"},
+		"a path at a port": {edit: func(c *Config) { c.Listeners[2].Address = "/run/mqtt.sock" }, want: `listeners[2].address: "/run/mqtt.sock" is not host:port`},
+	} {
+		t.Run(name, func(t *testing.T) {
+			cfg := every(t)
+			if err := cfg.Validate(); err != nil {
+				t.Fatal(err)
+			}
+			tc.edit(cfg)
+			_, err := Parse(mustRender(t, cfg, 1))
+			if err == nil || !strings.Contains(err.Error(), tc.want) {
+				t.Errorf("got  %v\nwant %s\n%s", err, tc.want, tc.reason)
+			}
+		})
+	}
+}
+
 func FuzzParse(f *testing.F) {
 	bundle := mustRender(f, good(f), 1)
 	f.Add(bundle[BrokerFile], bundle[UsersFile(0)])
+	whole := mustRender(f, every(f), 1)
+	f.Add(whole[BrokerFile], whole[UsersFile(0)])
+	f.Add([]byte(older), bundle[UsersFile(0)])
 	f.Add([]byte(`{"parts":{"users-0.json":""}}`), []byte(`{"users":[{"username":"\u0000"}]}`))
 	f.Fuzz(func(t *testing.T, broker, users []byte) {
 		cfg, err := Parse(Bundle{BrokerFile: broker, UsersFile(0): users, TLSFile: bundle[TLSFile]})

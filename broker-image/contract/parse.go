@@ -41,7 +41,7 @@ func (e *Error) Error() string {
 	return b.String()
 }
 
-// Parse reads a bundle strictly and validates it. Its errors are [Error] values, joined when there are several, or
+// Parse reads a bundle strictly, fills in the defaults of limits and persistence and validates it. Its errors
 // wrap [ErrInconsistent] when the parts are not those that broker.json names.
 func Parse(bundle Bundle) (*Config, error) {
 	broker, err := parseBroker(bundle)
@@ -71,6 +71,7 @@ func Parse(bundle Bundle) (*Config, error) {
 		}
 		cfg.Users = append(cfg.Users, part.Users...)
 	}
+	cfg.Limits, cfg.Persistence = cfg.Limits.Resolved(), cfg.Persistence.Resolved()
 	return cfg, validate(cfg, bundle)
 }
 

@@ -7,9 +7,13 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"math"
 	"net"
+	"net/netip"
+	"path"
 	"slices"
 	"strconv"
+	"strings"
 	"unicode"
 	"unicode/utf8"
 
@@ -22,6 +26,22 @@ const (
 	minPacketSize     = 256
 	// MaxPacketSize is the greatest MQTT packet: a remaining length of 268,435,455 bytes and its header [MQTT-2.1.4].
 	MaxPacketSize = 268_435_460
+
+	maxConnections    = 10_000_000
+	maxRate           = 1_000_000
+	maxQueuedMessages = 10_000_000
+	maxTopicLevels    = 1024
+	maxSubscriptions  = 1_000_000
+	// minBytes is the least that a bound in bytes may be.
+	minBytes = 64 << 10
+	// maxListed bounds origins and networks, each of which costs every connection a look.
+	maxListed       = 32
+	maxPathLength   = 256
+	maxOriginLength = 256
+	// maxSocketPath is what fits the address of a socket on every system, with the zero byte behind it.
+	maxSocketPath = 103
+	// pathPunctuation is what may stand in a URL's path unescaped beside letters and digits (RFC 3986, section 3.3).
+	pathPunctuation = "-._~!$&'()*+,;=:@/"
 )
 
 // fault is a problem of one field before its file and line are known.
@@ -77,19 +97,58 @@ func (v *validator) broker(cfg *Config) {
 			v.add(BrokerFile, field+".name", "%q is taken by another listener", l.Name)
 		}
 		names[l.Name] = true
-		v.address(field+".address", l.Address, addresses)
-		v.listenerTLS(field, l, cfg.Pairs)
-		if l.Anonymous != nil {
-			v.rules(BrokerFile, field+".anonymous.acl", l.Anonymous.ACL)
-		}
+		v.listener(field, l, addresses, cfg.Pairs)
 	}
 	v.limits(&cfg.Limits)
+	if sync := cfg.Persistence.Sync; !slices.Contains([]string{"", SyncAlways, SyncInterval}, sync) {
+		v.add(BrokerFile, "persistence.sync", "%q is neither always nor interval", sync)
+	}
 	if !slices.Contains([]string{"debug", "info", "warn", "error"}, cfg.Logging.Level) {
 		v.add(BrokerFile, "logging.level", "%q is none of debug, info, warn, error", cfg.Logging.Level)
 	}
 	if !slices.Contains([]string{"text", "json"}, cfg.Logging.Format) {
 		v.add(BrokerFile, "logging.format", "%q is none of text, json", cfg.Logging.Format)
 	}
+}
+
+// listener looks at everything of a listener but its name. Of one with an unknown protocol nothing else is said: what
+// its other fields should be depends on what was meant.
+func (v *validator) listener(field string, l *Listener, addresses map[string]bool, pairs map[string]KeyPair) {
+	switch l.Protocol {
+	case Unix:
+		v.socket(field+".address", l.Address, addresses)
+	case TCP, TLS, WS, WSS:
+		v.address(field+".address", l.Address, addresses)
+	default:
+		v.add(BrokerFile, field+".protocol", "%q is none of tcp, tls, ws, wss, unix", l.Protocol)
+		return
+	}
+	v.listenerTLS(field+".tls", l, pairs)
+	v.webSocket(field+".websocket", l)
+	v.proxyProtocol(field+".proxyProtocol", l)
+	v.within(field+".maxConnections", int64(l.MaxConnections), 0, maxConnections, "0 stands for no bound")
+	if rate := l.ConnectRate; rate != nil {
+		hint := "remove connectRate if there should be no bound"
+		v.within(field+".connectRate.perSecond", int64(rate.PerSecond), 1, maxRate, hint)
+		v.within(field+".connectRate.burst", int64(rate.Burst), 1, maxRate, hint)
+	}
+	if l.Anonymous != nil {
+		v.rules(BrokerFile, field+".anonymous.acl", l.Anonymous.ACL)
+	}
+}
+
+// socket checks the path of a socket in the file system. It has to be the shortest way to write it, so that two
+// listeners of one path are seen.
+func (v *validator) socket(field, address string, taken map[string]bool) {
+	switch {
+	case !path.IsAbs(address) || path.Clean(address) != address || address == "/" || strings.ContainsFunc(address, unicode.IsControl):
+		v.add(BrokerFile, field, "%q is no absolute path of a socket, such as /run/mqtt-broker/mqtt.sock", address)
+	case len(address) > maxSocketPath:
+		v.add(BrokerFile, field, "has %d bytes; the system takes paths of sockets up to %d, so choose a shorter one", len(address), maxSocketPath)
+	case taken[address]:
+		v.add(BrokerFile, field, "%s is taken by another listener", address)
+	}
+	taken[address] = true
 }
 
 func (v *validator) address(field, address string, taken map[string]bool) {
@@ -112,24 +171,65 @@ func (v *validator) address(field, address string, taken map[string]bool) {
 }
 
 func (v *validator) listenerTLS(field string, l *Listener, pairs map[string]KeyPair) {
-	switch l.Protocol {
-	case TCP:
+	if !l.Protocol.HasTLS() {
 		if l.TLS != nil {
-			v.add(BrokerFile, field+".tls", "a tcp listener has no TLS; make the protocol tls or remove this")
+			v.add(BrokerFile, field, "a %s listener has no TLS; make the protocol tls or wss, or remove this", l.Protocol)
 		}
-	case TLS:
-		if l.TLS == nil {
-			v.add(BrokerFile, field+".tls", "a tls listener needs it")
-			return
+		return
+	}
+	if l.TLS == nil {
+		v.add(BrokerFile, field, "a %s listener needs it", l.Protocol)
+		return
+	}
+	if _, found := pairs[l.TLS.Pair]; !found {
+		v.add(BrokerFile, field+".pair", "%s holds no pair %q", TLSFile, l.TLS.Pair)
+	}
+	if l.TLS.MinVersion != "1.2" && l.TLS.MinVersion != "1.3" {
+		v.add(BrokerFile, field+".minVersion", "%q is neither 1.2 nor 1.3", l.TLS.MinVersion)
+	}
+}
+
+func (v *validator) webSocket(field string, l *Listener) {
+	if l.WebSocket == nil {
+		return
+	}
+	if !l.Protocol.IsWebSocket() {
+		v.add(BrokerFile, field, "a %s listener speaks no HTTP; make the protocol ws or wss, or remove this", l.Protocol)
+		return
+	}
+	if p := l.WebSocket.Path; p != "" && (len(p) > maxPathLength || !isURLPath(p)) {
+		v.add(BrokerFile, field+".path", "%q is no path: begin with / and use letters, digits and %s, at most %d", p, pathPunctuation, maxPathLength)
+	}
+	if n := len(l.WebSocket.AllowedOrigins); n > maxListed {
+		v.add(BrokerFile, field+".allowedOrigins", "has %d entries; at most %d are allowed", n, maxListed)
+	}
+	for i, origin := range l.WebSocket.AllowedOrigins {
+		if !isOrigin(origin) {
+			v.add(BrokerFile, fmt.Sprintf("%s.allowedOrigins[%d]", field, i), "%q is no origin: write it as a browser does, such as https://example.com or https://example.com:8443", origin)
 		}
-		if _, found := pairs[l.TLS.Pair]; !found {
-			v.add(BrokerFile, field+".tls.pair", "%s holds no pair %q", TLSFile, l.TLS.Pair)
+	}
+}
+
+func (v *validator) proxyProtocol(field string, l *Listener) {
+	proxy := l.ProxyProtocol
+	if proxy == nil {
+		return
+	}
+	if l.Protocol == Unix {
+		v.add(BrokerFile, field, "the peers of a unix listener have no address that could be trusted; remove this")
+		return
+	}
+	if proxy.Mode != ProxyRequired && proxy.Mode != ProxyOptional {
+		v.add(BrokerFile, field+".mode", "%q is neither required nor optional", proxy.Mode)
+	}
+	if n := len(proxy.TrustedCIDRs); n == 0 || n > maxListed {
+		v.add(BrokerFile, field+".trustedCIDRs", "has %d entries; name 1 to %d networks whose headers are believed", n, maxListed)
+	}
+	for i, cidr := range proxy.TrustedCIDRs {
+		// An IPv4 network written as IPv6 would match nobody.
+		if prefix, err := netip.ParsePrefix(cidr); err != nil || prefix.Addr().Is4In6() {
+			v.add(BrokerFile, fmt.Sprintf("%s.trustedCIDRs[%d]", field, i), "%q is no network, such as 10.0.0.0/8 or fd00::/8", cidr)
 		}
-		if l.TLS.MinVersion != "1.2" && l.TLS.MinVersion != "1.3" {
-			v.add(BrokerFile, field+".tls.minVersion", "%q is neither 1.2 nor 1.3", l.TLS.MinVersion)
-		}
-	default:
-		v.add(BrokerFile, field+".protocol", "%q is neither tcp nor tls", l.Protocol)
 	}
 }
 
@@ -139,6 +239,32 @@ func (v *validator) limits(l *Limits) {
 	}
 	if l.ReceiveMaximum == 0 {
 		v.add(BrokerFile, "limits.receiveMaximum", "must be at least 1 [MQTT-3.2.2-24]")
+	}
+	r, d := l.Resolved(), DefaultLimits()
+	for _, bound := range []struct {
+		field                      string
+		value, least, most, normal int64
+	}{
+		{"limits.maxQueuedMessages", int64(r.MaxQueuedMessages), 1, maxQueuedMessages, int64(d.MaxQueuedMessages)},
+		{"limits.maxQueuedBytes", r.MaxQueuedBytes, minBytes, math.MaxInt64, d.MaxQueuedBytes},
+		{"limits.maxTopicLevels", int64(r.MaxTopicLevels), 1, maxTopicLevels, int64(d.MaxTopicLevels)},
+		{"limits.maxSubscriptions", int64(r.MaxSubscriptions), 1, maxSubscriptions, int64(d.MaxSubscriptions)},
+		{"limits.maxRetainedMessages", int64(r.MaxRetainedMessages), 1, math.MaxInt64, int64(d.MaxRetainedMessages)},
+		{"limits.maxRetainedBytes", r.MaxRetainedBytes, minBytes, math.MaxInt64, d.MaxRetainedBytes},
+	} {
+		v.within(bound.field, bound.value, bound.least, bound.most, fmt.Sprintf("without it %d holds", bound.normal))
+	}
+	v.within("limits.publishRate", int64(l.PublishRate), 0, maxRate, "0 stands for no bound")
+}
+
+// within refuses a number outside of its bounds; hint says what else there is.
+func (v *validator) within(field string, value, least, most int64, hint string) {
+	switch {
+	case value >= least && value <= most:
+	case most == math.MaxInt64:
+		v.add(BrokerFile, field, "%d is less than %d, the least that is allowed; %s", value, least, hint)
+	default:
+		v.add(BrokerFile, field, "%d is not within %d to %d; %s", value, least, most, hint)
 	}
 }
 
@@ -208,6 +334,26 @@ func UsernameProblem(username string) string {
 		}
 	}
 	return ""
+}
+
+// isURLPath keeps to what reads the same escaped and unescaped.
+func isURLPath(p string) bool {
+	return p[0] == '/' && isOf(p, pathPunctuation)
+}
+
+// isOrigin takes what a browser may send: a scheme, a host and perhaps a port. A pattern is none.
+func isOrigin(origin string) bool {
+	scheme, host, found := strings.Cut(origin, "://")
+	return found && len(origin) <= maxOriginLength && isOf(scheme, "+.-") && isOf(host, "-._~:[]")
+}
+
+// isOf says whether text is letters, digits and punctuation, and not empty.
+func isOf(text, punctuation string) bool {
+	return text != "" && !strings.ContainsFunc(text, func(r rune) bool { return !isAlphanumeric(r) && !strings.ContainsRune(punctuation, r) })
+}
+
+func isAlphanumeric(r rune) bool {
+	return r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9'
 }
 
 func isLabel(name string) bool {
