@@ -105,6 +105,11 @@ func varintSize(v uint32) int {
 	}
 }
 
+// u32 makes a size that is written as a variable byte integer of the sum of lengths.
+func u32(n int) uint32 {
+	return uint32(n) // #nosec G115 -- a caller keeps packets under MaxRemaining
+}
+
 func appendVarint(dst []byte, v uint32) []byte {
 	for v >= 0x80 {
 		dst = append(dst, byte(v)|0x80)
