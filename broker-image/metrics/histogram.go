@@ -19,12 +19,12 @@ var bounds = [...]time.Duration{
 	10 * time.Second,
 }
 
-// nearest is by the number of bits of a duration the first bucket it may fall into. At most two bounds lie between one
-// power of two and the next, so that a bucket is found after as many comparisons.
-var nearest = func() (table [65]uint8) {
+// nearest is by the number of bits of a duration the first bucket that it may fall into. Hardly more than one bound lies
+// between a power of two and the next, so that the bucket is found after one or two comparisons.
+var nearest = func() (table [64]uint8) {
 	for length := range table {
 		least := time.Duration(0)
-		if length > 0 && length < 64 {
+		if length > 0 {
 			least = 1 << (length - 1)
 		}
 
@@ -48,7 +48,7 @@ func (h *Histogram) Observe(d time.Duration, n int) {
 	// A clock that was set back.
 	d = max(d, 0)
 
-	at := int(nearest[bits.Len64(uint64(d))])
+	at := int(nearest[bits.Len64(uint64(d))&63])
 	for at < len(bounds) && d > bounds[at] {
 		at++
 	}

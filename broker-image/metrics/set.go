@@ -93,7 +93,7 @@ type Set struct {
 
 // New has a registry of its own, so that a process may hold several sets.
 func New(o Options) *Set {
-	s := &Set{options: o, listeners: map[string]*Listener{}, registry: prometheus.NewPedanticRegistry()}
+	s := &Set{options: o, listeners: map[string]*Listener{}, registry: prometheus.NewRegistry()}
 	s.Shared = s.NewCounters()
 	s.sys.last = o.Started
 	s.registry.MustRegister(s, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
