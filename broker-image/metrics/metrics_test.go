@@ -277,7 +277,9 @@ func TestAForgottenListenerStaysAsLongAsItsClients(t *testing.T) {
 		t.Error("a listener that was removed and has no client is still shown")
 	}
 
-	if s.Forget("never was"); strings.Contains(scrape(t, s), "never was") {
+	s.Forget("never was")
+
+	if strings.Contains(scrape(t, s), "never was") {
 		t.Error("a listener came into being by being forgotten")
 	}
 }
