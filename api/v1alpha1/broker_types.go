@@ -53,8 +53,8 @@ type MQTTBrokerSpec struct {
 	// +optional
 	Authentication *BrokerAuthentication `json:"authentication,omitempty"`
 
-	// limits bounds what clients may use. Changes are taken without a restart;
-	// maxPacketSize holds for open connections too, the others for those that come.
+	// limits bounds what clients may use. Changes are taken without a restart and hold for open connections too, except
+	// receiveMaximum, topicAliasMaximum, maxSessionExpiry and serverKeepAlive, which a client learns when it connects.
 	//
 	// +optional
 	Limits *BrokerLimits `json:"limits,omitempty"`
@@ -152,9 +152,6 @@ type BrokerListener struct {
 	// +kubebuilder:validation:XValidation:rule="!(self in ['admin', 'headless', 'health', 'metrics'])",message="spec.listeners[].name may not be admin, headless, health or metrics: these are the operator's own"
 	Name string `json:"name,omitempty"`
 
-	// not alive: there is no WebSocket.
-	// +kubebuilder:validation:XValidation:rule="self in ['tcp', 'tls']",message="spec.listeners[].protocol ws or wss is not alive in this version: use tcp or tls"
-
 	// protocol is what the listener speaks: tcp, tls, ws or wss. There is no default: tcp and ws carry passwords and
 	// messages in plain text, and choosing them makes the condition Insecure true.
 	//
@@ -196,34 +193,24 @@ type BrokerListener struct {
 	// +optional
 	Anonymous *ListenerAnonymous `json:"anonymous,omitempty"`
 
-	// not alive: the broker does not count per listener yet.
-	// +kubebuilder:validation:XValidation:rule="false",message="spec.listeners[].maxConnections is not alive in this version: remove it"
-
-	// maxConnections is the most connections per pod at the same time, 1 to 10000000. Default: no bound.
+	// maxConnections is the most connections per pod at the same time, 1 to 10000000. Default: no bound. Who comes beyond
+	// it is closed at once; open connections stay, also when the bound is lowered.
 	//
 	// +optional
 	// +kubebuilder:validation:Minimum=1
 	// +kubebuilder:validation:Maximum=10000000
 	MaxConnections *int32 `json:"maxConnections,omitempty"`
 
-	// not alive: connections are accepted as they come.
-	// +kubebuilder:validation:XValidation:rule="false",message="spec.listeners[].connectRate is not alive in this version: remove it"
-
 	// connectRate bounds how fast connections are accepted per pod. Default: no bound.
 	//
 	// +optional
 	ConnectRate *ConnectRate `json:"connectRate,omitempty"`
 
-	// not alive: the PROXY protocol is not read yet.
-	// +kubebuilder:validation:XValidation:rule="false",message="spec.listeners[].proxyProtocol is not alive in this version: remove it and use externalTrafficPolicy: Local"
-
-	// proxyProtocol reads the client's address from the PROXY protocol. Default: the peer is the client.
+	// proxyProtocol reads the client's address from the PROXY protocol, version 1 or 2, that a load balancer speaks before
+	// it passes a connection on. Default: the peer is the client.
 	//
 	// +optional
 	ProxyProtocol *ProxyProtocol `json:"proxyProtocol,omitempty"`
-
-	// not alive: there is no WebSocket.
-	// +kubebuilder:validation:XValidation:rule="false",message="spec.listeners[].websocket is not alive in this version: remove it"
 
 	// websocket shapes the HTTP side of a listener with protocol ws or wss.
 	//
@@ -440,9 +427,16 @@ type ConnectRate struct {
 // +kubebuilder:validation:Enum=required;optional
 type ProxyProtocolMode string
 
+// Whether a PROXY header is expected.
+const (
+	ProxyProtocolRequired ProxyProtocolMode = "required"
+	ProxyProtocolOptional ProxyProtocolMode = "optional"
+)
+
 // ProxyProtocol reads the client's address from the PROXY protocol.
 type ProxyProtocol struct {
-	// mode is required (a connection without a header is closed) or optional. Default: required.
+	// mode is required or optional. Default: required. It is about connections from the trusted networks: without a
+	// header, required closes them and optional takes the peer for the client.
 	//
 	// +optional
 	Mode *ProxyProtocolMode `json:"mode,omitempty"`
@@ -461,16 +455,17 @@ type ProxyProtocol struct {
 
 // ListenerWebSocket shapes the HTTP side of a listener.
 type ListenerWebSocket struct {
-	// path is the path of the endpoint. Default: /mqtt.
+	// path is the path of the endpoint: / followed by characters that need no escape in a URL. Default: /mqtt.
 	//
 	// +optional
 	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=256
-	// +kubebuilder:validation:XValidation:rule="self.matches('^/[^?#\\\\s]*$')",message="spec.listeners[].websocket.path begins with / and holds no ?, # or white space"
+	// +kubebuilder:validation:XValidation:rule="self.matches('^/[-A-Za-z0-9._~!$&()*+,;=:@/\\']*$')",message="spec.listeners[].websocket.path begins with / and holds only letters, digits and -._~!$&'()*+,;=:@/"
 	Path *string `json:"path,omitempty"`
 
-	// allowedOrigins are the values of the Origin header that are accepted, at most 32, such as https://example.com.
-	// Default: requests with an Origin header are accepted only if it is the host itself.
+	// allowedOrigins are the values of the Origin header that are accepted, at most 32, such as https://example.com or
+	// https://example.com:8443; there are no wildcards. Default: requests with an Origin header are accepted only if it is
+	// the host itself. Clients that are no browser send none and are accepted.
 	//
 	// +optional
 	// +listType=set
@@ -478,6 +473,7 @@ type ListenerWebSocket struct {
 	// +kubebuilder:validation:MaxItems=32
 	// +kubebuilder:validation:items:MinLength=1
 	// +kubebuilder:validation:items:MaxLength=256
+	// +kubebuilder:validation:XValidation:rule="self.all(o, o.matches('^[A-Za-z0-9+.-]+://[-A-Za-z0-9._~:\\\\[\\\\]]+$'))",message="spec.listeners[].websocket.allowedOrigins are origins as a browser sends them, like https://example.com or https://example.com:8443"
 	AllowedOrigins []string `json:"allowedOrigins,omitempty"`
 }
 
@@ -595,20 +591,16 @@ type BrokerLimits struct {
 	// +kubebuilder:validation:Maximum=65535
 	ReceiveMaximum *int32 `json:"receiveMaximum,omitempty"`
 
-	// not alive: queues have the library's bounds.
-	// +kubebuilder:validation:XValidation:rule="false",message="spec.limits.maxQueuedMessages is not alive in this version: remove it"
-
-	// maxQueuedMessages is the most messages that wait for one session, 1 to 10000000. Default: 10000.
+	// maxQueuedMessages is the most messages that wait for one session, 1 to 10000000. Default: 10000. Beyond
+	// it messages for that session are dropped.
 	//
 	// +optional
 	// +kubebuilder:validation:Minimum=1
 	// +kubebuilder:validation:Maximum=10000000
 	MaxQueuedMessages *int32 `json:"maxQueuedMessages,omitempty"`
 
-	// not alive: queues have the library's bounds.
-	// +kubebuilder:validation:XValidation:rule="false",message="spec.limits.maxQueuedBytes is not alive in this version: remove it"
-
-	// maxQueuedBytes is the most bytes that wait for one session, whole bytes from 64Ki. Default: 64Mi.
+	// maxQueuedBytes is the most bytes that wait for one session, whole bytes from 64Ki. Default: 64Mi. Beyond it
+	// messages for that session are dropped.
 	//
 	// +optional
 	// +kubebuilder:validation:XValidation:rule="quantity(string(self)).isInteger() && quantity(string(self)).compareTo(quantity('64Ki')) >= 0",message="spec.limits.maxQueuedBytes must be a whole number of bytes, at least 64Ki"
@@ -631,18 +623,12 @@ type BrokerLimits struct {
 	// +kubebuilder:validation:Maximum=65535
 	TopicAliasMaximum *int32 `json:"topicAliasMaximum,omitempty"`
 
-	// not alive: the depth is fixed at 128 levels.
-	// +kubebuilder:validation:XValidation:rule="false",message="spec.limits.maxTopicLevels is not alive in this version: remove it"
-
 	// maxTopicLevels is the most levels of a topic or filter, 1 to 1024. Default: 128.
 	//
 	// +optional
 	// +kubebuilder:validation:Minimum=1
 	// +kubebuilder:validation:Maximum=1024
 	MaxTopicLevels *int32 `json:"maxTopicLevels,omitempty"`
-
-	// not alive: subscriptions are not counted yet.
-	// +kubebuilder:validation:XValidation:rule="false",message="spec.limits.maxSubscriptionsPerClient is not alive in this version: remove it"
 
 	// maxSubscriptionsPerClient is the most subscriptions of one session, 1 to 1000000. Default: 1000.
 	//
@@ -651,9 +637,6 @@ type BrokerLimits struct {
 	// +kubebuilder:validation:Maximum=1000000
 	MaxSubscriptionsPerClient *int32 `json:"maxSubscriptionsPerClient,omitempty"`
 
-	// not alive: rates are not measured yet.
-	// +kubebuilder:validation:XValidation:rule="false",message="spec.limits.publishRatePerClient is not alive in this version: remove it"
-
 	// publishRatePerClient is the most messages per second that one connection may publish, 1 to 1000000. What comes
 	// faster is read more slowly. Default: no bound.
 	//
@@ -661,6 +644,32 @@ type BrokerLimits struct {
 	// +kubebuilder:validation:Minimum=1
 	// +kubebuilder:validation:Maximum=1000000
 	PublishRatePerClient *int32 `json:"publishRatePerClient,omitempty"`
+
+	// serverKeepAlive is the keep-alive that clients of MQTT 5 are told to use in place of the one they ask for, whole
+	// seconds from 1s to 65535s. A client that is silent for one and a half of it is disconnected. Default: what the client
+	// asks for. Clients of MQTT 3 keep theirs.
+	//
+	// +optional
+	// +kubebuilder:validation:Type=string
+	// +kubebuilder:validation:MaxLength=20
+	// +kubebuilder:validation:Pattern=`^([0-9]+(\.[0-9]+)?(ms|s|m|h))+$`
+	// +kubebuilder:validation:XValidation:rule="duration(self) >= duration('1s') && duration(self) <= duration('65535s') && duration(self).getMilliseconds() % 1000 == 0",message="spec.limits.serverKeepAlive must be whole seconds from 1s to 65535s"
+	ServerKeepAlive *metav1.Duration `json:"serverKeepAlive,omitempty"`
+
+	// maxRetainedMessages is the most retained messages that the broker holds, 1 to 100000000. Default: 1000000. Beyond it
+	// messages for further topics are not retained.
+	//
+	// +optional
+	// +kubebuilder:validation:Minimum=1
+	// +kubebuilder:validation:Maximum=100000000
+	MaxRetainedMessages *int32 `json:"maxRetainedMessages,omitempty"`
+
+	// maxRetainedBytes is the most bytes that retained messages take, topics included, whole bytes from 64Ki. Default:
+	// 1Gi. What is beyond it is not retained.
+	//
+	// +optional
+	// +kubebuilder:validation:XValidation:rule="quantity(string(self)).isInteger() && quantity(string(self)).compareTo(quantity('64Ki')) >= 0",message="spec.limits.maxRetainedBytes must be a whole number of bytes, at least 64Ki"
+	MaxRetainedBytes *resource.Quantity `json:"maxRetainedBytes,omitempty"`
 }
 
 // VolumeRetention says what becomes of a volume.
@@ -712,11 +721,9 @@ type BrokerPersistence struct {
 	// +optional
 	Retention *PersistenceRetention `json:"retention,omitempty"`
 
-	// not alive: the library decides when to write.
-	// +kubebuilder:validation:XValidation:rule="false",message="spec.persistence.sync is not alive in this version: remove it"
-
-	// sync says when a message counts as stored: always (the acknowledgement waits for the disk) or interval. Default:
-	// always.
+	// sync says when a message counts as stored: always (the acknowledgement waits for the disk) or interval (the disk
+	// follows within a second; a crash of the node loses what was acknowledged in that second). Default: always. A change
+	// is taken without a restart.
 	//
 	// +optional
 	Sync *PersistenceSync `json:"sync,omitempty"`

@@ -12,20 +12,29 @@ import (
 
 // What a spec means where it says nothing. These are the only defaults of the API: the schema writes none.
 const (
-	DefaultReplicas          int32 = 1
-	DefaultMaxPacketSize     int64 = 1 << 20
-	DefaultReceiveMaximum    int32 = 1024
-	DefaultMaxSessionExpiry        = 7 * 24 * time.Hour
-	DefaultTopicAliasMaximum int32 = 32
-	DefaultMinTLSVersion           = TLSVersion12
-	DefaultVolumeSize              = "1Gi"
-	DefaultVolumeRetention         = RetainVolume
-	DefaultLogLevel                = LogInfo
-	DefaultLogFormat               = LogJSON
-	DefaultPodCPU                  = "100m"
-	DefaultPodMemory               = "128Mi"
-	DefaultRuleMaxQoS        int32 = 2
-	DefaultRuleRetain              = true
+	DefaultReplicas            int32 = 1
+	DefaultMaxPacketSize       int64 = 1 << 20
+	DefaultReceiveMaximum      int32 = 1024
+	DefaultMaxSessionExpiry          = 7 * 24 * time.Hour
+	DefaultTopicAliasMaximum   int32 = 32
+	DefaultMaxQueuedMessages   int32 = 10_000
+	DefaultMaxQueuedBytes      int64 = 64 << 20
+	DefaultMaxTopicLevels      int32 = 128
+	DefaultMaxSubscriptions    int32 = 1000
+	DefaultMaxRetainedMessages int32 = 1_000_000
+	DefaultMaxRetainedBytes    int64 = 1 << 30
+	DefaultMinTLSVersion             = TLSVersion12
+	DefaultWebSocketPath             = "/mqtt"
+	DefaultProxyProtocolMode         = ProxyProtocolRequired
+	DefaultVolumeSize                = "1Gi"
+	DefaultVolumeRetention           = RetainVolume
+	DefaultPersistenceSync           = SyncAlways
+	DefaultLogLevel                  = LogInfo
+	DefaultLogFormat                 = LogJSON
+	DefaultPodCPU                    = "100m"
+	DefaultPodMemory                 = "128Mi"
+	DefaultRuleMaxQoS          int32 = 2
+	DefaultRuleRetain                = true
 
 	DefaultBridgeInflight  int32 = 100
 	DefaultBridgeKeepAlive       = 30 * time.Second
@@ -52,16 +61,44 @@ type ResolvedBroker struct {
 //
 // +kubebuilder:object:generate=false
 type ResolvedListener struct {
-	Name      string
-	Protocol  ListenerProtocol
-	Port      int32
-	Service   ResolvedService
-	TLS       *ResolvedTLS // nil: plain text
-	Anonymous ResolvedAnonymous
+	Name           string
+	Protocol       ListenerProtocol
+	Port           int32
+	Service        ResolvedService
+	TLS            *ResolvedTLS // nil: plain text
+	Anonymous      ResolvedAnonymous
+	WebSocket      *ResolvedWebSocket // nil: not with this protocol
+	MaxConnections int32              // 0: no bound
+	ConnectRate    *ResolvedRate      // nil: no bound
+	ProxyProtocol  *ResolvedProxy     // nil: the peer is the client
 }
 
 // Encrypted says whether what passes the listener is encrypted.
 func (l ResolvedListener) Encrypted() bool { return l.TLS != nil }
+
+// ResolvedWebSocket is the HTTP side of a listener with every default filled in.
+//
+// +kubebuilder:object:generate=false
+type ResolvedWebSocket struct {
+	Path           string
+	AllowedOrigins []string // none: the host itself, and who sends no origin
+}
+
+// ResolvedRate is how fast connections are accepted with every default filled in.
+//
+// +kubebuilder:object:generate=false
+type ResolvedRate struct {
+	PerSecond int32
+	Burst     int32
+}
+
+// ResolvedProxy says whose PROXY headers are believed with every default filled in.
+//
+// +kubebuilder:object:generate=false
+type ResolvedProxy struct {
+	Mode         ProxyProtocolMode
+	TrustedCIDRs []string
+}
 
 // ResolvedService is the Service of a listener with every default filled in.
 //
@@ -97,10 +134,18 @@ type ResolvedAnonymous struct {
 //
 // +kubebuilder:object:generate=false
 type ResolvedLimits struct {
-	MaxPacketSize     int64 // bytes
-	ReceiveMaximum    int32
-	MaxSessionExpiry  time.Duration
-	TopicAliasMaximum int32
+	MaxPacketSize       int64 // bytes
+	ReceiveMaximum      int32
+	MaxSessionExpiry    time.Duration
+	TopicAliasMaximum   int32
+	MaxQueuedMessages   int32
+	MaxQueuedBytes      int64
+	MaxTopicLevels      int32
+	MaxSubscriptions    int32         // of one client
+	PublishRate         int32         // of one client, per second; 0: no bound
+	ServerKeepAlive     time.Duration // 0: what the client asks for
+	MaxRetainedMessages int32
+	MaxRetainedBytes    int64
 }
 
 // ResolvedPersistence is the volume of each pod.
@@ -111,6 +156,7 @@ type ResolvedPersistence struct {
 	StorageClassName string // empty: the cluster's default class
 	WhenDeleted      VolumeRetention
 	WhenScaled       VolumeRetention
+	Sync             PersistenceSync
 }
 
 // ResolvedLogging is what a broker logs.
@@ -234,15 +280,18 @@ func (b ResolvedBroker) Listener(name string) (ResolvedListener, bool) {
 }
 
 // BindingListener is the listener that a binding Secret points to: the one that is named, or, where the name is empty,
-// the first with protocol tls, else the first of all. It is false where there is none.
+// the first with protocol tls, else the first with wss, else the first of all: a password that nobody chose a way for
+// goes by one that is encrypted, if there is any. It is false where there is none.
 func (b ResolvedBroker) BindingListener(name string) (ResolvedListener, bool) {
 	if name != "" {
 		return b.Listener(name)
 	}
 
-	for _, l := range b.Listeners {
-		if l.Protocol == ProtocolTLS {
-			return l, true
+	for _, protocol := range []ListenerProtocol{ProtocolTLS, ProtocolWSS} {
+		for _, l := range b.Listeners {
+			if l.Protocol == protocol {
+				return l, true
+			}
 		}
 	}
 
@@ -254,7 +303,25 @@ func (b ResolvedBroker) BindingListener(name string) (ResolvedListener, bool) {
 }
 
 func (l *BrokerListener) resolved() ResolvedListener {
-	resolved := ResolvedListener{Name: l.Name, Protocol: l.Protocol, Port: l.Port, Service: l.Service.resolved()}
+	resolved := ResolvedListener{
+		Name: l.Name, Protocol: l.Protocol, Port: l.Port, Service: l.Service.resolved(), MaxConnections: or(l.MaxConnections, 0),
+	}
+
+	if l.Protocol == ProtocolWS || l.Protocol == ProtocolWSS {
+		webSocket := or(l.WebSocket, ListenerWebSocket{})
+		resolved.WebSocket = &ResolvedWebSocket{
+			Path:           or(webSocket.Path, DefaultWebSocketPath),
+			AllowedOrigins: webSocket.AllowedOrigins,
+		}
+	}
+
+	if rate := l.ConnectRate; rate != nil {
+		resolved.ConnectRate = &ResolvedRate{PerSecond: rate.PerSecond, Burst: or(rate.Burst, rate.PerSecond)}
+	}
+
+	if proxy := l.ProxyProtocol; proxy != nil {
+		resolved.ProxyProtocol = &ResolvedProxy{Mode: or(proxy.Mode, DefaultProxyProtocolMode), TrustedCIDRs: proxy.TrustedCIDRs}
+	}
 
 	if l.TLS != nil {
 		resolved.TLS = &ResolvedTLS{
@@ -288,18 +355,21 @@ func (s *ListenerService) resolved() ResolvedService {
 
 func (l *BrokerLimits) resolved() ResolvedLimits {
 	limits := or(l, BrokerLimits{})
-	resolved := ResolvedLimits{
-		MaxPacketSize:     DefaultMaxPacketSize,
-		ReceiveMaximum:    or(limits.ReceiveMaximum, DefaultReceiveMaximum),
-		MaxSessionExpiry:  or(limits.MaxSessionExpiry, metav1.Duration{Duration: DefaultMaxSessionExpiry}).Duration,
-		TopicAliasMaximum: or(limits.TopicAliasMaximum, DefaultTopicAliasMaximum),
-	}
 
-	if limits.MaxPacketSize != nil {
-		resolved.MaxPacketSize = limits.MaxPacketSize.Value()
+	return ResolvedLimits{
+		MaxPacketSize:       bytesOr(limits.MaxPacketSize, DefaultMaxPacketSize),
+		ReceiveMaximum:      or(limits.ReceiveMaximum, DefaultReceiveMaximum),
+		MaxSessionExpiry:    or(limits.MaxSessionExpiry, metav1.Duration{Duration: DefaultMaxSessionExpiry}).Duration,
+		TopicAliasMaximum:   or(limits.TopicAliasMaximum, DefaultTopicAliasMaximum),
+		MaxQueuedMessages:   or(limits.MaxQueuedMessages, DefaultMaxQueuedMessages),
+		MaxQueuedBytes:      bytesOr(limits.MaxQueuedBytes, DefaultMaxQueuedBytes),
+		MaxTopicLevels:      or(limits.MaxTopicLevels, DefaultMaxTopicLevels),
+		MaxSubscriptions:    or(limits.MaxSubscriptionsPerClient, DefaultMaxSubscriptions),
+		PublishRate:         or(limits.PublishRatePerClient, 0),
+		ServerKeepAlive:     or(limits.ServerKeepAlive, metav1.Duration{}).Duration,
+		MaxRetainedMessages: or(limits.MaxRetainedMessages, DefaultMaxRetainedMessages),
+		MaxRetainedBytes:    bytesOr(limits.MaxRetainedBytes, DefaultMaxRetainedBytes),
 	}
-
-	return resolved
 }
 
 func (p *BrokerPersistence) resolved() *ResolvedPersistence {
@@ -314,6 +384,7 @@ func (p *BrokerPersistence) resolved() *ResolvedPersistence {
 		StorageClassName: or(p.StorageClassName, ""),
 		WhenDeleted:      or(retention.WhenDeleted, DefaultVolumeRetention),
 		WhenScaled:       or(retention.WhenScaled, DefaultVolumeRetention),
+		Sync:             or(p.Sync, DefaultPersistenceSync),
 	}
 }
 
@@ -361,7 +432,7 @@ type ResolvedUser struct {
 	PasswordSecret  string // else it is in this Secret
 	PasswordKey     string // under this key
 	Rules           []ResolvedRule
-	BindingListener string // empty: the broker's first with protocol tls, else its first
+	BindingListener string // empty: the broker chooses, see [ResolvedBroker.BindingListener]
 }
 
 // Resolved returns the spec with every default filled in.
@@ -507,4 +578,13 @@ func or[T any](field *T, fallback T) T {
 	}
 
 	return *field
+}
+
+// bytesOr is how many bytes a field says, or the default where it says nothing.
+func bytesOr(field *resource.Quantity, fallback int64) int64 {
+	if field == nil {
+		return fallback
+	}
+
+	return field.Value()
 }

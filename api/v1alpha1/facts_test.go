@@ -33,6 +33,8 @@ func TestResolvedBroker(t *testing.T) {
 				Replicas: 1,
 				Limits: v1alpha1.ResolvedLimits{
 					MaxPacketSize: 1 << 20, ReceiveMaximum: 1024, MaxSessionExpiry: 168 * time.Hour, TopicAliasMaximum: 32,
+					MaxQueuedMessages: 10_000, MaxQueuedBytes: 64 << 20, MaxTopicLevels: 128, MaxSubscriptions: 1000,
+					MaxRetainedMessages: 1_000_000, MaxRetainedBytes: 1 << 30,
 				},
 				Logging: v1alpha1.ResolvedLogging{Level: "info", Format: "json"},
 				Pod:     v1alpha1.ResolvedPod{Resources: requests},
@@ -54,13 +56,28 @@ func TestResolvedBroker(t *testing.T) {
 						TLS:       &v1alpha1.ListenerTLS{SecretRef: &v1alpha1.SecretReference{Name: "pair"}, MinVersion: new(v1alpha1.TLSVersion13)},
 						Anonymous: &v1alpha1.ListenerAnonymous{Enabled: new(false)},
 					},
-					{Name: "own", Protocol: "tls", Port: 8884, TLS: &v1alpha1.ListenerTLS{SelfManaged: &v1alpha1.SelfManagedTLS{}}},
+					{
+						Name: "own", Protocol: "tls", Port: 8884, TLS: &v1alpha1.ListenerTLS{SelfManaged: &v1alpha1.SelfManagedTLS{}},
+						MaxConnections: new(int32(5)), ConnectRate: &v1alpha1.ConnectRate{PerSecond: 10},
+						ProxyProtocol: &v1alpha1.ProxyProtocol{TrustedCIDRs: []string{"10.0.0.0/8"}},
+					},
+					{
+						Name: "web", Protocol: "wss", Port: 8443, TLS: &v1alpha1.ListenerTLS{SelfManaged: &v1alpha1.SelfManagedTLS{}},
+						WebSocket:     &v1alpha1.ListenerWebSocket{Path: new("/"), AllowedOrigins: []string{"https://example.com"}},
+						ConnectRate:   &v1alpha1.ConnectRate{PerSecond: 10, Burst: new(int32(1))},
+						ProxyProtocol: &v1alpha1.ProxyProtocol{Mode: new(v1alpha1.ProxyProtocolOptional)},
+					},
+					{Name: "open", Protocol: "ws", Port: 8080},
 				},
 				Limits: &v1alpha1.BrokerLimits{
 					MaxPacketSize: new(resource.MustParse("2Ki")), ReceiveMaximum: new(int32(7)),
 					MaxSessionExpiry: &metav1.Duration{}, TopicAliasMaximum: new(int32(0)),
+					MaxQueuedMessages: new(int32(1)), MaxQueuedBytes: new(resource.MustParse("64Ki")), MaxTopicLevels: new(int32(2)),
+					MaxSubscriptionsPerClient: new(int32(3)), PublishRatePerClient: new(int32(4)),
+					ServerKeepAlive: &metav1.Duration{Duration: time.Minute}, MaxRetainedMessages: new(int32(5)),
+					MaxRetainedBytes: new(resource.MustParse("128Ki")),
 				},
-				Persistence: &v1alpha1.BrokerPersistence{},
+				Persistence: &v1alpha1.BrokerPersistence{Sync: new(v1alpha1.SyncInterval)},
 				Logging:     &v1alpha1.BrokerLogging{Level: new(v1alpha1.LogDebug)},
 				Pod:         &v1alpha1.BrokerPod{Resources: &corev1.ResourceRequirements{}, Labels: map[string]v1alpha1.LabelValue{"a": "b"}},
 			},
@@ -80,11 +97,29 @@ func TestResolvedBroker(t *testing.T) {
 					{
 						Name: "own", Protocol: "tls", Port: 8884,
 						Service: v1alpha1.ResolvedService{Type: "ClusterIP"},
-						TLS:     &v1alpha1.ResolvedTLS{MinVersion: "TLSv1.2"},
+						TLS:     &v1alpha1.ResolvedTLS{MinVersion: "TLSv1.2"}, MaxConnections: 5,
+						ConnectRate:   &v1alpha1.ResolvedRate{PerSecond: 10, Burst: 10},
+						ProxyProtocol: &v1alpha1.ResolvedProxy{Mode: "required", TrustedCIDRs: []string{"10.0.0.0/8"}},
+					},
+					{
+						Name: "web", Protocol: "wss", Port: 8443,
+						Service:       v1alpha1.ResolvedService{Type: "ClusterIP"},
+						TLS:           &v1alpha1.ResolvedTLS{MinVersion: "TLSv1.2"},
+						WebSocket:     &v1alpha1.ResolvedWebSocket{Path: "/", AllowedOrigins: []string{"https://example.com"}},
+						ConnectRate:   &v1alpha1.ResolvedRate{PerSecond: 10, Burst: 1},
+						ProxyProtocol: &v1alpha1.ResolvedProxy{Mode: "optional"},
+					},
+					{
+						Name: "open", Protocol: "ws", Port: 8080,
+						Service:   v1alpha1.ResolvedService{Type: "ClusterIP"},
+						WebSocket: &v1alpha1.ResolvedWebSocket{Path: "/mqtt"},
 					},
 				},
-				Limits:      v1alpha1.ResolvedLimits{MaxPacketSize: 2048, ReceiveMaximum: 7},
-				Persistence: &v1alpha1.ResolvedPersistence{Size: resource.MustParse("1Gi"), WhenDeleted: "Retain", WhenScaled: "Retain"},
+				Limits: v1alpha1.ResolvedLimits{
+					MaxPacketSize: 2048, ReceiveMaximum: 7, MaxQueuedMessages: 1, MaxQueuedBytes: 64 << 10, MaxTopicLevels: 2, MaxSubscriptions: 3,
+					PublishRate: 4, ServerKeepAlive: time.Minute, MaxRetainedMessages: 5, MaxRetainedBytes: 128 << 10,
+				},
+				Persistence: &v1alpha1.ResolvedPersistence{Size: resource.MustParse("1Gi"), WhenDeleted: "Retain", WhenScaled: "Retain", Sync: "interval"},
 				Logging:     v1alpha1.ResolvedLogging{Level: "debug", Format: "json"},
 				Pod:         v1alpha1.ResolvedPod{Labels: map[string]string{"a": "b"}},
 			},
@@ -133,6 +168,8 @@ func TestBrokerFacts(t *testing.T) {
 	plain := v1alpha1.ResolvedListener{Name: "plain", Protocol: "tcp", Anonymous: v1alpha1.ResolvedAnonymous{Enabled: true}}
 	sealed := v1alpha1.ResolvedListener{Name: "sealed", Protocol: "tls", TLS: &v1alpha1.ResolvedTLS{SecretName: "pair"}}
 	own := v1alpha1.ResolvedListener{Name: "own", Protocol: "tls", TLS: &v1alpha1.ResolvedTLS{}}
+	open := v1alpha1.ResolvedListener{Name: "open", Protocol: "ws"}
+	web := v1alpha1.ResolvedListener{Name: "web", Protocol: "wss", TLS: &v1alpha1.ResolvedTLS{}}
 
 	cases := map[string]struct {
 		reason      string
@@ -155,6 +192,15 @@ func TestBrokerFacts(t *testing.T) {
 		"a certificate from a Secret is not ours": {
 			reason: "no CA is needed", listeners: []v1alpha1.ResolvedListener{sealed}, tls: true,
 			binding: map[string]string{"": "sealed"},
+		},
+		"WebSockets": {
+			reason: "ws is as plain as tcp, and wss better than both", listeners: []v1alpha1.ResolvedListener{open, plain, web},
+			tls: true, signed: true, plaintext: []string{"open", "plain"}, anonymous: []string{"plain"},
+			binding: map[string]string{"": "web", "open": "open"},
+		},
+		"tls before wss": {
+			reason: "fewer clients speak WebSocket", listeners: []v1alpha1.ResolvedListener{web, own}, tls: true, signed: true,
+			binding: map[string]string{"": "own", "web": "web"},
 		},
 		"no listener": {reason: "no schema lets this through, and nothing may panic", binding: map[string]string{"": "", "a": ""}},
 	}

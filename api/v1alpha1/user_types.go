@@ -268,7 +268,7 @@ type UserQuota struct {
 // UserBinding says what goes into the binding Secret.
 type UserBinding struct {
 	// listener names the listener of the broker whose host, port and uri go into the binding Secret. Default: the first
-	// listener with protocol tls, else the first of all.
+	// listener with protocol tls, else the first with wss, else the first of all.
 	//
 	// +optional
 	// +kubebuilder:validation:MinLength=1

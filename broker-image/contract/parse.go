@@ -41,8 +41,9 @@ func (e *Error) Error() string {
 	return b.String()
 }
 
-// Parse reads a bundle strictly, fills in the defaults of limits and persistence and validates it. Its errors
-// wrap [ErrInconsistent] when the parts are not those that broker.json names.
+// Parse reads a bundle strictly, validates it and fills in the defaults of limits and persistence. Its errors are
+// [Error] values, joined when there are several, or wrap [ErrInconsistent] when the parts are not those that
+// broker.json names.
 func Parse(bundle Bundle) (*Config, error) {
 	broker, err := parseBroker(bundle)
 	if err != nil {

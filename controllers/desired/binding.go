@@ -33,16 +33,12 @@ func Binding(user *v1alpha1.MQTTUser, listener v1alpha1.ResolvedListener, passwo
 	resolved := user.Resolved()
 	host := v1alpha1.ListenerServiceName(resolved.Broker, listener.Name) + "." + user.Namespace + ".svc"
 	port := strconv.Itoa(int(listener.Port))
-	scheme := "mqtt"
-	if listener.Encrypted() {
-		scheme = "mqtts"
-	}
 	data := map[string][]byte{
 		v1alpha1.BindingType:     []byte(v1alpha1.BindingTypeValue),
 		v1alpha1.BindingProvider: []byte(v1alpha1.BindingProviderValue),
 		v1alpha1.BindingHost:     []byte(host),
 		v1alpha1.BindingPort:     []byte(port),
-		v1alpha1.BindingURI:      []byte(scheme + "://" + net.JoinHostPort(host, port)),
+		v1alpha1.BindingURI:      []byte(uri(listener, net.JoinHostPort(host, port))),
 		v1alpha1.BindingUsername: []byte(resolved.Username),
 		v1alpha1.BindingPassword: password,
 	}
@@ -50,6 +46,20 @@ func Binding(user *v1alpha1.MQTTUser, listener v1alpha1.ResolvedListener, passwo
 		data[v1alpha1.BindingCA] = ca
 	}
 	return secret(userMeta(user, v1alpha1.BindingSecretName(user.Name)), v1alpha1.SecretTypeBinding, data)
+}
+
+// uri is the address as client libraries take it, in the schemes of an MQTTBridge's endpoints.
+func uri(listener v1alpha1.ResolvedListener, address string) string {
+	switch web := listener.WebSocket; {
+	case web != nil && listener.Encrypted():
+		return "wss://" + address + web.Path
+	case web != nil:
+		return "ws://" + address + web.Path
+	case listener.Encrypted():
+		return "mqtts://" + address
+	default:
+		return "mqtt://" + address
+	}
 }
 
 func userMeta(user *v1alpha1.MQTTUser, name string) metav1.ObjectMeta {

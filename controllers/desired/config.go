@@ -32,11 +32,12 @@ func Bundle(f *verdict.Facts, j *verdict.Judgement) (contract.Bundle, int64, err
 func Config(f *verdict.Facts, j *verdict.Judgement) *contract.Config {
 	cfg := &contract.Config{
 		Broker: contract.Broker{
-			Format:   contract.Format,
-			Name:     f.Broker.Namespace + "/" + f.Broker.Name,
-			Revision: 1,
-			Limits:   limits(f.Spec.Limits),
-			Logging:  contract.Logging{Level: string(f.Spec.Logging.Level), Format: string(f.Spec.Logging.Format)},
+			Format:      contract.Format,
+			Name:        f.Broker.Namespace + "/" + f.Broker.Name,
+			Revision:    1,
+			Limits:      limits(f.Spec.Limits),
+			Persistence: persistence(f.Spec.Persistence),
+			Logging:     contract.Logging{Level: string(f.Spec.Logging.Level), Format: string(f.Spec.Logging.Format)},
 		},
 		Pairs: map[string]contract.KeyPair{},
 		Users: j.Accepted,
@@ -59,6 +60,8 @@ func listener(spec v1alpha1.ResolvedListener) contract.Listener {
 		Name:     spec.Name,
 		Protocol: contract.Protocol(spec.Protocol),
 		Address:  net.JoinHostPort("", strconv.Itoa(int(spec.Port))),
+
+		MaxConnections: int(spec.MaxConnections),
 	}
 	if spec.Encrypted() {
 		l.TLS = &contract.ListenerTLS{Pair: spec.Name, MinVersion: "1.2"}
@@ -69,7 +72,24 @@ func listener(spec v1alpha1.ResolvedListener) contract.Listener {
 	if spec.Anonymous.Enabled {
 		l.Anonymous = &contract.Anonymous{ACL: verdict.Rules(spec.Anonymous.Rules)}
 	}
+	if web := spec.WebSocket; web != nil {
+		l.WebSocket = &contract.WebSocket{Path: web.Path, AllowedOrigins: web.AllowedOrigins}
+	}
+	if rate := spec.ConnectRate; rate != nil {
+		l.ConnectRate = &contract.Rate{PerSecond: int(rate.PerSecond), Burst: int(rate.Burst)}
+	}
+	if proxy := spec.ProxyProtocol; proxy != nil {
+		l.ProxyProtocol = &contract.ProxyProtocol{Mode: string(proxy.Mode), TrustedCIDRs: proxy.TrustedCIDRs}
+	}
 	return l
+}
+
+// persistence of a broker without a volume is that of one which says nothing: what it keeps goes with the pod.
+func persistence(p *v1alpha1.ResolvedPersistence) contract.Persistence {
+	if p == nil {
+		return contract.Persistence{}
+	}
+	return contract.Persistence{Sync: string(p.Sync)}
 }
 
 func limits(l v1alpha1.ResolvedLimits) contract.Limits {
@@ -78,5 +98,14 @@ func limits(l v1alpha1.ResolvedLimits) contract.Limits {
 		ReceiveMaximum:    uint16(l.ReceiveMaximum),                                    //nolint:gosec // The schema keeps it within 1 to 65535.
 		TopicAliasMaximum: uint16(l.TopicAliasMaximum),                                 //nolint:gosec // The schema keeps it within 0 to 65535.
 		MaxSessionExpiry:  uint32(min(l.MaxSessionExpiry/time.Second, math.MaxUint32)), //nolint:gosec // Both bounds are held.
+		MaxQueuedMessages: int(l.MaxQueuedMessages),
+		MaxQueuedBytes:    l.MaxQueuedBytes,
+		MaxTopicLevels:    int(l.MaxTopicLevels),
+		MaxSubscriptions:  int(l.MaxSubscriptions),
+		PublishRate:       int(l.PublishRate),
+		ServerKeepAlive:   uint16(min(l.ServerKeepAlive/time.Second, math.MaxUint16)), //nolint:gosec // Both bounds are held.
+
+		MaxRetainedMessages: int(l.MaxRetainedMessages),
+		MaxRetainedBytes:    l.MaxRetainedBytes,
 	}
 }

@@ -18,6 +18,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"golang.org/x/tools/txtar"
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/yaml"
@@ -176,10 +177,25 @@ func TestWhatRestartsABroker(t *testing.T) {
 		change   func(*v1alpha1.MQTTBroker)
 		restarts bool
 	}{
-		"a listener":    {reason: "listeners travel in the configuration", change: func(b *v1alpha1.MQTTBroker) { gen.WithListener(gen.Plain("mqtt", 1883))(b) }},
-		"a port":        {reason: "Services point to numbers", change: func(b *v1alpha1.MQTTBroker) { b.Spec.Listeners[0].Port = 8884 }},
-		"limits":        {reason: "limits travel in the configuration", change: func(b *v1alpha1.MQTTBroker) { b.Spec.Limits = &v1alpha1.BrokerLimits{ReceiveMaximum: new(int32(7))} }},
-		"logging":       {reason: "logging travels in the configuration", change: func(b *v1alpha1.MQTTBroker) { b.Spec.Logging = &v1alpha1.BrokerLogging{Level: new(v1alpha1.LogDebug)} }},
+		"a listener": {reason: "listeners travel in the configuration", change: func(b *v1alpha1.MQTTBroker) { gen.WithListener(gen.Plain("mqtt", 1883))(b) }},
+		"a port":     {reason: "Services point to numbers", change: func(b *v1alpha1.MQTTBroker) { b.Spec.Listeners[0].Port = 8884 }},
+		"limits":     {reason: "limits travel in the configuration", change: func(b *v1alpha1.MQTTBroker) { b.Spec.Limits = &v1alpha1.BrokerLimits{ReceiveMaximum: new(int32(7))} }},
+		"logging":    {reason: "logging travels in the configuration", change: func(b *v1alpha1.MQTTBroker) { b.Spec.Logging = &v1alpha1.BrokerLogging{Level: new(v1alpha1.LogDebug)} }},
+		"every bound": {reason: "limits travel in the configuration", change: func(b *v1alpha1.MQTTBroker) {
+			b.Spec.Limits = &v1alpha1.BrokerLimits{
+				MaxQueuedMessages: new(int32(1)), MaxQueuedBytes: new(resource.MustParse("1Mi")), MaxTopicLevels: new(int32(1)),
+				MaxSubscriptionsPerClient: new(int32(1)), PublishRatePerClient: new(int32(1)), ServerKeepAlive: &metav1.Duration{Duration: time.Second},
+				MaxRetainedMessages: new(int32(1)), MaxRetainedBytes: new(resource.MustParse("1Mi")),
+			}
+		}},
+		"a listener's bounds": {reason: "listeners travel in the configuration", change: func(b *v1alpha1.MQTTBroker) {
+			l := &b.Spec.Listeners[0]
+			l.MaxConnections, l.ConnectRate = new(int32(1)), &v1alpha1.ConnectRate{PerSecond: 1}
+			l.ProxyProtocol = &v1alpha1.ProxyProtocol{TrustedCIDRs: []string{"10.0.0.0/8"}}
+		}},
+		"WebSocket": {reason: "listeners travel in the configuration", change: func(b *v1alpha1.MQTTBroker) {
+			b.Spec.Listeners[0].Protocol, b.Spec.Listeners[0].WebSocket = v1alpha1.ProtocolWSS, &v1alpha1.ListenerWebSocket{Path: new("/")}
+		}},
 		"hibernating":   {reason: "the template is that of no pod", change: func(b *v1alpha1.MQTTBroker) { b.Spec.Replicas = new(int32(0)) }},
 		"another image": {reason: "it is another program", change: func(b *v1alpha1.MQTTBroker) { b.Spec.Image = new("example.com/mqtt-broker:2") }, restarts: true},
 		"a pod's label": {reason: "a pod's labels are in the template", change: func(b *v1alpha1.MQTTBroker) {
@@ -195,6 +211,34 @@ func TestWhatRestartsABroker(t *testing.T) {
 				t.Errorf("restarts: %v, want %v: %s", got, tc.restarts, tc.reason)
 			}
 		})
+	}
+}
+
+// Sync is apart from TestWhatRestartsABroker, because a volume that is added restarts, and cannot be.
+func TestSyncRestartsNobody(t *testing.T) {
+	broker := gen.Broker("factory", "mq")
+	broker.Spec.Persistence = &v1alpha1.BrokerPersistence{}
+	before, _ := facts(t, broker)
+	broker = broker.DeepCopy()
+	broker.Spec.Persistence.Sync = new(v1alpha1.SyncInterval)
+	after, _ := facts(t, broker)
+	if diff := cmp.Diff(StatefulSet(before), StatefulSet(after)); diff != "" {
+		t.Errorf("when to wait for the disk travels in the configuration:\n%s", diff)
+	}
+	if got := Config(after, verdict.Judge(after, material(t, after))).Persistence.Sync; got != contract.SyncInterval {
+		t.Errorf("sync is %q", got)
+	}
+}
+
+// The contract leaves out what is the default. If the two sides' defaults differed, the API's would not be in force.
+func TestTheDefaultsOfTheAPIAreThoseOfTheContract(t *testing.T) {
+	f, m := facts(t, gen.Broker("factory", "mq"))
+	cfg := Config(f, verdict.Judge(f, m))
+	if diff := cmp.Diff(contract.DefaultLimits(), cfg.Limits); diff != "" {
+		t.Error(diff)
+	}
+	if v1alpha1.DefaultWebSocketPath != contract.DefaultWebSocketPath || string(v1alpha1.DefaultPersistenceSync) != cfg.Persistence.Resolved().Sync {
+		t.Error("the path of a WebSocket or sync differs")
 	}
 }
 
@@ -275,8 +319,18 @@ func TestOnlyTheAdminsServerCertificateIsMounted(t *testing.T) {
 }
 
 func TestBindingFollowsItsListener(t *testing.T) {
-	f, m := facts(t, gen.Broker("factory", "mq", gen.WithListener(gen.Plain("mqtt", 1883))), gen.User("factory", "alice", "mq"))
-	for i, want := range []string{"mqtts://mq-mqtts.factory.svc:8883", "mqtt://mq-mqtt.factory.svc:1883"} {
+	f, m := facts(t, gen.Broker("factory", "mq",
+		gen.WithListener(gen.Plain("mqtt", 1883)),
+		gen.WithListener(v1alpha1.BrokerListener{Name: "ws", Protocol: v1alpha1.ProtocolWS, Port: 8080}),
+		gen.WithListener(v1alpha1.BrokerListener{
+			Name: "wss", Protocol: v1alpha1.ProtocolWSS, Port: 8443,
+			TLS: &v1alpha1.ListenerTLS{SelfManaged: &v1alpha1.SelfManagedTLS{}}, WebSocket: &v1alpha1.ListenerWebSocket{Path: new("/iot")},
+		}),
+	), gen.User("factory", "alice", "mq"))
+	for i, want := range []string{
+		"mqtts://mq-mqtts.factory.svc:8883", "mqtt://mq-mqtt.factory.svc:1883",
+		"ws://mq-ws.factory.svc:8080/mqtt", "wss://mq-wss.factory.svc:8443/iot",
+	} {
 		binding := Binding(f.Users[0].User, f.Spec.Listeners[i], []byte("p"), m.CA.Certificate)
 		if got := string(binding.Data[v1alpha1.BindingURI]); got != want {
 			t.Errorf("uri %s, want %s", got, want)

@@ -60,10 +60,17 @@ func port(l v1alpha1.ResolvedListener) corev1.ServicePort {
 	}
 }
 
-// appProtocol is the name that IANA registered for the service, which meshes and load balancers read.
+// appProtocol is what meshes and load balancers read: the name that IANA registered for the service, or where that is
+// WebSocket, for which there is none, the one of Kubernetes.
 func appProtocol(p v1alpha1.ListenerProtocol) string {
-	if p == v1alpha1.ProtocolTLS {
+	switch p {
+	case v1alpha1.ProtocolTLS:
 		return "secure-mqtt"
+	case v1alpha1.ProtocolWS:
+		return "kubernetes.io/ws"
+	case v1alpha1.ProtocolWSS:
+		return "kubernetes.io/wss"
+	case v1alpha1.ProtocolTCP:
 	}
 	return "mqtt"
 }
