@@ -101,44 +101,48 @@ func (m *matcher[S]) add(p *spot[S]) {
 
 // merge makes one entry of all that a subscriber has.
 func (x *Index[S]) merge(spots []*spot[S], into *Result[S]) {
-	g := gathering[S]{x: x, entries: into.buffer}
+	var memory [8][]Entry[S]
 
-	// The biggest crowd is taken as it is, and its own map tells who is in it.
-	var base *crowd[S]
+	g := gathering[S]{x: x, entries: into.buffer}
+	crowds := memory[:0]
+	biggest := 0
 
 	for _, p := range spots {
-		if c := p.crowd(); c != nil && (base == nil || len(c.take()) > len(base.take())) {
-			base = c
+		c := p.crowd()
+		if c == nil {
+			continue
+		}
+
+		entries := c.take()
+		crowds = append(crowds, entries)
+
+		if g.base == nil || len(entries) > len(crowds[biggest]) {
+			g.base, biggest = c, len(crowds)-1
 		}
 	}
 
-	if base != nil {
-		for _, p := range spots {
-			if c := p.crowd(); c != nil && c != base {
-				c.take() // so that no other lock is waited for under base's, if nothing changes meanwhile
-			}
-		}
+	// The biggest crowd is taken as it is, and its own map tells who is in it. No other lock is taken under its lock.
+	if g.base != nil {
+		g.base.mu.Lock()
+		defer g.base.mu.Unlock()
 
-		base.mu.Lock()
-		defer base.mu.Unlock()
-
-		g.base = base
-		g.entries = append(g.entries, base.entries...)
+		g.entries = append(g.entries, g.base.entries...)
 		g.from = len(g.entries)
 	}
 
 	for _, p := range spots {
-		c := p.crowd()
+		for i := range p.list {
+			g.add(p.list[i].entry())
+		}
+	}
 
-		switch {
-		case c == nil:
-			for i := range p.list {
-				g.add(p.list[i].entry())
-			}
-		case c != base:
-			for _, e := range c.take() {
-				g.add(e)
-			}
+	for i, entries := range crowds {
+		if i == biggest {
+			continue
+		}
+
+		for _, e := range entries {
+			g.add(e)
 		}
 	}
 

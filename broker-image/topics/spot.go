@@ -44,14 +44,21 @@ func newMember[S comparable](s S, o Options) member[S] {
 
 // entry shows the member, whose memory must not change from now on.
 func (m *member[S]) entry() Entry[S] {
+	e := m.bare()
+
+	if m.id[0] != 0 {
+		e.Identifiers = m.id[:]
+	}
+
+	return e
+}
+
+// bare is entry without the identifier.
+func (m *member[S]) bare() Entry[S] {
 	e := Entry[S]{Subscriber: m.s, QoS: m.flags & 3, RetainAsPublished: m.flags&flagRetainAsPublished != 0}
 
 	if m.flags&flagNoLocal != 0 {
 		e.Own = OwnNone
-	}
-
-	if m.id[0] != 0 {
-		e.Identifiers = m.id[:]
 	}
 
 	return e
@@ -251,8 +258,8 @@ func (c *crowd[S]) put(m member[S]) (existed bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 
-	e := m.entry()
-	if len(e.Identifiers) > 0 {
+	e := m.bare()
+	if m.id[0] != 0 {
 		e.Identifiers = c.identifiers(m.id[0])
 	}
 
