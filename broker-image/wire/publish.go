@@ -62,7 +62,7 @@ func ParsePublish(packet []byte, v Version, p *Publish) error {
 	if len(topic) == 0 && p.Alias == 0 {
 		return protocol("the topic is empty and no alias stands for it [MQTT-4.7.3-1]")
 	}
-	p.Payload = b
+	p.Payload = b[:len(b):len(b)] // to append to it must not write over the next packet
 	return nil
 }
 
