@@ -201,7 +201,8 @@ type BrokerListener struct {
 	// +kubebuilder:validation:Maximum=10000000
 	MaxConnections *int32 `json:"maxConnections,omitempty"`
 
-	// connectRate bounds how fast connections are accepted per pod. Default: no bound.
+	// connectRate bounds how fast connections are accepted per pod: those that come faster wait their turn. Default: no
+	// bound.
 	//
 	// +optional
 	ConnectRate *ConnectRate `json:"connectRate,omitempty"`

@@ -91,12 +91,11 @@ type Listener struct {
 	TLS *ListenerTLS `json:"tls,omitempty"`
 	// WebSocket may be present when Protocol is ws or wss; absent means its zero value. Read it by [Listener.Endpoint].
 	WebSocket *WebSocket `json:"websocket,omitempty"`
-	// ProxyProtocol, when present, reads the client's address from a PROXY header, version 1 or 2. It is absent with unix,
-	// whose peers have no address that could be trusted.
+	// ProxyProtocol, when present, reads the client's address from a PROXY header, version 1 or 2.
 	ProxyProtocol *ProxyProtocol `json:"proxyProtocol,omitempty"`
 	// MaxConnections at the same time, at most 10,000,000; 0 means no bound.
 	MaxConnections int `json:"maxConnections,omitempty"`
-	// ConnectRate bounds how fast connections are accepted; absent means no bound.
+	// ConnectRate bounds how fast connections are accepted: the others wait. Absent means no bound.
 	ConnectRate *Rate `json:"connectRate,omitempty"`
 	// Anonymous, when present, lets clients without credentials in under its rules.
 	Anonymous *Anonymous `json:"anonymous,omitempty"`
@@ -138,8 +137,8 @@ type WebSocket struct {
 type ProxyProtocol struct {
 	// Mode is "required" (a connection from a trusted network without a header is closed) or "optional".
 	Mode string `json:"mode"`
-	// TrustedCIDRs are the networks whose headers are believed, 1 to 32.
-	TrustedCIDRs []string `json:"trustedCIDRs"`
+	// TrustedCIDRs are the networks whose headers are believed, 1 to 32; none with unix, where every peer is trusted.
+	TrustedCIDRs []string `json:"trustedCIDRs,omitempty"`
 }
 
 // ProxyRequired and ProxyOptional are the modes of [ProxyProtocol].

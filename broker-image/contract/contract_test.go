@@ -330,7 +330,7 @@ func every(t testing.TB) *Config {
 			WebSocket:     &WebSocket{Path: "/a~b", AllowedOrigins: []string{"https://example.com", "http://[::1]:8080", "app.x-1://localhost"}},
 			ProxyProtocol: &ProxyProtocol{Mode: ProxyOptional, TrustedCIDRs: []string{"10.0.0.0/8", "fd00::/8"}},
 		},
-		Listener{Name: "unix", Protocol: Unix, Address: "/run/mqtt.sock"},
+		Listener{Name: "unix", Protocol: Unix, Address: "/run/mqtt.sock", ProxyProtocol: &ProxyProtocol{Mode: ProxyRequired}},
 	)
 	cfg.Limits = Limits{
 		MaxPacketSize: 256, ReceiveMaximum: 1, MaxQueuedMessages: 1, MaxQueuedBytes: 65536, MaxTopicLevels: 1024, MaxSubscriptions: 1_000_000,
@@ -361,7 +361,7 @@ func TestFieldsOutOfBounds(t *testing.T) {
 		edit   func(*Config)
 		want   string
 	}{
-		"queued messages below":  {edit: func(c *Config) { c.Limits.MaxQueuedMessages = -1 }, want: "broker.json:80: limits.maxQueuedMessages: -1 is not within 1 to 10000000; without it 10000 holds"},
+		"queued messages below":  {edit: func(c *Config) { c.Limits.MaxQueuedMessages = -1 }, want: "broker.json:83: limits.maxQueuedMessages: -1 is not within 1 to 10000000; without it 10000 holds"},
 		"queued messages above":  {edit: func(c *Config) { c.Limits.MaxQueuedMessages = 10_000_001 }, want: "limits.maxQueuedMessages: 10000001 is not"},
 		"queued bytes below":     {edit: func(c *Config) { c.Limits.MaxQueuedBytes = 65535 }, want: "limits.maxQueuedBytes: 65535 is less than 65536, the least that is allowed; without it 67108864 holds"},
 		"topic levels above":     {edit: func(c *Config) { c.Limits.MaxTopicLevels = 1025 }, want: "limits.maxTopicLevels: 1025 is not within 1 to 1024"},
@@ -390,7 +390,7 @@ func TestFieldsOutOfBounds(t *testing.T) {
 		"proxy trusts nobody":    {edit: func(c *Config) { c.Listeners[3].ProxyProtocol.TrustedCIDRs = nil }, want: "listeners[3].proxyProtocol.trustedCIDRs: has 0 entries; name 1 to 32 networks"},
 		"proxy trusts a host":    {edit: func(c *Config) { c.Listeners[3].ProxyProtocol.TrustedCIDRs[1] = "10.0.0.1" }, want: `listeners[3].proxyProtocol.trustedCIDRs[1]: "10.0.0.1" is no network`},
 		"proxy trusts 4 in 6":    {edit: func(c *Config) { c.Listeners[3].ProxyProtocol.TrustedCIDRs[1] = "::ffff:10.0.0.0/104" }, want: "listeners[3].proxyProtocol.trustedCIDRs[1]"},
-		"proxy before a socket":  {edit: func(c *Config) { c.Listeners[4].ProxyProtocol = c.Listeners[3].ProxyProtocol }, want: "listeners[4].proxyProtocol: the peers of a unix listener have no address that could be trusted; remove this"},
+		"networks of a socket":   {edit: func(c *Config) { c.Listeners[4].ProxyProtocol = c.Listeners[3].ProxyProtocol }, want: "listeners[4].proxyProtocol.trustedCIDRs: the peers of a unix listener have no address, and all are trusted; remove this"},
 		"socket at a port":       {edit: func(c *Config) { c.Listeners[4].Address = ":1884" }, want: `listeners[4].address: ":1884" is no absolute path of a socket, such as /run/mqtt-broker/mqtt.sock`},
 		"socket by a detour":     {edit: func(c *Config) { c.Listeners[4].Address = "/run/../run/mqtt.sock" }, want: "listeners[4].address"},
 		"socket's path too long": {edit: func(c *Config) { c.Listeners[4].Address = "/" + strings.Repeat("a", 103) }, want: "listeners[4].address: has 104 bytes; the system takes paths of sockets up to 103"},

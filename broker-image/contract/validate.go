@@ -215,14 +215,13 @@ func (v *validator) proxyProtocol(field string, l *Listener) {
 	if proxy == nil {
 		return
 	}
-	if l.Protocol == Unix {
-		v.add(BrokerFile, field, "the peers of a unix listener have no address that could be trusted; remove this")
-		return
-	}
 	if proxy.Mode != ProxyRequired && proxy.Mode != ProxyOptional {
 		v.add(BrokerFile, field+".mode", "%q is neither required nor optional", proxy.Mode)
 	}
-	if n := len(proxy.TrustedCIDRs); n == 0 || n > maxListed {
+	switch n := len(proxy.TrustedCIDRs); {
+	case l.Protocol == Unix && n > 0:
+		v.add(BrokerFile, field+".trustedCIDRs", "the peers of a unix listener have no address, and all are trusted; remove this")
+	case l.Protocol != Unix && (n == 0 || n > maxListed):
 		v.add(BrokerFile, field+".trustedCIDRs", "has %d entries; name 1 to %d networks whose headers are believed", n, maxListed)
 	}
 	for i, cidr := range proxy.TrustedCIDRs {
