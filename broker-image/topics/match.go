@@ -6,21 +6,23 @@ import "strings"
 
 // Match finds who subscribed to a topic. What into held is overwritten and its memory used again.
 func (x *Index[S]) Match(topic string, into *Result[S]) {
-	var memory [16]*spot[S]
-
-	m := matcher[S]{x: x, topic: topic, spots: memory[:0]}
+	m := matcher[S]{x: x, topic: topic}
 	m.walk(&x.root, 0)
 
-	clear(into.buffer)
-	clear(into.Groups)
+	usedBuffer, usedGroups := len(into.buffer), len(into.Groups)
 
 	into.buffer = into.buffer[:0]
 	into.Groups = into.Groups[:0]
 	into.Entries = nil
 
-	plain := m.spots[:0]
+	spots := m.few[:min(m.count, len(m.few))]
+	if m.count > len(m.few) {
+		spots = append(m.more, spots...) //nolint:gocritic // nobody needs m.more after this
+	}
 
-	for _, p := range m.spots {
+	plain := spots[:0]
+
+	for _, p := range spots {
 		for _, sh := range p.shares() {
 			// A share that has just lost its last member may still stand here.
 			if members := sh.members.take(); len(members) > 0 {
@@ -46,13 +48,25 @@ func (x *Index[S]) Match(topic string, into *Result[S]) {
 
 		into.Entries = into.buffer
 	}
+
+	forget(into.buffer, usedBuffer)
+	forget(into.Groups, usedGroups)
+}
+
+// forget wipes what the last use left behind the end of a list, so that it keeps nobody alive who has gone.
+func forget[T any](list []T, used int) {
+	if len(list) < used && used <= cap(list) {
+		clear(list[len(list):used])
+	}
 }
 
 // matcher is one walk through the tree.
 type matcher[S comparable] struct {
 	x     *Index[S]
 	topic string
-	spots []*spot[S]
+	count int // of spots found
+	few   [16]*spot[S]
+	more  []*spot[S] // those that few does not hold
 }
 
 // walk goes on from a node, to which the topic has led up to the level that starts at pos. Behind the last level pos is
@@ -94,9 +108,16 @@ func (m *matcher[S]) walk(n *node[S], pos int) {
 }
 
 func (m *matcher[S]) add(p *spot[S]) {
-	if p != nil {
-		m.spots = append(m.spots, p)
+	switch {
+	case p == nil:
+		return
+	case m.count < len(m.few):
+		m.few[m.count] = p
+	default:
+		m.more = append(m.more, p)
 	}
+
+	m.count++
 }
 
 // merge makes one entry of all that a subscriber has.
