@@ -1,0 +1,197 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package load
+
+import "encoding/binary"
+
+// FlowOptions say how one publisher sends.
+type FlowOptions struct {
+	QoS    byte
+	Retain bool
+	Topics []string // in turn
+	// Receivers are how many clients get each message; their slots are 0 to Receivers-1.
+	Receivers int
+	// Ahead is how many messages the slowest receiver may be behind. So nothing is dropped, and every message counts.
+	Ahead int
+	// Window is how many messages of QoS 1 and 2 may wait for their acknowledgement.
+	Window int
+	// Limit, if not 0, is how many messages are sent at most.
+	Limit uint64
+}
+
+// template is a message that was encoded once.
+type template struct {
+	bytes           []byte
+	idAt, payloadAt int
+}
+
+// Flow is one publisher and those who get its messages.
+type Flow struct {
+	FlowOptions
+
+	bench     *Bench
+	index     uint32
+	sender    *Client
+	templates []template
+	free      []uint16 // packet identifiers
+	pos       []uint64 // next number of each receiver
+	done      []uint16 // how many receivers are past a number, in a ring
+	min       uint64   // all receivers are past all numbers below
+	batch     uint64   // no less is sent at once
+	queued    bool     // for top
+	stalled   uint64   // min when it was looked at last
+
+	Sent, Acked uint64
+}
+
+// init encodes the templates. A window has 65,535 messages at most: packet identifiers are not zero.
+func (f *Flow) init(run uint32, version byte, payload int) {
+	body := make([]byte, max(payload, minPayload))
+	binary.LittleEndian.PutUint32(body[flowAt:], f.index)
+	binary.LittleEndian.PutUint32(body[runAt:], run)
+	for _, topic := range f.Topics {
+		var t template
+		t.bytes, t.idAt, t.payloadAt = encode(version, f.QoS, f.Retain, topic, body)
+		f.templates = append(f.templates, t)
+	}
+	if f.QoS > 0 {
+		for id := min(f.Window, 65535); id > 0; id-- {
+			f.free = append(f.free, uint16(id)) //nolint:gosec // bounded above
+		}
+	}
+	f.pos = make([]uint64, f.Receivers)
+	if f.Receivers > 1 {
+		size := 1
+		for size < 4*(f.Ahead+1) {
+			size *= 2
+		}
+		f.done = make([]uint16, size)
+	}
+	f.batch = 1
+	if f.QoS == 0 {
+		f.batch = uint64(max(1, f.Ahead/8)) //nolint:gosec // positive
+	}
+}
+
+// room is how many messages may be sent now.
+func (f *Flow) room() uint64 {
+	room := ^uint64(0)
+	if f.Receivers > 0 {
+		room = f.min + uint64(f.Ahead) - f.Sent //nolint:gosec // positive
+	}
+	if f.QoS > 0 {
+		room = min(room, uint64(len(f.free)))
+	}
+	if f.Limit > 0 {
+		room = min(room, f.Limit-f.Sent)
+	}
+	return room
+}
+
+// top sends what may be sent.
+func (f *Flow) top(now int64) {
+	f.queued = false
+	if f.bench.stopped {
+		return
+	}
+	room := f.room()
+	if room == 0 || (room < f.batch && f.Sent > f.min) {
+		return
+	}
+	conn := f.sender.conn
+	out := conn.Out()
+	for range min(room, 4096) {
+		out = f.append(out, now)
+	}
+	conn.Send(out)
+}
+
+// append encodes the next message.
+func (f *Flow) append(out []byte, due int64) []byte {
+	t := &f.templates[0]
+	if len(f.templates) > 1 {
+		t = &f.templates[f.Sent%uint64(len(f.templates))]
+	}
+	at := len(out)
+	out = append(out, t.bytes...)
+	if f.QoS > 0 {
+		last := len(f.free) - 1
+		binary.BigEndian.PutUint16(out[at+t.idAt:], f.free[last])
+		f.free = f.free[:last]
+	}
+	body := out[at+t.payloadAt:]
+	binary.LittleEndian.PutUint64(body[dueAt:], uint64(due)) //nolint:gosec // our own clock
+	binary.LittleEndian.PutUint64(body[numberAt:], f.Sent)
+	f.Sent++
+	return out
+}
+
+func (f *Flow) acknowledged(id uint16) {
+	f.Acked++
+	f.free = append(f.free, id)
+	f.wake()
+}
+
+// got is called for each message that a receiver reads.
+func (f *Flow) got(slot int, number uint64, due, now int64) {
+	b := f.bench
+	if slot >= len(f.pos) || number >= f.Sent {
+		b.Foreign++
+		return
+	}
+	next := f.pos[slot]
+	if number < next {
+		b.Again++ // twice, out of order, or after we gave it up
+		return
+	}
+	b.Lost += number - next
+	b.Delivered++
+	if b.Latency != nil {
+		b.latency(due, now)
+	}
+	f.advance(slot, number+1)
+}
+
+func (f *Flow) advance(slot int, to uint64) {
+	from := f.pos[slot]
+	f.pos[slot] = to
+	if f.done == nil {
+		f.min = to
+		f.wake()
+		return
+	}
+	mask := uint64(len(f.done) - 1)
+	for ; from < to; from++ {
+		f.done[from&mask]++
+	}
+	before := f.min
+	for f.min < f.Sent && int(f.done[f.min&mask]) == f.Receivers {
+		f.done[f.min&mask] = 0
+		f.min++
+	}
+	if f.min != before {
+		f.wake()
+	}
+}
+
+// giveUp forgets messages that nobody has got for a while, so that a broker that drops does not end the run.
+func (f *Flow) giveUp() {
+	if f.Receivers == 0 || f.min == f.Sent || f.min != f.stalled {
+		f.stalled = f.min
+		return
+	}
+	for slot, pos := range f.pos {
+		if pos < f.Sent {
+			f.bench.Lost += f.Sent - pos
+			f.advance(slot, f.Sent)
+		}
+	}
+	f.stalled = f.min
+}
+
+func (f *Flow) wake() {
+	if !f.queued {
+		f.queued = true
+		f.bench.due = append(f.bench.due, f)
+	}
+}

@@ -1,0 +1,135 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package peer
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/netip"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"sync"
+	"syscall"
+	"time"
+)
+
+// spawn starts commands from one thread that never ends: a child is killed by the kernel when the thread that made it
+// does, which is how no broker stays when this program is killed.
+var spawn = sync.OnceValue(func() chan<- func() {
+	calls := make(chan func())
+	go func() {
+		runtime.LockOSThread()
+		for call := range calls {
+			call()
+		}
+	}()
+	return calls
+})
+
+// Process is a broker that runs.
+type Process struct {
+	Address netip.AddrPort
+	Dir     string
+	Pid     int
+
+	log  string
+	done chan struct{}
+	err  error
+}
+
+// startProcess runs argv in dir in a process group of its own.
+func startProcess(dir string, argv, env []string) (*Process, error) {
+	p := &Process{Dir: dir, log: filepath.Join(dir, "log"), done: make(chan struct{})}
+	log, err := os.OpenFile(p.log, os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	defer log.Close() //nolint:errcheck // the child has its own
+	cmd := exec.Command(argv[0], argv[1:]...)
+	cmd.Dir, cmd.Stdout, cmd.Stderr = dir, log, log
+	cmd.Env = append(os.Environ(), env...)
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
+	started := make(chan error)
+	spawn() <- func() { started <- cmd.Start() }
+	if err := <-started; err != nil {
+		return nil, err
+	}
+	p.Pid = cmd.Process.Pid
+	go func() {
+		p.err = cmd.Wait()
+		close(p.done)
+	}()
+	return p, nil
+}
+
+// Alive is an error if the broker has ended, with the end of its log.
+func (p *Process) Alive() error {
+	select {
+	case <-p.done:
+		return fmt.Errorf("the broker has ended (%w); its log ends with:\n%s", errors.Join(errEnded, p.err), p.Tail())
+	default:
+		return nil
+	}
+}
+
+var errEnded = errors.New("ended")
+
+// Tail is the end of the broker's log.
+func (p *Process) Tail() string {
+	text, _ := os.ReadFile(p.log)
+	lines := bytes.Split(bytes.TrimSpace(text), []byte("\n"))
+	return string(bytes.Join(lines[max(0, len(lines)-12):], []byte("\n")))
+}
+
+// Stop ends the broker and all its children, politely for a while.
+func (p *Process) Stop(patience time.Duration) {
+	_ = syscall.Kill(p.Pid, syscall.SIGTERM)
+	select {
+	case <-p.done:
+	case <-time.After(patience):
+	}
+	p.Kill()
+}
+
+// Kill ends the broker and all its children at once.
+func (p *Process) Kill() {
+	_ = syscall.Kill(-p.Pid, syscall.SIGKILL)
+	<-p.done
+}
+
+// run executes a command to its end, and says its output only if it failed.
+func run(ctx context.Context, dir string, env []string, argv ...string) (string, error) {
+	var out bytes.Buffer
+	cmd := exec.CommandContext(ctx, argv[0], argv[1:]...)
+	cmd.Dir = dir
+	cmd.Env = append(os.Environ(), env...)
+	cmd.Stdout, cmd.Stderr = &out, &out
+	// With its whole group: a compiler has children.
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
+	cmd.WaitDelay = 5 * time.Second
+	if err := cmd.Run(); err != nil {
+		text := bytes.TrimSpace(out.Bytes())
+		return "", fmt.Errorf("%s: %w\n%s", filepath.Base(argv[0])+" "+argv[1], err, text[max(0, len(text)-2000):])
+	}
+	return out.String(), nil
+}
+
+func copyFile(to, from string) error {
+	in, err := os.Open(from)
+	if err != nil {
+		return err
+	}
+	defer in.Close() //nolint:errcheck // only read
+	out, err := os.OpenFile(to, os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o600)
+	if err != nil {
+		return err
+	}
+	_, err = io.Copy(out, in)
+	return errors.Join(err, out.Close())
+}
