@@ -1,0 +1,403 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package store
+
+import (
+	"errors"
+	"fmt"
+	"time"
+)
+
+// waiting is a transaction that was handed over.
+type waiting struct {
+	tx   *Tx
+	lazy bool
+	done func(error)
+	err  error // it was refused, and waits only for its turn
+}
+
+const (
+	// syncEvery bounds how long something that nobody waits for stays in memory.
+	syncEvery = time.Second
+	// healEvery is how often a store that failed is tried again.
+	healEvery = time.Second
+)
+
+// committer is the store's goroutine. One group commit is under way at a time; what arrives meanwhile is encoded into
+// the next one, which starts as soon as the disk is free, before the dones of the last one run.
+type committer struct {
+	s *Store
+
+	now  *group // under way, or nil
+	next *group
+	idle *group // the third of two, to be used again
+
+	queue  []waiting // taken from the store, and not yet in a group
+	ledger *ledger
+	number uint64 // of the last group that was opened
+	synced uint64 // the last group known to be on disk
+
+	// safeLog and safeSize are where the log ends that holds all acknowledged groups.
+	safeLog  string
+	safeSize int64
+
+	dirty     bool // something was applied that is not synced
+	dirtyTime *time.Timer
+	healTime  *time.Timer
+	closing   bool
+	finishing bool  // the dones of a group have still to run
+	failure   error // of encoding; looked at when the dones have run
+}
+
+func (c *committer) run() {
+	defer close(c.s.ended)
+	c.dirtyTime, c.healTime = stopped(), stopped()
+	defer c.dirtyTime.Stop()
+	defer c.healTime.Stop()
+	for !c.ended() {
+		d := c.s.database()
+		var done <-chan result
+		var dead <-chan struct{}
+		if d != nil {
+			done, dead = d.done, d.fs.dead
+		}
+		select {
+		case <-c.s.wake:
+			c.take()
+		case r := <-done:
+			c.result(r)
+		case <-dead:
+			c.broken(d.fs.why())
+		case <-c.dirtyTime.C:
+			c.flush()
+		case <-c.healTime.C:
+			c.heal()
+		}
+		if err := c.failure; err != nil {
+			c.failure = nil
+			c.broken(err)
+		}
+	}
+}
+
+// ended tells whether the store was closed and all is done.
+func (c *committer) ended() bool {
+	return c.closing && c.now == nil && len(c.queue) == 0 && len(c.next.waiting) == 0
+}
+
+func stopped() *time.Timer {
+	t := time.NewTimer(time.Hour)
+	t.Stop()
+	return t
+}
+
+// take fetches what was handed over since the last time, and starts it if nothing is under way.
+func (c *committer) take() {
+	c.s.mu.Lock()
+	if len(c.queue) == 0 {
+		c.queue, c.s.handed = c.s.handed, c.queue[:0]
+	} else {
+		c.queue = append(c.queue, c.s.handed...)
+		clear(c.s.handed)
+		c.s.handed = c.s.handed[:0]
+	}
+	c.closing = c.s.closing
+	if c.s.ready != nil {
+		c.ledger, c.s.ready = c.s.ready, nil
+	}
+	c.s.mu.Unlock()
+	c.proceed()
+}
+
+// proceed encodes what waits, and starts the next group if the disk is free.
+func (c *committer) proceed() {
+	if c.s.database() == nil {
+		c.refuseAll(c.s.faultError())
+		return
+	}
+	if c.now != nil && !c.now.applied {
+		return // what the group under way has changed cannot be read yet
+	}
+	if c.failure != nil {
+		return
+	}
+	if c.failure = c.encode(); c.failure != nil {
+		return
+	}
+	if c.now == nil && len(c.next.waiting) > 0 {
+		c.start()
+	}
+}
+
+// encode moves transactions from the queue into the next group, up to its bound.
+func (c *committer) encode() error {
+	taken := 0
+	defer func() {
+		rest := copy(c.queue, c.queue[taken:])
+		clear(c.queue[rest:])
+		c.queue = c.queue[:rest]
+	}()
+	for _, w := range c.queue {
+		g := c.next
+		if g.bytes >= groupBytes {
+			return nil
+		}
+		taken++
+		if w.err = c.s.disk.admit(w.tx); w.err != nil {
+			g.waiting = append(g.waiting, w) // its done runs in its turn
+			continue
+		}
+		if g.number == 0 {
+			c.number++
+			g.open(c.s.database(), c.number, c.synced)
+		}
+		// It is in the group before it is encoded, so that it fails with the group.
+		g.waiting = append(g.waiting, w)
+		g.bytes += w.tx.cost()
+		g.sync = g.sync || !w.lazy && !c.s.o.Interval
+		b := builder{group: g, l: c.ledger, db: c.s.database()}
+		if err := b.add(w.tx); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// start hands the next group to the disk.
+func (c *committer) start() {
+	g := c.next
+	if g.number == 0 && c.finishing {
+		return // all were refused, and it is not their turn yet
+	}
+	c.next, c.idle = c.idle, nil
+	if c.next == nil {
+		c.next = &group{}
+	}
+	if g.number == 0 {
+		c.conclude(g, 0)
+		return
+	}
+	c.now = g
+	g.shut(c.ledger)
+	c.s.shared.Store(int64(len(c.ledger.pointers)))
+	c.s.disk.spent(int64(g.batch.Len()))
+	c.s.database().jobs <- job{batch: g.batch, sync: g.sync}
+}
+
+func (c *committer) result(r result) {
+	switch {
+	case r.err != nil:
+		c.broken(r.err)
+	case r.final:
+		c.finish(r.took)
+	default:
+		c.now.applied = true
+		c.proceed()
+	}
+}
+
+// finish ends the group that was under way: first the disk gets the next one, then the dones run.
+func (c *committer) finish(took time.Duration) {
+	g := c.now
+	g.applied = true
+	if g.sync {
+		c.synced = g.number
+		c.dirty = false
+		c.dirtyTime.Stop()
+		c.mark()
+	} else if !c.dirty {
+		c.dirty = true
+		c.dirtyTime.Reset(syncEvery)
+	}
+	c.now = nil
+	c.s.visible.Store(g.number)
+	c.finishing = true
+	c.take()
+	c.finishing = false
+	c.s.count(g)
+	c.conclude(g, took)
+	c.proceed()
+}
+
+// conclude runs the dones of a group.
+func (c *committer) conclude(g *group, took time.Duration) {
+	for _, w := range g.waiting {
+		c.answer(w)
+	}
+	if len(g.waiting) > 0 && c.s.o.Observe != nil {
+		c.s.o.Observe(took, len(g.waiting))
+	}
+	if len(g.waiting) > 0 && c.s.o.AfterGroup != nil {
+		c.s.o.AfterGroup()
+	}
+	g.reset()
+	if c.idle == nil {
+		c.idle = g
+	}
+}
+
+// answer runs the done of a transaction and takes it back.
+func (c *committer) answer(w waiting) {
+	if w.err != nil {
+		c.s.stats.refused.Add(1)
+	}
+	c.s.pending.Add(-w.tx.cost())
+	w.tx.Discard()
+	if w.done != nil {
+		w.done(w.err)
+	}
+}
+
+func (c *committer) refuse(w waiting, err error) {
+	if w.err == nil {
+		w.err = err
+	}
+	c.answer(w)
+}
+
+func (c *committer) refuseAll(err error) {
+	all := c.queue
+	c.queue = nil
+	for _, w := range all {
+		c.refuse(w, err)
+	}
+	if len(all) > 0 && c.s.o.AfterGroup != nil {
+		c.s.o.AfterGroup()
+	}
+}
+
+// mark notes what is on disk now.
+func (c *committer) mark() {
+	fs := c.s.database().fs
+	if l := fs.log.Load(); l != nil {
+		c.safeLog, c.safeSize = l.name, l.synced.Load()
+	}
+	c.s.seal(fs, c.synced, false)
+}
+
+// flush syncs what nobody waits for.
+func (c *committer) flush() {
+	if c.now != nil || len(c.next.waiting) > 0 || c.s.database() == nil {
+		// A group is under way. If it is not synced it will leave the timer running again.
+		c.dirtyTime.Reset(syncEvery)
+		return
+	}
+	c.number++
+	c.next.open(c.s.database(), c.number, c.synced)
+	c.next.sync = true
+	c.start()
+}
+
+// broken gives the database up: all that waits fails, and what the disk holds of it is cut off.
+func (c *committer) broken(err error) {
+	c.s.setFault(err)
+	c.s.dropDatabase()
+	err = c.s.faultError()
+	c.dirtyTime.Stop()
+	c.dirty = false
+	groups := []*group{c.now, c.next}
+	c.now, c.next, c.idle = nil, &group{}, nil
+	for _, g := range groups {
+		if g == nil {
+			continue
+		}
+		for _, w := range g.waiting {
+			c.refuse(w, err)
+		}
+	}
+	c.refuseAll(err)
+	if c.s.o.AfterGroup != nil {
+		c.s.o.AfterGroup()
+	}
+	c.healTime.Reset(0)
+}
+
+// heal opens the database again, if the disk lets it.
+func (c *committer) heal() {
+	if c.closing {
+		return
+	}
+	if err := c.reopen(); err != nil {
+		c.s.setFault(err)
+		c.healTime.Reset(healEvery)
+		return
+	}
+	c.s.clearFault()
+	c.s.stats.reopened.Add(1)
+	c.take()
+}
+
+func (c *committer) reopen() error {
+	if err := c.s.disk.room(); err != nil {
+		return err
+	}
+	// In interval mode what is in the log was acknowledged. What failed was not written to it.
+	if !c.s.o.Interval {
+		if err := cutLog(c.s.inner(), c.safeLog, c.safeSize); err != nil {
+			return err
+		}
+	}
+	d, err := c.s.open()
+	if err != nil {
+		return err
+	}
+	l, err := d.read(Visitor{}, false)
+	if err != nil {
+		d.giveUp()
+		return err
+	}
+	l.highest, l.next = max(l.highest, c.ledger.highest), max(l.next, c.ledger.next)
+	c.ledger = l
+	c.adopt(d)
+	return nil
+}
+
+// adopt makes d the database that is written to.
+func (c *committer) adopt(d *database) {
+	if l := d.fs.log.Load(); l != nil {
+		c.safeLog, c.safeSize = l.name, l.synced.Load()
+	}
+	c.s.useDatabase(d)
+}
+
+// Commit hands tx over, which the caller must not touch again. It never waits. Done runs on the store's goroutine when
+// tx is as safe as asked for, in the order of the commits; it must not wait for anything. A lazy transaction needs no
+// sync: it is safe within about a second. Done may be nil.
+func (s *Store) Commit(tx *Tx, lazy bool, done func(error)) {
+	s.mu.Lock()
+	if !s.restored || s.closing {
+		err := ErrClosed
+		if !s.restored {
+			err = errors.New("the store was not restored")
+		}
+		s.mu.Unlock()
+		tx.Discard()
+		if done != nil {
+			done(err)
+		}
+		return
+	}
+	s.pending.Add(tx.cost())
+	s.handed = append(s.handed, waiting{tx: tx, lazy: lazy, done: done})
+	first := len(s.handed) == 1
+	s.mu.Unlock()
+	if first {
+		s.poke()
+	}
+}
+
+// poke wakes the committing goroutine.
+func (s *Store) poke() {
+	select {
+	case s.wake <- struct{}{}:
+	default:
+	}
+}
+
+// faultError is what a transaction fails with while the store is out of order.
+func (s *Store) faultError() error {
+	if e := s.fault.Load(); e != nil {
+		return fmt.Errorf("store: %w", *e)
+	}
+	return errors.New("store: out of order")
+}
