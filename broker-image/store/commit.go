@@ -5,6 +5,7 @@ package store
 import (
 	"errors"
 	"fmt"
+	"runtime"
 	"time"
 )
 
@@ -21,10 +22,14 @@ const (
 	syncEvery = time.Second
 	// healEvery is how often a store that failed is tried again.
 	healEvery = time.Second
+	// startFirst is the size from which on a group starts before the dones of the one before it run.
+	startFirst = 64 << 10
+	// gatherTurns bounds how often others are let run between two groups.
+	gatherTurns = 8
 )
 
 // committer is the store's goroutine. One group commit is under way at a time; what arrives meanwhile is encoded into
-// the next one, which starts as soon as the disk is free, before the dones of the last one run.
+// the next one.
 type committer struct {
 	s *Store
 
@@ -45,7 +50,6 @@ type committer struct {
 	dirtyTime *time.Timer
 	healTime  *time.Timer
 	closing   bool
-	finishing bool  // the dones of a group have still to run
 	failure   error // of encoding; looked at when the dones have run
 }
 
@@ -166,9 +170,6 @@ func (c *committer) encode() error {
 // start hands the next group to the disk.
 func (c *committer) start() {
 	g := c.next
-	if g.number == 0 && c.finishing {
-		return // all were refused, and it is not their turn yet
-	}
 	c.next, c.idle = c.idle, nil
 	if c.next == nil {
 		c.next = &group{}
@@ -211,12 +212,25 @@ func (c *committer) finish(took time.Duration) {
 	}
 	c.now = nil
 	c.s.visible.Store(g.number)
-	c.finishing = true
-	c.take()
-	c.finishing = false
+	if c.next.number != 0 && c.next.bytes >= startFirst {
+		c.start()
+	}
 	c.s.count(g)
 	c.conclude(g, took)
-	c.proceed()
+	c.gather()
+	c.take()
+}
+
+// gather lets those run who were just answered: what they commit now shares the next sync. Without it the committers
+// fall into two halves, each of which waits for the sync of the other.
+func (c *committer) gather() {
+	for range gatherTurns {
+		before := c.s.pending.Load()
+		runtime.Gosched()
+		if c.s.pending.Load() == before {
+			return
+		}
+	}
 }
 
 // conclude runs the dones of a group.
