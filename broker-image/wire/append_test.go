@@ -156,7 +156,7 @@ func TestPatch(t *testing.T) {
 				binary.BigEndian.PutUint16(out[pid:], 0xabcd)
 				h.PacketID = 0xabcd
 				head, again := AppendPublishHead(nil, v, h, []byte("a/b"), user, len(payload))
-				if want := append(head, payload...); again != pid || !bytes.Equal(out, want) {
+				if want := slices.Concat(head, payload); again != pid || !bytes.Equal(out, want) {
 					t.Errorf("patching at %d is not the same as writing (at %d)", pid, again)
 				}
 			}

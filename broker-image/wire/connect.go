@@ -102,11 +102,11 @@ func (c *Connect) checkFlags(flags byte) error {
 			return malformed("the reserved flag of CONNECT is set [MQTT-3.1.2-3]")
 		}
 		if flags&flagWill == 0 && flags&(flagWillQoS|flagWillRetain) != 0 {
-			return malformed("CONNECT has a will QoS or will retain, but no will [MQTT-3.1.2-11], [MQTT-3.1.2-13]")
+			return malformed("CONNECT has a will QoS or will retain, but no will [MQTT-3.1.2-7], [MQTT-3.1.2-8]")
 		}
 	}
 	if flags&flagWill != 0 && flags&flagWillQoS == flagWillQoS {
-		return malformed("the will QoS is 3 [MQTT-3.1.2-12]")
+		return malformed("the will QoS is 3 [MQTT 5 section 3.1.2.6]")
 	}
 	if c.Version != V5 && flags&flagPassword != 0 && flags&flagUsername == 0 {
 		return malformed("CONNECT has a password, but no user name [MQTT 3.1.1, MQTT-3.1.2-22]")

@@ -2,8 +2,11 @@
 
 package wire
 
-// MaxRemaining is the largest remaining length that a fixed header can express.
-const MaxRemaining = 268_435_455
+// MaxRemaining is the largest remaining length that a fixed header can express, MaxSize the largest packet.
+const (
+	MaxRemaining = 268_435_455
+	MaxSize      = 5 + MaxRemaining
+)
 
 // Next tells the size of the first packet in buf, once all of it is there; 0 says that more bytes are needed. It looks
 // at the fixed header alone, so it refuses what may never be read in full: a packet larger than limit in total (0: no
@@ -107,7 +110,7 @@ func varintSize(v uint32) int {
 
 // u32 makes a size that is written as a variable byte integer of the sum of lengths.
 func u32(n int) uint32 {
-	return uint32(n) // #nosec G115 -- a caller keeps packets under MaxRemaining
+	return uint32(n) // #nosec G115 -- a caller keeps packets within MaxSize
 }
 
 func appendVarint(dst []byte, v uint32) []byte {

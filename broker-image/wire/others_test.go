@@ -420,7 +420,9 @@ var disputes = []dispute{
 	},
 	{
 		"mochi", "reserved bits of the requested QoS of 3.1", "MQTT 3.1 section 3.8: the upper bits are not used",
-		func(v Version, typ byte, _ []byte, _ seen) bool { return v == V31 && typ == TypeSubscribe },
+		func(v Version, typ byte, packet []byte, _ seen) bool {
+			return v == V31 && typ == TypeSubscribe && reservedQoS(packet)
+		},
 	},
 	{
 		"mochi", "connect flags of 3.1", "MQTT 3.1 section 3.1: bit 0 is not used, nor are will QoS and retain without a will",
@@ -477,6 +479,19 @@ var disputes = []dispute{
 	},
 }
 
+// reservedQoS says whether a SUBSCRIBE that was accepted asks for a QoS with more bits than a QoS has.
+func reservedQoS(packet []byte) bool {
+	b := packet[len(packet)-bodyLen(packet)+2:]
+	for len(b) > 0 {
+		_, rest, ok := binaryData(b)
+		if !ok || rest[0] > 2 {
+			return true
+		}
+		b = rest[1:]
+	}
+	return false
+}
+
 func connectFlags(packet []byte) byte {
 	b, err := body(packet, TypeConnect, 0)
 	if err != nil {
@@ -491,6 +506,9 @@ func connectFlags(packet []byte) byte {
 
 // disputed names the first dispute that explains why who reads the packet in another way; empty if none does.
 func disputed(who string, v Version, packet []byte, we seen) string {
+	if offered, ok := we["version"].(byte); ok {
+		v = Version(offered)
+	}
 	for _, d := range disputes {
 		if d.who == who && d.is(v, Type(packet[0]), packet, we) {
 			return d.name

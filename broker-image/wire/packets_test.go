@@ -299,7 +299,7 @@ var bad = map[string]struct {
 	"CONNECT with the reserved flag":        {reason: "MQTT-3.1.2-3", v: V311, packet: connect(V311, 0x03, "id"), code: 0x81},
 	"CONNECT with will QoS, but no will":    {reason: "MQTT-3.1.2-7", v: V5, packet: connect(V5, 0x0a, props(), "id"), code: 0x81},
 	"CONNECT with will retain, but no will": {reason: "MQTT-3.1.2-8", v: V311, packet: connect(V311, 0x22, "id"), code: 0x81},
-	"CONNECT with will QoS 3":               {reason: "MQTT-3.1.2-12", v: V31, packet: connect(V31, 0x1e, "id", "t", "p"), code: 0x81},
+	"CONNECT with will QoS 3":               {reason: "section 3.1.2.6", v: V31, packet: connect(V31, 0x1e, "id", "t", "p"), code: 0x81},
 	"CONNECT of 3.1.1 with password alone":  {reason: "MQTT-3.1.2-22 of 3.1.1", v: V311, packet: connect(V311, 0x42, "id", "p"), code: 0x81},
 	"CONNECT of 3.1 with password alone":    {reason: "as 3.1.1", v: V31, packet: connect(V31, 0x42, "id", "p"), code: 0x81},
 	"CONNECT without client id":             {reason: "it may be empty, not absent", v: V311, packet: connect(V311, 2), code: 0x81},
@@ -336,6 +336,7 @@ var bad = map[string]struct {
 
 	"PUBLISH of QoS 3":                       {reason: "MQTT-3.3.1-4", v: V311, packet: packet(0x36, "t", id), code: 0x81},
 	"PUBLISH of QoS 0 with DUP":              {reason: "MQTT-3.3.1-2", v: V311, packet: packet(0x38, "t"), code: 0x81},
+	"PUBLISH with another packet behind":     {reason: "its length says where it ends", v: V311, packet: append(packet(0x30, "t"), 0xc0, 0), code: 0x81},
 	"PUBLISH without topic":                  {reason: "MQTT-3.3.2-1", v: V311, packet: packet(0x30, 0), code: 0x81},
 	"PUBLISH of 3.1.1 with an empty topic":   {reason: "MQTT-4.7.3-1", v: V311, packet: packet(0x30, ""), code: 0x82},
 	"PUBLISH of 5 with an empty topic":       {reason: "section 3.3.2.1", v: V5, packet: packet(0x30, "", props()), code: 0x82},

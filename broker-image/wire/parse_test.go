@@ -224,16 +224,41 @@ func TestText(t *testing.T) {
 func TestScratch(t *testing.T) {
 	t.Parallel()
 	var p Publish
-	for name, tc := range good {
-		want, ok := tc.want.(*Publish)
-		if !ok {
-			continue
+	for range 2 {
+		for name, tc := range good {
+			want, ok := tc.want.(*Publish)
+			if !ok {
+				continue
+			}
+			if err := ParsePublish(tc.packet, tc.v, &p); err != nil {
+				t.Fatal(err)
+			}
+			if diff := cmp.Diff(*want, p, cmpopts.IgnoreUnexported(Publish{})); diff != "" {
+				t.Errorf("%s (-want +got):\n%s", name, diff)
+			}
+			for _, view := range [][]byte{p.Topic, p.Payload} {
+				if len(view) != cap(view) {
+					t.Errorf("%s: to append to a view would write into the packet", name)
+				}
+			}
 		}
-		if err := ParsePublish(tc.packet, tc.v, &p); err != nil {
-			t.Fatal(err)
-		}
-		if diff := cmp.Diff(*want, p, cmpopts.IgnoreUnexported(Publish{})); diff != "" {
-			t.Errorf("%s (-want +got):\n%s", name, diff)
+	}
+}
+
+// TestOtherType proves that a parser looks at the type, too.
+func TestOtherType(t *testing.T) {
+	t.Parallel()
+	for name, f := range map[string]func([]byte) error{
+		"ParseConnect":     func(b []byte) error { _, err := ParseConnect(b); return err },
+		"ParsePublish":     func(b []byte) error { return ParsePublish(b, V5, &Publish{}) },
+		"ParseAck":         func(b []byte) error { return ParseAck(b, V5, &Ack{}) },
+		"ParseSubscribe":   func(b []byte) error { _, err := ParseSubscribe(b, V5); return err },
+		"ParseUnsubscribe": func(b []byte) error { _, err := ParseUnsubscribe(b, V5); return err },
+		"ParseDisconnect":  func(b []byte) error { _, err := ParseDisconnect(b, V5); return err },
+		"ParseAuth":        func(b []byte) error { _, err := ParseAuth(b); return err },
+	} {
+		if CodeOf(f(packet(0xc0))) != ProtocolError || f(nil) == nil {
+			t.Errorf("%s accepts PINGREQ, or nothing", name)
 		}
 	}
 }

@@ -62,7 +62,7 @@ func ParsePublish(packet []byte, v Version, p *Publish) error {
 	if len(topic) == 0 && p.Alias == 0 {
 		return protocol("the topic is empty and no alias stands for it [MQTT-4.7.3-1]")
 	}
-	p.Payload = b[:len(b):len(b)] // to append to it must not write over the next packet
+	p.Payload = slices.Clip(b) // to append to it must not write over the next packet
 	return nil
 }
 
@@ -166,7 +166,7 @@ func (h *PublishHeader) remaining(v Version, topicLen, propertiesLen, payloadLen
 }
 
 // PublishSize is the size of the whole packet that AppendPublish would write. A message whose size is above
-// MaxRemaining must not be written, nor one above the receiver's maximum [MQTT-3.1.2-24].
+// MaxSize must not be written, nor one above the receiver's maximum [MQTT-3.1.2-24].
 func PublishSize(v Version, h *PublishHeader, topicLen, propertiesLen, payloadLen int) int {
 	remaining, _ := h.remaining(v, topicLen, propertiesLen, payloadLen)
 	return 1 + varintSize(u32(remaining)) + remaining
