@@ -13,7 +13,7 @@
 // each filter by itself; a Match that begins after Subscribe or Unsubscribe returned sees the change.
 //
 //	node    a level of text, its one child in place, or several children in a hash table that all nodes share
-//	spot    the subscribers of one filter: a short immutable list, or a crowd
+//	spot    the subscribers of one filter: a short list that never changes, or one of:
 //	crowd   many subscribers of one filter: a list that is handed out as it is, and a map that finds a place in it
 //
 // A node is visited at most once in a Match, whatever the filters: the work is bounded by the number of nodes, and by

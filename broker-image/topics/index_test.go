@@ -180,17 +180,87 @@ func TestAResultStaysAsItWas(t *testing.T) {
 
 				before := answerOf(&r)
 
+				x.Unsubscribe(filter, 0)
+				wantSame(t, before, &r)
+
+				var later Result[int]
+
+				x.Match("a", &later)
+
+				beforeLater := answerOf(&later)
+
 				for i := range n {
 					x.Subscribe(filter, i, Options{QoS: 2, NoLocal: true, Identifier: 9})
 					x.Subscribe(filter, n+i, Options{QoS: 2})
 					x.Unsubscribe(filter, i)
 				}
 
-				if diff := gocmp.Diff(before, answerOf(&r)); diff != "" {
-					t.Errorf("a kept result must not change with the index (-before +after):\n%s", diff)
-				}
+				wantSame(t, before, &r)
+				wantSame(t, beforeLater, &later)
 			})
 		}
+	}
+}
+
+func wantSame(t *testing.T, before answer, r *Result[int]) {
+	t.Helper()
+
+	if diff := gocmp.Diff(before, answerOf(r)); diff != "" {
+		t.Errorf("a kept result must not change with the index (-before +after):\n%s", diff)
+	}
+}
+
+// TestManyBrothers has enough children under one node to collide in the table.
+func TestManyBrothers(t *testing.T) {
+	x := New[int]()
+
+	const n = 20_000
+
+	for i := range n {
+		x.Subscribe(deviceFlat(i), i, Options{})
+	}
+
+	for i := range n {
+		if i%3 > 0 {
+			x.Unsubscribe(deviceFlat(i), i)
+		}
+	}
+
+	var r Result[int]
+
+	for i := range n {
+		x.Match(deviceFlat(i), &r)
+
+		if want := 1 - min(i%3, 1); len(r.Entries) != want {
+			t.Errorf("%s: %d subscribers, want %d", deviceFlat(i), len(r.Entries), want)
+		}
+	}
+
+	for i := 0; i < n; i += 3 {
+		x.Unsubscribe(deviceFlat(i), i)
+	}
+
+	wantBare(t, x)
+}
+
+func TestEqualHashesAreNotEqualNodes(t *testing.T) {
+	var e edges[int]
+
+	one, two := &node[int]{}, &node[int]{}
+	a := &node[int]{parent: one, text: "x", hash: 5}
+	b := &node[int]{parent: two, text: "x", hash: 5}
+
+	e.put(a)
+
+	if e.get(two, "x", 5) != nil || e.get(one, "y", 5) != nil {
+		t.Error("a node was found for another's parent or text")
+	}
+
+	e.put(b)
+	e.remove(a)
+
+	if e.get(two, "x", 5) != b || e.get(one, "x", 5) != nil {
+		t.Error("the wrong node was removed, or one behind it is out of reach")
 	}
 }
 
@@ -349,7 +419,9 @@ func TestConcurrentUse(t *testing.T) {
 				}
 
 				for _, topic := range []string{"a/b", "a/c/d", mine, mine + "/y/x"} {
-					if x.Match(topic, &r); !holds(&r, me) {
+					x.Match(topic, &r)
+
+					if !holds(&r, me) {
 						t.Errorf("%q: subscribed, and not found", topic)
 					}
 				}
@@ -361,7 +433,9 @@ func TestConcurrentUse(t *testing.T) {
 				}
 
 				for _, topic := range []string{"a/b", "a/c/d", mine, mine + "/y/x"} {
-					if x.Match(topic, &r); holds(&r, me) {
+					x.Match(topic, &r)
+
+					if holds(&r, me) {
 						t.Errorf("%q: unsubscribed, and found", topic)
 					}
 				}
@@ -388,7 +462,9 @@ func TestConcurrentUse(t *testing.T) {
 					t.Errorf("%d of 40 found that never left", stay)
 				}
 
-				if x.Match("stay/here/on", &r); !holds(&r, 0) {
+				x.Match("stay/here/on", &r)
+
+				if !holds(&r, 0) {
 					t.Error("one that never left was not found")
 				}
 			}
@@ -418,7 +494,9 @@ func TestAChildIsNeverOutOfSight(t *testing.T) {
 		var r Result[int]
 
 		for !done.Load() {
-			if x.Match("p/stay", &r); len(r.Entries) != 1 {
+			x.Match("p/stay", &r)
+
+			if len(r.Entries) != 1 {
 				t.Error("the child that stays was not found")
 			}
 		}

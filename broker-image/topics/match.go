@@ -17,7 +17,7 @@ func (x *Index[S]) Match(topic string, into *Result[S]) {
 
 	spots := m.few[:min(m.count, len(m.few))]
 	if m.count > len(m.few) {
-		spots = append(m.more, spots...) //nolint:gocritic // nobody needs m.more after this
+		spots = append(m.more, spots...)
 	}
 
 	plain := spots[:0]

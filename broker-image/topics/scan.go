@@ -16,12 +16,11 @@ func (p position) above(topic string) bool {
 		return topic < p.head || (len(topic) == len(p.head) && topic == p.head && p.tail != "")
 	}
 
-	switch start := topic[:len(p.head)]; {
-	case start == p.head:
-		return topic[len(p.head):] < p.tail
-	default:
+	if start := topic[:len(p.head)]; start != p.head {
 		return start < p.head
 	}
+
+	return topic[len(p.head):] < p.tail
 }
 
 // search is the index of the first topic that is not before the position.

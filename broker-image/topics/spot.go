@@ -144,7 +144,7 @@ func (p *spot[S]) with(m member[S]) (next *spot[S], existed bool) {
 
 	if len(p.list) < crowdFrom {
 		// Nobody looks behind the end of p.list, and no other spot than the newest is ever appended to.
-		return newSpot(append(p.list, m), nil, p.shares()), false //nolint:gocritic // another slice on purpose
+		return newSpot(append(p.list, m), nil, p.shares()), false
 	}
 
 	c := &crowd[S]{}
@@ -411,7 +411,7 @@ func (c *crowd[S]) note(s S, at int) {
 	case len(c.entries) > crowdFrom:
 		c.at = make(map[S]int32, 2*len(c.entries))
 		for i := range c.entries {
-			c.at[c.entries[i].Subscriber] = int32(i) //nolint:gosec // as above
+			c.at[c.entries[i].Subscriber] = int32(i)
 		}
 	}
 }
