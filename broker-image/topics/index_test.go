@@ -190,6 +190,12 @@ func TestAResultStaysAsItWas(t *testing.T) {
 				beforeLater := answerOf(&later)
 
 				for i := range n {
+					x.Subscribe(filter, n-1-i, Options{QoS: 0, NoLocal: true, Identifier: 9})
+				}
+
+				wantSame(t, beforeLater, &later)
+
+				for i := range n {
 					x.Subscribe(filter, i, Options{QoS: 2, NoLocal: true, Identifier: 9})
 					x.Subscribe(filter, n+i, Options{QoS: 2})
 					x.Unsubscribe(filter, i)
