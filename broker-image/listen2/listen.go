@@ -28,8 +28,9 @@ const (
 // Listener is one bound address.
 type Listener struct {
 	options  Options
-	inner    net.Listener
+	address  net.Addr
 	take     func() (socket, error)
+	shut     func() error
 	remove   func() // what Close has to do beside closing
 	settings atomic.Pointer[Settings]
 	epoch    time.Time
@@ -88,6 +89,10 @@ func Bind(network, address string, settings Settings, options Options) (*Listene
 	if err != nil {
 		_ = inner.Close()
 
+		if remove != nil {
+			remove()
+		}
+
 		return nil, fmt.Errorf("address %s: %w", address, err)
 	}
 
@@ -111,14 +116,14 @@ func bindTCP(address string) (net.Listener, error) {
 
 func wrap(inner net.Listener, settings Settings, options Options) (*Listener, error) {
 	l := &Listener{
-		options: options, inner: inner, epoch: time.Now(),
+		options: options, address: inner.Addr(), epoch: time.Now(),
 		changed: make(chan struct{}, 1), done: make(chan struct{}),
 	}
 	l.settings.Store(&settings)
 
 	var err error
 
-	l.take, err = taker(inner)
+	l.take, l.shut, err = acceptor(inner)
 
 	return l, err
 }
@@ -138,7 +143,7 @@ func (l *Listener) Set(settings Settings) {
 }
 
 // Address is where the listener is bound.
-func (l *Listener) Address() net.Addr { return l.inner.Addr() }
+func (l *Listener) Address() net.Addr { return l.address }
 
 // Fault says why the listener cannot accept at the moment, or nothing.
 func (l *Listener) Fault() string {
@@ -170,7 +175,7 @@ func (l *Listener) Close() error {
 		l.closed.Store(true)
 		close(l.done)
 
-		err = l.inner.Close()
+		err = l.shut()
 
 		if l.remove != nil {
 			l.remove()

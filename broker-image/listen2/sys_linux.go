@@ -43,16 +43,30 @@ func tuneUnixListener(_, _ string, c syscall.RawConn) error {
 	return errors.Join(control, err)
 }
 
-// taker accepts past Go's poller: it waits with it for the listening socket alone.
-func taker(inner net.Listener) (func() (socket, error), error) {
-	listening, ok := inner.(syscall.Conn)
+// acceptor takes connections past Go's poller: it waits with it for the listening socket alone. Package net does not let
+// anybody wait for a listener's descriptor, package os does, so the listener becomes a file.
+func acceptor(inner net.Listener) (take func() (socket, error), shut func() error, err error) {
+	known, ok := inner.(interface{ File() (*os.File, error) })
 	if !ok {
-		return nil, fmt.Errorf("%T has no descriptor", inner)
+		return nil, nil, fmt.Errorf("%T has no descriptor", inner)
 	}
 
-	raw, err := listening.SyscallConn()
+	file, err := known.File()
 	if err != nil {
-		return nil, err
+		return nil, nil, err
+	}
+
+	raw, err := file.SyscallConn()
+	if err != nil {
+		_ = file.Close()
+
+		return nil, nil, err
+	}
+
+	if err := inner.Close(); err != nil {
+		_ = file.Close()
+
+		return nil, nil, err
 	}
 
 	return func() (socket, error) {
@@ -70,7 +84,7 @@ func taker(inner net.Listener) (func() (socket, error), error) {
 		}
 
 		return s, failed
-	}, nil
+	}, file.Close, nil
 }
 
 func accept(listening int) (socket, error) {

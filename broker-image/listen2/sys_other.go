@@ -16,7 +16,7 @@ var errNoRaw = errors.New("descriptors are not handed out on this system")
 func tuneListener(_, _ string, _ syscall.RawConn) error     { return nil }
 func tuneUnixListener(_, _ string, _ syscall.RawConn) error { return nil }
 
-func taker(inner net.Listener) (func() (socket, error), error) {
+func acceptor(inner net.Listener) (take func() (socket, error), shut func() error, err error) {
 	return func() (socket, error) {
 		conn, err := inner.Accept()
 		if err != nil {
@@ -30,7 +30,7 @@ func taker(inner net.Listener) (func() (socket, error), error) {
 		}
 
 		return s, nil
-	}, nil
+	}, inner.Close, nil
 }
 
 func localAddr(int) net.Addr       { return nil }
