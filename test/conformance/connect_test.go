@@ -535,7 +535,7 @@ var willCases = map[string]scenario{
 		},
 	},
 	"a new session ends the wait of the old one's will": {
-		five: "3.1.3-9",
+		also: []byte{v5}, // section 3.1.3.2.2, without a number
 		run: func(s *scene) {
 			watch := s.join("watch")
 			watch.subscribe(filter{s.topic("will"), 0})

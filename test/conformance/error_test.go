@@ -169,7 +169,10 @@ var connected = map[string]mistake{
 	"AUTH from a client that named no method":    {five: "4.12.0-6 4.12.0-7", bytes: func(*scene) []byte { return auth(0x18, nil) }, codes: []byte{protocolError, malformed, 0x8C}},
 	"authentication again without a first one":   {five: "4.12.1-2 4.12.1-1", bytes: func(*scene) []byte { return auth(0x19, props{{authMethod, "x"}}) }, codes: []byte{protocolError, malformed, 0x8C}},
 	"AUTH with flags":                            {five: "3.15.1-1", bytes: raw(0xF1, 0), codes: []byte{malformed}},
-	"AUTH with a code that does not exist":       {five: "3.15.2-1", bytes: func(*scene) []byte { return auth(0x01, props{{authMethod, "x"}}) }, codes: []byte{malformed, protocolError}},
+	"AUTH with two explanations": {five: "3.15.2-2", bytes: func(*scene) []byte {
+		return auth(0x18, props{{authMethod, "x"}, {reasonString, "a"}, {reasonString, "b"}})
+	}, codes: []byte{protocolError, malformed}},
+	"AUTH with a code that does not exist": {five: "3.15.2-1", bytes: func(*scene) []byte { return auth(0x01, props{{authMethod, "x"}}) }, codes: []byte{malformed, protocolError}},
 }
 
 func acking(typ byte, p ...prop) []byte {
@@ -209,13 +212,13 @@ func user(name, password string) func(*connect) {
 
 var greeting = map[string]mistake{
 	"CONNECT with flags in its header":            {five: "3.1.2-12 3.1.4-1 2.1.3-1", three: "2.2.2-1 2.2.2-2 3.1.4-1", bytes: func(s *scene) []byte { b := connecting(saying())(s); b[0] |= 1; return b }, codes: []byte{malformed}},
-	"CONNECT with its reserved flag":              {five: "3.1.2-3 3.1.4-1", three: "3.1.2-3 3.1.4-1", bytes: connecting(flags(1, 0)), codes: []byte{malformed}},
+	"CONNECT with its reserved flag":              {five: "3.1.2-3 3.1.4-1", three: "3.2.2-6 3.1.2-3 3.1.4-1", bytes: connecting(flags(1, 0)), codes: []byte{malformed}},
 	"CONNECT of nothing":                          {five: "3.1.4-1", three: "3.1.4-1", old: true, bytes: raw(0x10, 0), codes: []byte{malformed}},
 	"CONNECT that is cut off":                     {five: "3.1.4-1", three: "3.1.4-1 3.1.3-3", old: true, bytes: func(s *scene) []byte { return frame(typeConnect, 0, connecting(saying())(s)[2:12]) }, codes: []byte{malformed}},
 	"CONNECT with a name that ends too late":      {five: "3.1.4-1", three: "3.1.4-1", old: true, bytes: raw(0x10, 6, 0, 200, 'M', 'Q', 'T', 'T'), codes: []byte{malformed, 0x84}},
 	"an identifier that is no UTF-8":              {five: "1.5.4-1 3.1.4-1", three: "3.1.3-4 1.5.3-1", bytes: connecting(func(k *connect) { k.id = surrogate }), codes: []byte{malformed, 0x85}},
 	"an identifier with U+0000":                   {five: "1.5.4-2", three: "3.1.3-4 1.5.3-2", bytes: connecting(func(k *connect) { k.id = "a\x00" }), codes: []byte{malformed, 0x85}},
-	"something behind a CONNECT":                  {five: "3.1.2-16 3.1.2-18 3.1.4-1", three: "3.1.2-18 3.1.2-20 3.1.2-11 3.1.4-1", bytes: connecting(behind(0, 1, 'u')), codes: []byte{malformed}},
+	"something behind a CONNECT":                  {five: "3.1.2-16 3.1.2-18 3.1.4-1", three: "3.2.2-6 3.1.2-18 3.1.2-20 3.1.2-11 3.1.4-1", bytes: connecting(behind(0, 1, 'u')), codes: []byte{malformed}},
 	"no user name where one is announced":         {five: "3.1.2-17 3.1.3-1", three: "3.1.2-19 3.1.3-1", bytes: connecting(flags(0x80, 0)), codes: []byte{malformed}},
 	"no password where one is announced":          {five: "3.1.2-19 3.1.3-1", three: "3.1.2-21 3.1.3-1", bytes: connecting(func(k *connect) { user("u", "p")(k); k.password = nil; flags(0x40, 0)(k) }), codes: []byte{malformed}},
 	"a user name where none is announced":         {five: "3.1.2-16", three: "3.1.2-18", bytes: connecting(func(k *connect) { user("u", "p")(k); k.password = nil; flags(0, 0x80)(k) }), codes: []byte{malformed}},

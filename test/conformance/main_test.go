@@ -15,6 +15,7 @@ import (
 var (
 	update = flag.Bool("update", false, "write the tables and the page")
 	only   = flag.Bool("offline", false, "start no broker: only what needs none")
+	keep   = flag.Bool("record", false, "write what happened to results.tsv")
 )
 
 // broker is what all cases run against.
@@ -51,8 +52,13 @@ func withBroker(m *testing.M) (int, error) {
 	defer t.stop()
 
 	broker = t
+	code := m.Run()
 
-	return m.Run(), nil
+	if *keep {
+		return code, results.record()
+	}
+
+	return code, nil
 }
 
 // versionNames as they stand in names of tests.

@@ -76,12 +76,14 @@ func play(c scenario, v byte, t *target) (o outcome) {
 			c.drop()
 		}
 
-		o.should = strings.Join(s.shoulds, "; ")
+		// Names of one run tell a reader nothing.
+		plain := strings.NewReplacer(s.prefix+"/", "", s.prefix, "")
+		o.should = plain.Replace(strings.Join(s.shoulds, "; "))
 
 		switch end := recover().(type) {
 		case nil:
 		case failure:
-			o.failed = string(end)
+			o.failed = plain.Replace(string(end))
 		case skipped:
 			o.skipped = string(end)
 		default:
