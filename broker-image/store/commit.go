@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"runtime"
+	"syscall"
 	"time"
 )
 
@@ -22,6 +23,8 @@ const (
 	syncEvery = time.Second
 	// healEvery is how often a store that failed is tried again.
 	healEvery = time.Second
+	// jamPatience is how long a group may wait for memory after a flush has failed.
+	jamPatience = 3 * time.Second
 	// startFirst is the size from which on a group starts before the dones of the one before it run.
 	startFirst = 64 << 10
 	// gatherTurns bounds how often others are let run between two groups.
@@ -49,13 +52,16 @@ type committer struct {
 	dirty     bool // something was applied that is not synced
 	dirtyTime *time.Timer
 	healTime  *time.Timer
+	jamTime   *time.Timer
+	jamSeen   bool
 	closing   bool
 	failure   error // of encoding; looked at when the dones have run
 }
 
 func (c *committer) run() {
 	defer close(c.s.ended)
-	c.dirtyTime, c.healTime = stopped(), stopped()
+	c.dirtyTime, c.healTime, c.jamTime = stopped(), stopped(), stopped()
+	defer c.jamTime.Stop()
 	defer c.dirtyTime.Stop()
 	defer c.healTime.Stop()
 	for !c.ended() {
@@ -76,6 +82,13 @@ func (c *committer) run() {
 			c.flush()
 		case <-c.healTime.C:
 			c.heal()
+		case <-c.s.jammed:
+			if !c.jamSeen { // it comes again with each flush that fails
+				c.jamSeen = true
+				c.jamTime.Reset(jamPatience)
+			}
+		case <-c.jamTime.C:
+			c.jammed()
 		}
 		if err := c.failure; err != nil {
 			c.failure = nil
@@ -147,7 +160,7 @@ func (c *committer) encode() error {
 			return nil
 		}
 		taken++
-		if w.err = c.s.disk.admit(w.tx); w.err != nil {
+		if w.err = c.admit(w.tx); w.err != nil {
 			g.waiting = append(g.waiting, w) // its done runs in its turn
 			continue
 		}
@@ -167,6 +180,26 @@ func (c *committer) encode() error {
 	return nil
 }
 
+// admit refuses a transaction while there is no room, on the disk or in memory.
+func (c *committer) admit(tx *Tx) error {
+	if jam := c.s.jam.Load(); jam != nil {
+		if errors.Is(*jam, syscall.ENOSPC) {
+			return fmt.Errorf("store: %w: %w", ErrFull, *jam)
+		}
+		return fmt.Errorf("store: what is in memory cannot be written out: %w", *jam)
+	}
+	return c.s.disk.admit(tx)
+}
+
+// jammed gives the database up if the group under way waits for memory that is not written out.
+func (c *committer) jammed() {
+	c.jamSeen = false
+	jam := c.s.jam.Load()
+	if jam != nil && c.now != nil && !c.now.applied {
+		c.broken(*jam)
+	}
+}
+
 // start hands the next group to the disk.
 func (c *committer) start() {
 	g := c.next
@@ -182,7 +215,8 @@ func (c *committer) start() {
 	g.shut(c.ledger)
 	c.s.shared.Store(int64(len(c.ledger.pointers)))
 	c.s.disk.spent(int64(g.batch.Len()))
-	c.s.database().jobs <- job{batch: g.batch, sync: g.sync}
+	d := c.s.database()
+	d.jobs <- job{batch: g.batch, sync: g.sync, done: d.done}
 }
 
 func (c *committer) result(r result) {
@@ -306,6 +340,9 @@ func (c *committer) flush() {
 func (c *committer) broken(err error) {
 	c.s.setFault(err)
 	c.s.dropDatabase()
+	if cut := c.cut(); cut != nil { // it is tried again before the database is opened
+		c.s.o.Log.Error("store: cannot take back what was refused", "error", cut)
+	}
 	err = c.s.faultError()
 	c.dirtyTime.Stop()
 	c.dirty = false
@@ -323,7 +360,7 @@ func (c *committer) broken(err error) {
 	if c.s.o.AfterGroup != nil {
 		c.s.o.AfterGroup()
 	}
-	c.healTime.Reset(0)
+	c.healTime.Reset(healEvery)
 }
 
 // heal opens the database again, if the disk lets it.
@@ -345,17 +382,17 @@ func (c *committer) reopen() error {
 	if err := c.s.disk.room(); err != nil {
 		return err
 	}
-	// In interval mode what is in the log was acknowledged. What failed was not written to it.
-	if !c.s.o.Interval {
-		if err := cutLog(c.s.inner(), c.safeLog, c.safeSize); err != nil {
-			return err
-		}
+	if err := c.cut(); err != nil {
+		return err
 	}
 	d, err := c.s.open()
 	if err != nil {
 		return err
 	}
 	l, err := d.read(Visitor{}, false)
+	if err == nil {
+		err = c.try(d)
+	}
 	if err != nil {
 		d.giveUp()
 		return err
@@ -363,6 +400,28 @@ func (c *committer) reopen() error {
 	l.highest, l.next = max(l.highest, c.ledger.highest), max(l.next, c.ledger.next)
 	c.ledger = l
 	c.adopt(d)
+	return nil
+}
+
+// cut takes what failed from the log. In interval mode what is in the log was acknowledged, and what failed was not
+// written to it.
+func (c *committer) cut() error {
+	if c.s.o.Interval {
+		return nil
+	}
+	return cutLog(c.s.inner(), c.safeLog, c.safeSize)
+}
+
+// try commits an empty group: what the disk does not take now it would not take from others either.
+func (c *committer) try(d *database) error {
+	c.number++
+	g := group{}
+	g.open(d, c.number, c.synced)
+	defer func() { _ = g.batch.Close() }()
+	if err := d.run(g.batch, true); err != nil {
+		return err
+	}
+	c.synced = c.number
 	return nil
 }
 
@@ -411,6 +470,9 @@ func (s *Store) poke() {
 // faultError is what a transaction fails with while the store is out of order.
 func (s *Store) faultError() error {
 	if e := s.fault.Load(); e != nil {
+		if errors.Is(*e, syscall.ENOSPC) {
+			return fmt.Errorf("store: %w: %w", ErrFull, *e)
+		}
 		return fmt.Errorf("store: %w", *e)
 	}
 	return errors.New("store: out of order")

@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/cockroachdb/pebble/v2"
@@ -23,6 +24,8 @@ const (
 	memTableBytes = 8 << 20
 	// groupBytes bounds one group commit. Far below half a memtable: a batch above that is flushed on its own.
 	groupBytes = 1 << 20
+	// emptyTable is what pebble calls a flush of nothing but removals that needed no table.
+	emptyTable = "pebble: empty table"
 	// closePatience is how long a database that failed may take to close before it is left to itself.
 	closePatience = 2 * time.Second
 )
@@ -41,6 +44,7 @@ type database struct {
 type job struct {
 	batch *pebble.Batch
 	sync  bool
+	done  chan<- result
 }
 
 // result is what became of a job. With sync there are two: first it is applied, then it is on disk.
@@ -55,6 +59,7 @@ type ears struct {
 	log     *slog.Logger
 	trouble func(err error) // a flush or a compaction failed
 	calm    func()          // one went well
+	flush   func(err error) // a flush ended
 	damaged func(err error)
 }
 
@@ -98,6 +103,10 @@ func databaseOptions(fs *fence, cache *pebble.Cache, e ears, readOnly bool) *peb
 				e.damaged(fmt.Errorf("%s: %w: %w", i.Path, i.Details, ErrDamaged))
 			},
 			FlushEnd: func(i pebble.FlushInfo) {
+				if i.Err != nil && i.Err.Error() == emptyTable {
+					i.Err = nil
+				}
+				e.flush(i.Err)
 				if i.Err == nil {
 					e.calm()
 				}
@@ -145,15 +154,16 @@ func openPebble(dir string, fs *fence, o *pebble.Options) (*pebble.DB, error) {
 
 // explain says whether an error means damage, and what can be done about it.
 func explain(dir string, err error) error {
+	var errno syscall.Errno
 	switch {
 	case errors.Is(err, ErrDamaged):
 		return err
-	case pebble.IsCorruptionError(err), errors.Is(err, record.ErrInvalidChunk), errors.Is(err, record.ErrZeroedChunk),
-		errors.Is(err, record.ErrUnexpectedEOF), errors.Is(err, os.ErrNotExist):
-		return fmt.Errorf("%s: %w: %w; restore the directory from a copy, or move it away to start empty",
-			dir, err, ErrDamaged)
+	case errors.Is(err, errFenced), errors.As(err, &errno) && !errors.Is(err, os.ErrNotExist):
+		return fmt.Errorf("%s: %w", dir, err) // the disk, not what is on it
 	}
-	return fmt.Errorf("%s: %w", dir, err)
+	// Pebble marks only a part of what it finds as corruption, but all that is not the disk's word is.
+	return fmt.Errorf("%s: %w: %w; restore the directory from a copy, or move it away to start empty",
+		dir, err, ErrDamaged)
 }
 
 func openDatabase(dir string, fs *fence, cache *pebble.Cache, e ears) (*database, error) {
@@ -172,10 +182,10 @@ func (d *database) work() {
 		begin := time.Now()
 		err := d.apply(j)
 		if err == nil && j.sync {
-			d.done <- result{}
+			j.done <- result{}
 			err = d.wait(j.batch)
 		}
-		d.done <- result{final: true, err: err, took: time.Since(begin)}
+		j.done <- result{final: true, err: err, took: time.Since(begin)}
 	}
 }
 
@@ -206,12 +216,13 @@ func (d *database) wait(b *pebble.Batch) error {
 	return err //nolint:wrapcheck // as above
 }
 
-// run applies a batch and waits for it.
-func (d *database) run(j job) error {
-	d.jobs <- j
+// run applies a batch and waits until that is done.
+func (d *database) run(b *pebble.Batch, sync bool) error {
+	done := make(chan result, 2)
+	d.jobs <- job{batch: b, sync: sync, done: done}
 	for {
 		select {
-		case r := <-d.done:
+		case r := <-done:
 			if r.final {
 				return r.err
 			}
@@ -219,6 +230,20 @@ func (d *database) run(j job) error {
 			return d.fs.why()
 		}
 	}
+}
+
+// empty flushes the log: with an empty one the next start has nothing to replay, and nothing of it can have rotted.
+func (d *database) empty() error {
+	if !d.fs.begin() {
+		return d.fs.why()
+	}
+	flushed, err := d.AsyncFlush() // turns to the next log, as applying a batch may do
+	d.fs.end()
+	if err != nil {
+		return fmt.Errorf("flush: %w", err)
+	}
+	<-flushed
+	return nil
 }
 
 // giveUp ends a database that failed. It changes nothing on disk any more when this returns. If it does not close in

@@ -31,6 +31,7 @@ type disk struct {
 	free   atomic.Int64
 	asked  time.Time
 	bytes  int64 // written since then
+	stale  atomic.Bool // the disk was met full: what was asked before is wrong
 	full   atomic.Bool
 	held   atomic.Bool // the ballast lies on disk
 	onFull func(full bool, free int64)
@@ -45,7 +46,7 @@ func newDisk(dir string, reserve int64, onFull func(bool, int64)) *disk {
 
 // ask finds out how much is free, if the last answer is too old.
 func (d *disk) ask() int64 {
-	if now := time.Now(); d.asked.IsZero() || d.bytes >= askBytes || now.Sub(d.asked) >= askEvery {
+	if now := time.Now(); d.stale.Swap(false) || d.asked.IsZero() || d.bytes >= askBytes || now.Sub(d.asked) >= askEvery {
 		d.asked, d.bytes = now, 0
 		var st unix.Statfs_t
 		if err := unix.Statfs(d.dir, &st); err == nil {
@@ -108,5 +109,6 @@ func (d *disk) fill() {
 
 // spare gives the ballast up. False: there was none.
 func (d *disk) spare() bool {
+	d.stale.Store(true)
 	return d.held.CompareAndSwap(true, false) && os.Remove(d.ballast()) == nil
 }

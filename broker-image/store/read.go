@@ -197,7 +197,7 @@ func (d *database) sweep(l *ledger, orphans []SessionID) error {
 	if err != nil || batch.Empty() {
 		return err
 	}
-	if err := d.run(job{batch: batch}); err != nil {
+	if err := d.run(batch, false); err != nil {
 		return fmt.Errorf("sweep: %w", err)
 	}
 	return nil

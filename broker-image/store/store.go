@@ -89,6 +89,8 @@ type Store struct {
 
 	fault   atomic.Pointer[error]
 	trouble atomic.Pointer[error] // in the background; gone when a flush or compaction goes well
+	jam     atomic.Pointer[error] // the last flush failed: memory fills, and at last commits would wait for ever
+	jammed  chan struct{}
 	damage  atomic.Pointer[error] // found while reading; stays
 
 	seals    *seal
@@ -106,7 +108,8 @@ func Open(dir string, o Options) (s *Store, err error) {
 		o.fs = vfs.Default
 	}
 	s = &Store{
-		o: o, dir: dir, wake: make(chan struct{}, 1), ended: make(chan struct{}), cache: pebble.NewCache(cacheBytes),
+		o: o, dir: dir, wake: make(chan struct{}, 1), ended: make(chan struct{}), jammed: make(chan struct{}, 1),
+		cache: pebble.NewCache(cacheBytes),
 	}
 	s.disk = newDisk(dir, o.ReserveBytes, s.full)
 	if err := s.prepare(); err != nil {
@@ -284,6 +287,17 @@ func (s *Store) ears() ears {
 			}
 		},
 		calm: func() { s.trouble.Store(nil) },
+		flush: func(err error) {
+			if err == nil {
+				s.jam.Store(nil)
+				return
+			}
+			s.jam.Store(&err)
+			select {
+			case s.jammed <- struct{}{}:
+			default:
+			}
+		},
 		damaged: func(err error) {
 			if s.damage.Swap(&err) == nil {
 				s.o.Log.Error("store: damage found", "error", err)
@@ -350,6 +364,7 @@ func (s *Store) setFault(err error) {
 func (s *Store) clearFault() {
 	s.fault.Store(nil)
 	s.trouble.Store(nil)
+	s.jam.Store(nil)
 	s.o.Log.Info("store: in order again")
 }
 
@@ -384,7 +399,7 @@ func (s *Store) Pending() int64 { return s.pending.Load() }
 
 // Fault says in words what is wrong; it is empty if nothing is.
 func (s *Store) Fault() string {
-	for _, e := range []*atomic.Pointer[error]{&s.fault, &s.damage, &s.trouble} {
+	for _, e := range []*atomic.Pointer[error]{&s.fault, &s.damage, &s.jam, &s.trouble} {
 		if err := e.Load(); err != nil {
 			return (*err).Error()
 		}
@@ -442,8 +457,7 @@ func (s *Store) closeDatabase(d *database) error {
 			}
 		}()
 		close(d.jobs)
-		// With an empty log the next start has nothing to replay, and nothing of it can have rotted.
-		closed <- errors.Join(d.Flush(), d.Close())
+		closed <- errors.Join(d.empty(), d.Close())
 	}()
 	timer := time.NewTimer(closeBudget)
 	defer timer.Stop()
