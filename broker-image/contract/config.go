@@ -29,6 +29,7 @@ const (
 	DataDir     = "/var/lib/mqtt-broker"
 	LivePath    = "/livez"
 	ReadyPath   = "/readyz"
+	MetricsPath = "/metrics"
 )
 
 // Config is the whole configuration of one broker.

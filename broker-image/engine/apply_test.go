@@ -232,7 +232,9 @@ func TestAConfigurationThatComesDuringConnect(t *testing.T) {
 	next := *h.state.Load()
 	next.users = map[string]*user{}
 	h.state.Store(&next)
-	h.examine(m, h.state.Load())
+	r := h.borrow()
+	h.examine(r, m, h.state.Load())
+	h.giveBack(r)
 
 	if got := p.expectClosed(); got != 0x87 {
 		t.Errorf("DISCONNECT %#x, want 0x87", got)

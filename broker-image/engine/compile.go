@@ -7,22 +7,26 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/netip"
 	"reflect"
 	"slices"
 
 	"github.com/mqtt-operator/mqtt-operator/broker-image/acl"
 	"github.com/mqtt-operator/mqtt-operator/broker-image/auth"
 	"github.com/mqtt-operator/mqtt-operator/broker-image/contract"
-	"github.com/mqtt-operator/mqtt-operator/broker-image/listen"
+	"github.com/mqtt-operator/mqtt-operator/broker-image/listen2"
 )
 
 // state is a configuration made ready for use. It never changes after compile.
 type state struct {
 	config *contract.Config
+	limits limits
 	users  map[string]*user
 	doors  []*door
 	byName map[string]*door
 }
+
+type limits = contract.Limits
 
 // user is one identity. What did not change between two configurations keeps its pointers.
 type user struct {
@@ -39,6 +43,7 @@ type door struct {
 	leaf      []byte
 	pair      contract.KeyPair
 	anonymous *acl.Policy
+	trusted   []netip.Prefix
 }
 
 // socket names the socket that the door needs. Doors keep their socket while this stays the same.
@@ -47,14 +52,41 @@ func (d *door) socket() string {
 		return d.Name + " " + d.Address // each gets a port of its own
 	}
 
-	return d.Address
+	return d.network() + " " + d.Address
 }
 
-func (d *door) settings() listen.Settings { return listen.Settings{Name: d.Name, TLS: d.tls} }
+func (d *door) network() string {
+	if d.Protocol == contract.Unix {
+		return "unix"
+	}
+
+	return "tcp"
+}
+
+func (d *door) settings(l *limits) listen.Settings {
+	s := listen.Settings{Name: d.Name, TLS: d.tls, MaxConnections: d.MaxConnections}
+
+	if d.Protocol == contract.WS || d.Protocol == contract.WSS {
+		s.WebSocket = &listen.WebSocket{ReadLimit: int64(l.MaxPacketSize)}
+		if d.WebSocket != nil {
+			s.WebSocket.Path, s.WebSocket.AllowedOrigins = d.WebSocket.Path, d.WebSocket.AllowedOrigins
+		}
+	}
+
+	if d.ProxyProtocol != nil {
+		s.Proxy = &listen.Proxy{Required: d.ProxyProtocol.Mode != "optional", Trusted: d.trusted}
+	}
+
+	if d.ConnectRate != nil {
+		s.ConnectRate = &listen.Rate{PerSecond: d.ConnectRate.PerSecond, Burst: d.ConnectRate.Burst}
+	}
+
+	return s
+}
 
 // compile makes a configuration ready. before may be nil.
 func compile(config *contract.Config, before *state) (*state, error) {
-	s := &state{config: config, users: make(map[string]*user, len(config.Users)), byName: map[string]*door{}}
+	s := &state{config: config, limits: config.Limits.Resolved(), users: make(map[string]*user, len(config.Users)), byName: map[string]*door{}}
 
 	for i := range config.Users {
 		u, err := compileUser(&config.Users[i], before)
@@ -126,7 +158,18 @@ func compileDoor(source *contract.Listener, pairs map[string]contract.KeyPair, b
 		}
 	}
 
-	if source.Protocol != contract.TLS {
+	if source.ProxyProtocol != nil {
+		for _, text := range source.ProxyProtocol.TrustedCIDRs {
+			network, err := netip.ParsePrefix(text)
+			if err != nil {
+				return nil, fmt.Errorf("proxyProtocol.trustedCIDRs: %q is no network like 10.0.0.0/8", text)
+			}
+
+			d.trusted = append(d.trusted, network)
+		}
+	}
+
+	if source.Protocol != contract.TLS && source.Protocol != contract.WSS {
 		return d, nil
 	}
 
@@ -172,8 +215,8 @@ func (s *state) door(name string) *door {
 }
 
 // policy is the rules that hold for an identity; nil, which denies everything, if it does not exist any more.
-func (s *state) policy(username []byte, listener string) *acl.Policy {
-	if len(username) == 0 {
+func (s *state) policy(username, listener string) *acl.Policy {
+	if username == "" {
 		if d := s.door(listener); d != nil {
 			return d.anonymous
 		}
@@ -181,7 +224,7 @@ func (s *state) policy(username []byte, listener string) *acl.Policy {
 		return nil
 	}
 
-	if u := s.users[string(username)]; u != nil {
+	if u := s.users[username]; u != nil {
 		return u.policy
 	}
 
@@ -198,19 +241,19 @@ const (
 )
 
 // judge tells whether an identity that came in under an older configuration may stay, and the reason if not.
-func (s *state) judge(who *identity) (verdict, string) {
-	now := s.door(who.door.Name)
+func (s *state) judge(door *contract.Listener, who *identity) (verdict, string) {
+	now := s.door(door.Name)
 
 	switch {
 	case now == nil:
 		return administrative, "the listener is gone"
-	case now.Protocol != who.door.Protocol || now.Address != who.door.Address:
+	case now.Protocol != door.Protocol || now.Address != door.Address:
 		return administrative, "the listener has changed"
 	case who.probe:
 		return stays, ""
 	case who.username == "" && now.Anonymous == nil:
 		return unauthorized, "the listener no longer lets anonymous clients in"
-	case who.username == "":
+	case who.username == "", who.vouched:
 		return stays, ""
 	}
 

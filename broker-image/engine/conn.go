@@ -3,294 +3,640 @@
 package engine
 
 import (
-	"crypto/tls"
-	"errors"
-	"io"
 	"net"
+	"runtime/debug"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/mqtt-operator/mqtt-operator/broker-image/acl"
+	"github.com/mqtt-operator/mqtt-operator/broker-image/listen2"
+	"github.com/mqtt-operator/mqtt-operator/broker-image/metrics"
+	"github.com/mqtt-operator/mqtt-operator/broker-image/wire"
 )
 
 const (
-	// maxConnect bounds the first packet: before a client has proved who it is, it may not make us hold more. It leaves
-	// room for a client id, a will and a token of 64 KiB each.
-	maxConnect = 256 << 10
-	// writePatience is how long one write may take before the connection counts as dead.
-	writePatience = 10 * time.Second
-	// farewell is how long we read on after our last word, so that the peer gets it before a reset.
-	farewell    = 250 * time.Millisecond
-	maxFarewell = 64 << 10
+	// strangerPacket is the largest packet of who is not let in yet: a CONNECT with a will of some size.
+	strangerPacket = 256 << 10
+	// lastWordsPatience is how long a peer has to take in what it is told before its connection is cut.
+	lastWordsPatience = 2 * time.Second
+	// stallPatience is how long a peer may take nothing of what waits for it.
+	stallPatience = 30 * time.Second
 )
 
-var (
-	errTooLarge    = errors.New("packet larger than the limit")
-	errNotConnect  = errors.New("the first packet is not CONNECT")
-	errBadLength   = errors.New("malformed remaining length")
-	errClosedByUs  = errors.New("connection closed by the broker")
-	errUnspeakable = errors.New("packet type does not exist")
-)
-
-// identity is who a connection belongs to. It does not change once the connection has one.
+// identity is who a connection belongs to. It never changes once it is known.
 type identity struct {
-	username string // empty for anonymous
-	verifier string // the one that the password fitted
+	username string
+	verifier string // the text of the verifier that fitted
 	probe    bool
-	door     *door
+	vouched  bool // by an Exchange, not by a password
 }
 
-// conn is a client's connection as the library sees it. It bounds what reaches the library and keeps the deadlines.
-//
-// Fields without a lock belong to the goroutine that reads the connection.
+type phase uint8
+
+const (
+	stranger       phase = iota // no CONNECT yet
+	authenticating              // CONNECT is being decided on
+	established                 // CONNACK with success is on its way
+)
+
+// conn is one network connection. What stands above mu belongs to the goroutine that reads the connection, its owner:
+// a worker, or its own.
 type conn struct {
-	net.Conn
-	engine  *Engine
-	door    *door
-	frame   framer
-	failure error // to be returned by the next Read
+	e      *Engine
+	door   *door
+	socket *listen.Conn // gives the place under the listener's bounds back
+	stream net.Conn     // nil when a worker serves it
+	worker *worker
+	fd     int
 
-	who         *identity
-	subject     acl.Subject
-	version     byte
-	id          string
-	claim       *claim
-	keepAlive   time.Duration
-	established bool
+	version  wire.Version
+	phase    phase
+	paused   bool // nothing is read before resume
+	hungUp   bool // the peer sends no more
+	orderly  bool // the client said goodbye
+	problem  bool // the client wants to know reasons [MQTT-3.1.2-29]
+	in       []byte
+	who      *identity
+	subject  acl.Subject
+	sess     *session
+	aliases  []string
+	exchange *exchange
+	connect  *wire.Connect // between CONNECT and CONNACK of an exchange
+	bucket   *bucket
+	asked    uint32 // the session expiry of the CONNECT
 
-	aliases  map[uint16]string
-	aliasMax uint16
-	window   int // QoS 1 and 2 messages that may be under way to us
-	inbox    *inbox
-	acks     acks
-	request  uint16   // packet id of the request under way, where the library is shown another
-	known    bool     // the PUBREL under way is for a message that we have
-	granting []string // filters of the SUBSCRIBE under way that are granted
-	refused  []bool   // filters of the SUBSCRIBE under way that are not authorized
-	decided  *state   // what decided the SUBSCRIBE under way
-	capped   bool     // the session expiry asked for was cut
-	will     *will
+	keepAlive time.Duration
+	// heard is when something came last, in Unix milliseconds.
+	heard atomic.Int64
+	// owed counts publishes of QoS 1 and 2 that are not answered in full.
+	owed    atomic.Int32
+	policy  atomic.Pointer[acl.Policy]
+	// member is who it belongs to once it is let in, for whoever is not the owner.
+	member  atomic.Pointer[identity]
+	timer   timer
+	ended   metrics.Disconnection
+	joined  bool // counted as connected; guarded by Engine.mu
+	wakeUp  chan struct{} // of a stream
+	entered bool          // the worker watches it
+	pause   pause
+	verdict atomic.Pointer[verified]
+	one     [1]byte
 
-	writing atomic.Bool // deadlines for writes are ours from now on
-	mute    atomic.Bool // speaks MQTT 3, which knows no DISCONNECT from the server
-	closed  atomic.Bool
-	closing sync.Once
-	done    chan struct{} // closed when the connection has left no trace but its session
+	mu sync.Mutex
+	output
+	// window of what the client takes at once, and its largest packet; 0 means any.
+	receiveMaximum int
+	maxPacket      uint32
+	outAliases     map[string]uint16
+	outAliasMax    uint16
+	answers        answers
+	closing        bool // nothing may be appended any more
+	dead           bool // the owner is done with it
 }
 
-func newConn(e *Engine, raw net.Conn, d *door) *conn {
-	return &conn{Conn: raw, engine: e, door: d, done: make(chan struct{})}
+// answers are the acknowledgements that are owed, in the order in which they must leave [MQTT-4.6.0-2] [MQTT-4.6.0-3].
+type answers struct {
+	waiting []answer
+	first   uint64
 }
 
-// Read hands on only bytes of packets whose length is allowed.
-func (c *conn) Read(p []byte) (int, error) {
-	if c.failure != nil {
-		return 0, c.failure
-	}
-
-	if c.closed.Load() {
-		return 0, errClosedByUs
-	}
-
-	n, err := c.Conn.Read(p)
-	if err != nil && c.closed.Load() {
-		err = errClosedByUs
-	}
-
-	good, bad := c.frame.check(p[:n], c.limit())
-	if bad != nil {
-		c.failure = bad
-		c.refuseFrame(bad)
-
-		if good == 0 {
-			return 0, bad
-		}
-
-		return good, nil
-	}
-
-	return n, err
+type answer struct {
+	typ, code byte
+	id        uint16
+	raw       []byte // instead of the above
+	ready     bool
+	// settles: the client's quota grows when it leaves.
+	settles bool
 }
 
-func (c *conn) limit() int {
-	limit := int(c.engine.state.Load().config.Limits.MaxPacketSize)
-	if !c.established {
-		return min(limit, maxConnect)
+func newConn(e *Engine, d *door, socket *listen.Conn) *conn {
+	c := &conn{
+		e: e, door: d, socket: socket, fd: -1, problem: true, ended: metrics.ConnectionLost,
+	}
+	c.timer.fire = c.alarm
+	c.heard.Store(time.Now().UnixMilli())
+
+	return c
+}
+
+// startKeepAlive begins to listen for silence.
+func (c *conn) startKeepAlive() {
+	next := stallPatience
+	if c.keepAlive > 0 {
+		next = min(next, c.keepAlive*3/2)
+	}
+
+	c.e.wheel.set(&c.timer, next)
+}
+
+func (c *conn) remote() string {
+	if a := c.socket.RemoteAddr(); a != nil {
+		return a.String()
+	}
+
+	return ""
+}
+
+// limit is the largest packet that is read.
+func (c *conn) limit() uint32 {
+	limit := c.e.state.Load().limits.MaxPacketSize
+	if c.phase == stranger {
+		return min(limit, strangerPacket)
 	}
 
 	return limit
 }
 
-// refuseFrame tells a client of MQTT 5 why it is about to lose its connection.
-func (c *conn) refuseFrame(reason error) {
-	c.engine.refusedPackets.Add(1)
+// feed handles all whole packets in data and tells how many bytes they were.
+func (c *conn) feed(r *round, data []byte) (consumed int) {
+	defer func() {
+		if fault := recover(); fault != nil {
+			c.panicked(r, fault)
 
-	code := byte(0x81) // malformed packet
-	if errors.Is(reason, errTooLarge) {
-		code = 0x95
-	}
-
-	if c.established && c.version == 5 {
-		_, _ = c.Write([]byte{0xE0, 2, code, 0})
-	}
-
-	if c.established {
-		c.engine.audit.line("connection closed", "client", c.id, "user", c.subject.Username, "reason", reason.Error())
-	}
-}
-
-// Write gives each write a deadline. A write that failed may have left half a packet behind, so it is the last.
-func (c *conn) Write(p []byte) (int, error) {
-	if c.closed.Load() {
-		return 0, errClosedByUs
-	}
-
-	// MQTT 3 has no DISCONNECT from the server; the library sends one all the same.
-	if c.mute.Load() && len(p) == 2 && p[0] == 0xE0 && p[1] == 0 {
-		return len(p), nil
-	}
-
-	if c.writing.Load() {
-		_ = c.Conn.SetWriteDeadline(time.Now().Add(writePatience))
-	}
-
-	n, err := c.Conn.Write(p)
-	if err != nil {
-		_ = c.Close()
-	}
-
-	return n, err
-}
-
-// SetDeadline is called by the library before each packet. The deadline that counts until CONNECT is done was set when
-// the connection was accepted; from then on it is one and a half times the keep-alive [MQTT-3.1.2-22], computed here
-// because the library's own arithmetic overflows.
-func (c *conn) SetDeadline(time.Time) error {
-	if !c.established {
-		return nil
-	}
-
-	var deadline time.Time
-	if c.keepAlive > 0 {
-		deadline = time.Now().Add(c.keepAlive + c.keepAlive/2)
-	}
-
-	if c.closed.Load() {
-		deadline = time.Unix(1, 0)
-	}
-
-	err := c.Conn.SetReadDeadline(deadline)
-	if c.closed.Load() { // Close came in between; its deadline must stand
-		err = c.Conn.SetReadDeadline(time.Unix(1, 0))
-	}
-
-	return err
-}
-
-// Close stops both directions. The socket itself is closed by goodbye, after the peer had a chance to read our last
-// packet.
-func (c *conn) Close() error {
-	c.closing.Do(func() {
-		c.closed.Store(true)
-		_ = c.Conn.SetReadDeadline(time.Unix(1, 0))
-		// A write that hangs must not outlive the decision to close.
-		time.AfterFunc(2*farewell, func() { _ = c.Conn.Close() })
-	})
-
-	return nil
-}
-
-// goodbye closes the socket so that what was written last arrives: a close with unread input would be a reset, and a
-// reset can overtake it.
-func (c *conn) goodbye() {
-	_ = c.Close()
-	raw := c.Conn
-
-	if secure, ok := raw.(*tls.Conn); ok {
-		_ = secure.SetWriteDeadline(time.Now().Add(farewell))
-		_ = secure.CloseWrite()
-		raw = secure.NetConn()
-	}
-
-	if half, ok := raw.(interface{ CloseWrite() error }); ok {
-		_ = raw.SetReadDeadline(time.Now().Add(farewell))
-		_ = half.CloseWrite()
-		_, _ = io.CopyN(io.Discard, raw, maxFarewell)
-	}
-
-	_ = c.Conn.Close()
-}
-
-// framer follows the boundaries of packets through a stream. The library makes room for a whole packet as soon as it
-// has read its header, so a header that claims too much must never reach it.
-type framer struct {
-	first  bool // a packet has been seen
-	header int  // bytes of the header consumed, 0 between packets
-	length int
-	body   int // bytes of the body to come
-}
-
-// check returns how many bytes of p may be handed on, and an error if not all.
-func (f *framer) check(p []byte, limit int) (int, error) {
-	start := 0 // of the packet under way, as far as it lies in p
-
-	for i := 0; i < len(p); {
-		if f.body > 0 {
-			skip := min(f.body, len(p)-i)
-			f.body -= skip
-			i += skip
-
-			continue
+			consumed = len(data)
 		}
+	}()
 
-		var err error
+	c.heard.Store(r.nowMS)
 
-		if f.header == 0 {
-			start = i
-			err = f.begin(p[i])
-		} else {
-			err = f.measure(p[i], limit)
-		}
-
+	for consumed < len(data) && !c.paused {
+		size, err := wire.Next(data[consumed:], c.limit())
 		if err != nil {
-			return start, err
+			c.refuse(r, err)
+
+			return len(data)
 		}
 
-		i++
+		if size == 0 {
+			break
+		}
+
+		c.handle(r, data[consumed:consumed+size])
+		consumed += size
+
+		if c.deaf() {
+			return len(data)
+		}
 	}
 
-	return len(p), nil
+	return consumed
 }
 
-// begin takes the first byte of a packet.
-func (f *framer) begin(b byte) error {
-	if !f.first && b != 0x10 { // [MQTT-3.1.0-1]
-		return errNotConnect
-	}
+// deaf tells whether what comes in does not matter any more.
+func (c *conn) deaf() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
 
-	if b>>4 == 0 {
-		return errUnspeakable
-	}
-
-	f.header, f.length = 1, 0
-
-	return nil
+	return c.closing
 }
 
-// measure takes one byte of a packet's length.
-func (f *framer) measure(b byte, limit int) error {
-	f.length |= int(b&0x7F) << (7 * (f.header - 1))
-	f.header++
+func (c *conn) panicked(r *round, fault any) {
+	r.count.Panics.Add(1)
+	c.e.log.Error("a connection was closed because handling it failed; please report this", "listener", c.door.Name,
+		"fault", fault, "stack", string(debug.Stack()))
+	c.ended = metrics.ServerError
+	c.sever()
+}
 
-	switch more := b&0x80 != 0; {
-	case f.length > limit-f.header:
-		return errTooLarge
-	case more && f.header > 4, !more && b == 0 && f.header > 2: // five bytes, or not the shortest form [MQTT-1.5.5-1]
-		return errBadLength
-	case !more:
-		f.body, f.header, f.first = f.length, 0, true
+func (c *conn) handle(r *round, packet []byte) {
+	typ := wire.Type(packet[0])
+
+	if typ != wire.TypePublish {
+		r.count.Received.Packets(typ, 1)
 	}
 
-	return nil
+	if c.phase != established {
+		c.handleStranger(r, typ, packet)
+
+		return
+	}
+
+	var err error
+
+	switch typ {
+	case wire.TypePublish:
+		err = c.handlePublish(r, packet)
+	case wire.TypePuback, wire.TypePubrec, wire.TypePubrel, wire.TypePubcomp:
+		err = c.handleAck(r, packet)
+	case wire.TypeSubscribe:
+		err = c.handleSubscribe(r, packet)
+	case wire.TypeUnsubscribe:
+		err = c.handleUnsubscribe(r, packet)
+	case wire.TypePingreq:
+		if err = wire.Validate(packet, c.version); err == nil {
+			c.mu.Lock()
+			c.put(r, func(b []byte) []byte { return wire.AppendPingresp(b) }) // [MQTT-3.12.4-1]
+			c.mu.Unlock()
+		}
+	case wire.TypeDisconnect:
+		err = c.handleDisconnect(r, packet)
+	case wire.TypeAuth:
+		err = c.handleAuth(r, packet)
+	case wire.TypeConnect:
+		err = &wire.Error{Code: wire.ProtocolError, Reason: "a second CONNECT [MQTT-3.1.0-2]"}
+	default:
+		err = &wire.Error{Code: wire.ProtocolError, Reason: "a packet that only a server may send"}
+	}
+
+	if err != nil {
+		c.refuse(r, err)
+	}
+}
+
+// handleStranger lets nothing pass but a CONNECT, and AUTH where an exchange is under way [MQTT-3.1.0-1].
+func (c *conn) handleStranger(r *round, typ byte, packet []byte) {
+	switch {
+	case typ == wire.TypeConnect && c.phase == stranger:
+		c.handleConnect(r, packet)
+	case typ == wire.TypeAuth && c.phase == authenticating && c.exchange != nil:
+		if err := c.handleAuth(r, packet); err != nil {
+			c.refuse(r, err)
+		}
+	default:
+		r.e.door(c).Refused(metrics.BadConnect)
+		c.sever()
+	}
+}
+
+// refuse ends the connection because of what the client sent.
+func (c *conn) refuse(r *round, err error) {
+	code := wire.CodeOf(err)
+
+	r.e.refusedPackets.Add(1)
+
+	if c.phase != established {
+		r.e.door(c).Refused(metrics.BadConnect)
+		c.sever() // there is nobody yet whom to tell [MQTT-4.13.1-1]
+
+		return
+	}
+
+	ended := metrics.ProtocolError
+	if code == wire.PacketTooLarge {
+		ended = metrics.PacketTooLarge
+	}
+
+	r.e.audit.line("client broke the protocol", "client", c.subject.ClientID, "user", c.subject.Username, "listener",
+		c.door.Name, "reason", err)
+	c.disconnect(r, code, err.Error(), ended)
+}
+
+// disconnect ends the connection from any goroutine. A client of MQTT 5 is told why; the others know no such packet.
+func (c *conn) disconnect(r *round, code byte, why string, ended metrics.Disconnection) {
+	c.disconnectTo(r, code, why, "", ended)
+}
+
+func (c *conn) disconnectTo(r *round, code byte, why, reference string, ended metrics.Disconnection) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+
+	if c.closing || c.dead {
+		return
+	}
+
+	if !c.problem {
+		why = ""
+	}
+
+	if c.version == wire.V5 {
+		c.put(r, func(b []byte) []byte { return wire.AppendDisconnect(b, code, why, reference) })
+		r.count.Sent.Packets(wire.TypeDisconnect, 1)
+	}
+
+	c.ended = ended
+	c.closing, c.lastWords = true, true
+	c.touch(r)
+	c.e.wheel.set(&c.timer, lastWordsPatience)
+}
+
+// sever cuts the connection. Its owner notices and cleans up. It may be called from any goroutine.
+func (c *conn) sever() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+
+	c.severLocked()
+}
+
+func (c *conn) severLocked() {
+	c.closing = true
+
+	if c.dead {
+		return
+	}
+
+	if c.stream != nil {
+		c.cutStream()
+	} else {
+		c.cutSocket()
+	}
+}
+
+// cutStream never waits: closing TLS may want to write.
+func (c *conn) cutStream() {
+	_ = c.stream.SetDeadline(time.Unix(1, 0))
+	c.wakeStream()
+}
+
+func (c *conn) wakeStream() {
+	select {
+	case c.wakeUp <- struct{}{}:
+	default:
+	}
+}
+
+// answer makes an acknowledgement ready that waited for the disk.
+func (c *conn) answer(r *round, at uint64, err error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+
+	i := at - c.answers.first
+	if c.closing || i >= uint64(len(c.answers.waiting)) {
+		return
+	}
+
+	a := &c.answers.waiting[i]
+	a.ready = true
+
+	if err != nil && !c.refuseStored(a) {
+		// Before MQTT 5 there is no way to say no: without an answer the client sends it again when it comes back.
+		c.ended = metrics.ServerError
+		c.severLocked()
+
+		return
+	}
+
+	c.drainAnswers(r)
+}
+
+// refuseStored changes an answer to one that says that nothing was stored.
+func (c *conn) refuseStored(a *answer) bool {
+	if c.version != wire.V5 {
+		return false
+	}
+
+	switch a.typ {
+	case wire.TypePuback, wire.TypePubrec:
+		a.code = wire.QuotaExceeded
+
+		if a.typ == wire.TypePubrec {
+			a.settles = true
+		}
+
+		return true
+	case wire.TypeSuback, wire.TypeUnsuback:
+		for i := len(a.raw) - int(a.code); i < len(a.raw); i++ {
+			a.raw[i] = wire.QuotaExceeded
+		}
+
+		return true
+	default:
+		return false
+	}
+}
+
+// owe queues an acknowledgement. With wait it leaves when the round's transaction is on disk; without, as soon as those
+// before it have left.
+func (c *conn) owe(r *round, a answer, wait bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+
+	if c.closing {
+		return
+	}
+
+	if !wait && len(c.answers.waiting) == 0 {
+		c.appendAnswer(r, &a)
+
+		return
+	}
+
+	a.ready = !wait
+	c.answers.waiting = append(c.answers.waiting, a)
+
+	if wait {
+		after := r.then()
+		after.hard = true
+		after.answers = append(after.answers, waitingAnswer{c, c.answers.first + uint64(len(c.answers.waiting)) - 1})
+	}
+}
+
+func (c *conn) drainAnswers(r *round) {
+	n := 0
+	for n < len(c.answers.waiting) && c.answers.waiting[n].ready {
+		c.appendAnswer(r, &c.answers.waiting[n])
+		n++
+	}
+
+	if n == 0 {
+		return
+	}
+
+	c.answers.first += uint64(n)
+
+	if n == len(c.answers.waiting) {
+		c.answers.waiting = c.answers.waiting[:0]
+		if cap(c.answers.waiting) > 64 {
+			c.answers.waiting = nil
+		}
+
+		return
+	}
+
+	c.answers.waiting = append(c.answers.waiting[:0], c.answers.waiting[n:]...)
+}
+
+func (c *conn) appendAnswer(r *round, a *answer) {
+	r.count.Sent.Packets(a.typ, 1)
+
+	if a.settles {
+		c.owed.Add(-1)
+	}
+
+	if a.raw != nil {
+		c.put(r, func(b []byte) []byte { return append(b, a.raw...) })
+
+		return
+	}
+
+	b := c.buffer()
+	*b = wire.AppendAck(*b, c.version, a.typ, a.id, a.code, "")
+	c.touch(r)
+}
+
+// put appends one packet. mu is held.
+func (c *conn) put(r *round, appendTo func([]byte) []byte) {
+	b := c.buffer()
+	*b = appendTo(*b)
+	c.touch(r)
+}
+
+// touch has the connection flushed at the end of the round. mu is held.
+func (c *conn) touch(r *round) {
+	if !c.dirty {
+		c.dirty = true
+		r.dirty = append(r.dirty, c)
+	}
+}
+
+// resume reads on after a pause.
+func (c *conn) resume() {
+	if c.stream != nil {
+		c.wakeStream()
+
+		return
+	}
+
+	c.worker.post(c)
+}
+
+// alarm looks at what time has brought. It runs on the wheel's goroutine.
+func (c *conn) alarm(r *round) {
+	c.mu.Lock()
+	closing, dead := c.closing, c.dead
+	stalled := c.blockedSince != 0 && r.nowMS-c.blockedSince >= stallPatience.Milliseconds()
+	c.mu.Unlock()
+
+	switch {
+	case dead:
+		return
+	case closing:
+		c.sever()
+
+		return
+	case c.keepAlive < 0: // CONNECT has not come in time
+		c.e.door(c).Refused(metrics.ConnectTimeout)
+		c.sever()
+
+		return
+	case stalled:
+		c.disconnect(r, wire.QuotaExceeded, "the client does not read", metrics.NotReading)
+
+		return
+	}
+
+	silence := time.Duration(r.nowMS-c.heard.Load()) * time.Millisecond
+	patience := c.keepAlive * 3 / 2 // [MQTT-3.1.2-22]
+
+	if c.keepAlive > 0 && silence >= patience {
+		c.disconnect(r, wire.KeepAliveTimeout, "nothing came for one and a half times the keep-alive", metrics.KeepAliveTimeout)
+
+		return
+	}
+
+	next := stallPatience
+	if c.keepAlive > 0 {
+		next = min(next, patience-silence)
+	}
+
+	c.e.wheel.set(&c.timer, next)
+}
+
+// end is called by the owner, once, when the connection is no more.
+func (c *conn) end(r *round) {
+	c.e.wheel.stop(&c.timer)
+	c.e.leave(c)
+
+	if c.sess != nil {
+		c.sess.detach(r, c)
+	}
+
+	c.mu.Lock()
+	c.dead, c.closing = true, true
+	c.discard()
+	c.answers.waiting = nil
+	busy := c.flushing
+	c.mu.Unlock()
+
+	if !busy {
+		c.release()
+	}
+}
+
+// release gives the socket back. It is called once, by the owner or by the last one to write.
+func (c *conn) release() {
+	if c.stream != nil {
+		_ = c.socket.Close()
+
+		return
+	}
+
+	c.closeSocket()
+	c.socket.Release()
+}
+
+// encode appends one PUBLISH. mu is held and there is room. The answer is false if the client takes no packet of that
+// size [MQTT-3.1.2-24].
+func (c *conn) encode(r *round, m *message, p *publication, h *wire.PublishHeader) bool {
+	topic := m.topic
+
+	if c.outAliasMax > 0 && c.version == wire.V5 {
+		topic = c.alias(h, topic)
+	}
+
+	size := wire.PublishSize(c.version, h, len(topic), len(m.properties), len(m.payload))
+	if c.maxPacket > 0 && uint32(size) > c.maxPacket { //nolint:gosec // bounded by the specification
+		if h.Alias != 0 && topic != "" {
+			delete(c.outAliases, m.topic)
+		}
+
+		return false
+	}
+
+	switch {
+	case size > smallPacket && p != nil && !p.borrowed, size > smallPacket && p == nil:
+		c.share(func(b []byte) []byte {
+			b, _ = wire.AppendPublishHead(b, c.version, h, topic, m.properties, len(m.payload))
+
+			return b
+		}, m.payload)
+	case size > smallPacket:
+		kept := p.keep()
+		c.share(func(b []byte) []byte {
+			b, _ = wire.AppendPublishHead(b, c.version, h, topic, kept.properties, len(kept.payload))
+
+			return b
+		}, kept.payload)
+	case p != nil && p.many && h.Identifiers == nil && h.Alias == 0 && !h.Dup:
+		frame, pid := p.frame(c.version, h)
+		b := c.buffer()
+		at := len(*b)
+		*b = append(*b, frame...)
+
+		if pid > 0 {
+			(*b)[at+pid], (*b)[at+pid+1] = byte(h.PacketID>>8), byte(h.PacketID)
+		}
+	default:
+		b := c.buffer()
+		*b, _ = wire.AppendPublish(*b, c.version, h, topic, m.properties, m.payload)
+	}
+
+	r.count.Sent.Publish(h.QoS, 1, len(m.payload))
+	r.delivered++
+	c.touch(r)
+
+	return true
+}
+
+// alias gives the topic to write beside an alias: none, if the client knows the alias.
+func (c *conn) alias(h *wire.PublishHeader, topic string) string {
+	if alias, ok := c.outAliases[topic]; ok {
+		h.Alias = alias
+
+		return ""
+	}
+
+	if len(c.outAliases) >= int(c.outAliasMax) {
+		return topic
+	}
+
+	if c.outAliases == nil {
+		c.outAliases = map[string]uint16{}
+	}
+
+	h.Alias = uint16(len(c.outAliases) + 1) //nolint:gosec // bounded by the maximum
+	c.outAliases[strings.Clone(topic)] = h.Alias
+
+	return topic
 }

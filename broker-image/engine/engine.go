@@ -5,33 +5,29 @@ package engine
 import (
 	"context"
 	"crypto/rand"
-	"crypto/subtle"
 	"encoding/base64"
 	"errors"
 	"fmt"
 	"log/slog"
-	"math"
-	"net"
+	"runtime"
 	"sync"
 	"sync/atomic"
 	"time"
 
-	mqtt "github.com/mochi-mqtt/server/v2"
-	"github.com/mochi-mqtt/server/v2/packets"
-
 	"github.com/mqtt-operator/mqtt-operator/broker-image/auth"
 	"github.com/mqtt-operator/mqtt-operator/broker-image/contract"
-	"github.com/mqtt-operator/mqtt-operator/broker-image/listen"
+	"github.com/mqtt-operator/mqtt-operator/broker-image/listen2"
+	"github.com/mqtt-operator/mqtt-operator/broker-image/metrics"
+	"github.com/mqtt-operator/mqtt-operator/broker-image/store"
+	"github.com/mqtt-operator/mqtt-operator/broker-image/topics"
+	"github.com/mqtt-operator/mqtt-operator/broker-image/wire"
 )
 
 const (
-	forever         = math.MaxUint32
 	connectPatience = 10 * time.Second
-	housekeeping    = time.Second
 	rememberedUsers = 100_000
-	queuedWrites    = 4096
-	queuedMessages  = 32 << 10
-	statisticsEvery = 30 // seconds between two updates of $SYS
+	// busyDisk is how many bytes may wait for the disk before publishers that need it are read more slowly.
+	busyDisk = 16 << 20
 )
 
 // ErrStopped says that the engine has been shut down.
@@ -47,6 +43,10 @@ type Options struct {
 	Version string
 	// ConnectPatience bounds the time from accept to CONNECT, the TLS handshake included. Zero means 10 s.
 	ConnectPatience time.Duration
+	// Methods are the authentication methods of MQTT 5 by name; each call begins one exchange.
+	Methods map[string]func() Exchange
+	// SysInterval is how often $SYS is published; zero means 10 s.
+	SysInterval time.Duration
 }
 
 // Engine is a broker. Its methods are safe for concurrent use.
@@ -54,34 +54,71 @@ type Engine struct {
 	options Options
 	log     *slog.Logger
 	audit   *auditor
-	server  *mqtt.Server
-	store   *store
 	cache   *auth.Cache
-	claims  claims
-	wills   wills
-	inboxes inboxes
-	sender  *mqtt.Client // in whose name the library gets what clients publish
 	probe   Credential
+	began   time.Time
+	metrics *metrics.Set
+	wheel   *wheel
+
+	index    *topics.Index[*session]
+	sessions *registry
+	retained *topics.Retained[*message]
+	store    *store.Store // nil when nothing is kept
+	// storeRound belongs to the store's goroutine.
+	storeRound *round
 
 	state    atomic.Pointer[state]
+	redirect atomic.Pointer[Redirect]
+	tracer   atomic.Pointer[tracer]
 	stopping atomic.Bool
+
+	lastSession    atomic.Uint64
+	births         atomic.Uint64
+	connections    atomic.Int64
+	probes         atomic.Int64
+	retainedBytes  atomic.Int64
+	queuedMessages atomic.Int64
+	queuedBytes    atomic.Int64
+	nextWorker     atomic.Uint32
 
 	refusedConnects   atomic.Int64
 	refusedPublishes  atomic.Int64
 	refusedSubscribes atomic.Int64
 	refusedPackets    atomic.Int64
+	fullNoted         atomic.Int64
 
 	applying sync.Mutex
 	running  bool                        // guarded by applying
 	sockets  map[string]*listen.Listener // guarded by applying
+	applied  time.Time                   // guarded by applying
+	workers  []*worker
 
 	mu      sync.Mutex
-	members map[*conn]*member // every connection; nil until it is let in
-	serving sync.WaitGroup    // added to under mu, while not stopping
+	members map[*conn]struct{} // every connection
+	serving sync.WaitGroup     // added to under mu, while not stopping
+	doors   map[string]*metrics.Listener
+
+	stalledMu sync.Mutex
+	stalled   []*conn
+
+	roundsMu sync.Mutex
+	rounds   []*round
 
 	quit chan struct{}
-	idle chan struct{} // closed when the housekeeper is gone
+	idle chan struct{} // closed when the publisher of $SYS is gone
 }
+
+// Redirect sends clients to another server.
+type Redirect struct {
+	// Reference is the Server Reference of MQTT 5, such as "other.example:8883".
+	Reference string
+	// Permanent says that clients should go there from now on.
+	Permanent bool
+}
+
+// Redirect has clients that come from now on sent elsewhere; nil lets them in again. Those of MQTT 5 are told where
+// [MQTT-4.11.0-1].
+func (e *Engine) Redirect(to *Redirect) { e.redirect.Store(to) }
 
 // Credential lets the process's own probe in. It exists nowhere else.
 type Credential struct{ Username, Password string }
@@ -106,55 +143,48 @@ func New(options Options) (*Engine, error) {
 		options.ConnectPatience = connectPatience
 	}
 
-	e := &Engine{
-		options: options,
-		log:     options.Log,
-		audit:   newAuditor(options.Log),
-		cache:   auth.NewCache(rememberedUsers),
-		claims:  claims{by: map[string]*claim{}},
-		wills:   wills{timers: map[string]*pendingWill{}},
-		probe:   Credential{Username: "$probe-" + randomText(), Password: randomText()},
-		inboxes: inboxes{by: map[string]*inbox{}},
-		sockets: map[string]*listen.Listener{},
-		members: map[*conn]*member{},
-		quit:    make(chan struct{}),
-		idle:    make(chan struct{}),
+	if options.SysInterval == 0 {
+		options.SysInterval = metrics.SysInterval
 	}
+
+	e := &Engine{
+		options:  options,
+		log:      options.Log,
+		audit:    newAuditor(options.Log),
+		cache:    auth.NewCache(rememberedUsers),
+		probe:    Credential{Username: "$probe-" + randomText(), Password: randomText()},
+		began:    time.Now(),
+		index:    topics.New[*session](),
+		sessions: newRegistry(),
+		retained: topics.NewRetained[*message](),
+		sockets:  map[string]*listen.Listener{},
+		members:  map[*conn]struct{}{},
+		doors:    map[string]*metrics.Listener{},
+		quit:     make(chan struct{}),
+		idle:     make(chan struct{}),
+	}
+
+	e.metrics = metrics.New(metrics.Options{Version: options.Version, Started: e.began, State: e.measure, Log: options.Log})
+	e.wheel = newWheel(e)
+	e.storeRound = e.newRound()
 
 	if options.DataDir != "" {
 		var err error
-		if e.store, err = openStore(options.DataDir, options.Log); err != nil {
+
+		e.store, err = store.Open(options.DataDir, store.Options{
+			Log: options.Log, AfterGroup: e.afterGroup,
+			Observe: func(took time.Duration, _ int) { e.metrics.Sync.Observe(took, 1) },
+		})
+		if err != nil {
 			return nil, err
 		}
 	}
 
-	// Limits that a configuration can change are kept around the library, which reads its own without a lock. These are
-	// fixed.
-	capabilities := mqtt.NewDefaultServerCapabilities()
-	capabilities.MaximumPacketSize = contract.MaxPacketSize
-	capabilities.MaximumMessageExpiryInterval = 0 // or it would forget every message after a day
-	capabilities.MaximumClientWritesPending = queuedWrites
-	capabilities.MaximumInflight = queuedMessages
-	capabilities.ReceiveMaximum = math.MaxUint16
-	capabilities.Compatibilities.NoInheritedPropertiesOnAck = true
-
-	e.server = mqtt.New(&mqtt.Options{
-		Capabilities:           capabilities,
-		Logger:                 slog.New(quiet{options.Log.Handler()}),
-		SysTopicResendInterval: statisticsEvery,
-	})
-
-	e.server.Info.Version = options.Version
-
-	if err := e.server.AddHook(&hook{engine: e}, nil); err != nil {
-		return nil, fmt.Errorf("engine: %w", err)
-	}
-
-	e.sender = e.server.NewClient(nil, "inside", "inside", true)
-	e.sender.Properties.ProtocolVersion = 5
-
 	return e, nil
 }
+
+// Metrics is what the engine counts.
+func (e *Engine) Metrics() *metrics.Set { return e.metrics }
 
 func randomText() string {
 	b := make([]byte, 32)
@@ -162,6 +192,14 @@ func randomText() string {
 
 	return base64.RawURLEncoding.EncodeToString(b)
 }
+
+// milliseconds is the time of day as it was at the start, moved on by a clock that nobody can set: a jump of the
+// system's clock neither ends sessions nor lets messages expire.
+func (e *Engine) milliseconds(now time.Time) int64 {
+	return e.began.UnixMilli() + now.Sub(e.began).Milliseconds()
+}
+
+func (e *Engine) clock() time.Time { return time.Now() }
 
 // Apply makes the configuration the one that holds. It is all or nothing: if it returns an error, everything is as it
 // was before, and the error says why.
@@ -197,13 +235,19 @@ func (e *Engine) Apply(config *contract.Config) error {
 	}
 
 	e.state.Store(next)
+	e.applied = time.Now()
+
+	if e.store != nil {
+		//e.store.SetInterval(config.Persistence.Resolved().Sync == contract.SyncInterval)
+	}
+
 	e.swap(sockets, next)
 
 	for _, l := range fresh {
 		l.Start()
 	}
 
-	e.sweep(before, next)
+	e.sweep(next)
 
 	return nil
 }
@@ -219,7 +263,7 @@ func (e *Engine) bind(next *state) (sockets map[string]*listen.Listener, fresh [
 			continue
 		}
 
-		l, err := listen.Bind(d.Address, d.settings(), listen.Options{
+		l, err := listen.Bind(d.network(), d.Address, d.settings(&next.limits), listen.Options{
 			Log: e.log, Handler: e.serve, Patience: e.options.ConnectPatience,
 		})
 		if err != nil {
@@ -244,7 +288,7 @@ func closeAll(listeners []*listen.Listener) {
 // swap changes the doors: kept sockets get their new settings, those that are not wanted any more are closed.
 func (e *Engine) swap(sockets map[string]*listen.Listener, next *state) {
 	for _, d := range next.doors {
-		sockets[d.socket()].Set(d.settings())
+		sockets[d.socket()].Set(d.settings(&next.limits))
 	}
 
 	for name, l := range e.sockets {
@@ -254,124 +298,150 @@ func (e *Engine) swap(sockets map[string]*listen.Listener, next *state) {
 	}
 
 	e.sockets = sockets
-}
 
-// start reads the store and begins the library's own work.
-func (e *Engine) start() error {
-	if err := e.server.Serve(); err != nil {
-		return fmt.Errorf("sessions could not be restored: %w", err)
+	e.mu.Lock()
+	defer e.mu.Unlock()
+
+	for name := range e.doors {
+		if next.byName[name] == nil {
+			e.metrics.Forget(name)
+			delete(e.doors, name)
+		}
 	}
 
+	for _, d := range next.doors {
+		if e.doors[d.Name] == nil {
+			e.doors[d.Name] = e.metrics.Listener(d.Name)
+		}
+	}
+}
+
+// start reads the store and begins the engine's own work.
+func (e *Engine) start() error {
 	if err := e.restore(); err != nil {
 		return err
 	}
 
+	for range runtime.GOMAXPROCS(0) {
+		w, err := e.startWorker()
+		if err != nil {
+			return err
+		}
+
+		if w != nil {
+			e.workers = append(e.workers, w)
+		}
+	}
+
 	e.running = true
-	go e.keepHouse()
+
+	go e.wheel.run()
+	go e.publishSys()
+
+	e.settleRestored()
 
 	return nil
-}
-
-// restore brings back what the library's form of storage does not know: when messages expire, and which QoS 2 messages
-// have been received.
-func (e *Engine) restore() error {
-	received, err := e.store.received()
-	if err != nil {
-		return err
-	}
-
-	for _, r := range received {
-		if _, ok := e.server.Clients.Get(r.client); ok {
-			e.inboxes.open(r.client, false).add(r.id)
-		}
-	}
-
-	revive := func(pk packets.Packet) packets.Packet {
-		pk.ProtocolVersion = 5
-		if interval := int64(pk.Properties.MessageExpiryInterval); interval > 0 {
-			pk.Expiry = pk.Created + interval
-		}
-
-		return pk
-	}
-
-	for topic, pk := range e.server.Topics.Retained.GetAll() {
-		e.server.Topics.Retained.Add(topic, revive(pk))
-	}
-
-	for _, cl := range e.server.Clients.GetAll() {
-		for _, pk := range cl.State.Inflight.GetAll(false) {
-			if pk.FixedHeader.Type == packets.Publish {
-				cl.State.Inflight.Set(revive(pk))
-			}
-		}
-	}
-
-	return nil
-}
-
-func (e *Engine) keepHouse() {
-	defer close(e.idle)
-
-	ticker := time.NewTicker(housekeeping)
-	defer ticker.Stop()
-
-	for {
-		select {
-		case <-e.quit:
-			return
-		case now := <-ticker.C:
-			e.expireSessions(now)
-		}
-	}
 }
 
 // sweep looks at everyone again under the new configuration.
-func (e *Engine) sweep(before, next *state) {
-	for _, m := range e.allMembers() {
-		e.examine(m, next)
+func (e *Engine) sweep(next *state) {
+	r := e.borrow()
+	defer e.giveBack(r)
+
+	for _, c := range e.allMembers() {
+		e.examine(r, c, next)
 	}
 
-	for _, cl := range e.server.Clients.GetAll() {
-		if !cl.Closed() {
-			continue // looked at as a member
-		}
-
-		policy := next.policy(cl.Properties.Username, cl.Net.Listener)
-		if before == nil || policy != before.policy(cl.Properties.Username, cl.Net.Listener) {
-			e.narrow(cl, policy)
-		}
-	}
+	e.sessions.each(func(s *session) { s.obey(r, next) })
 }
 
-// serve is called by a listener for each connection.
-func (e *Engine) serve(raw net.Conn, settings *listen.Settings) {
-	d := e.state.Load().door(settings.Name)
+// obey has the session follow a configuration.
+func (s *session) obey(r *round, now *state) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+
+	policy := now.policy(s.username, s.listener)
+	if c := s.conn.Load(); c != nil {
+		c.policy.Store(policy)
+	}
+
+	s.narrow(r, s.subject(), policy)
+}
+
+// examine applies a configuration to one connection.
+func (e *Engine) examine(r *round, c *conn, now *state) {
+	s := c.member.Load()
+	if s == nil {
+		return
+	}
+
+	kind, why := now.judge(&c.door.Listener, s)
+
+	code := wire.NotAuthorized
+	ended := metrics.Revoked
+
+	switch kind {
+	case stays:
+		return
+	case administrative:
+		code, ended = wire.AdministrativeAction, metrics.Administrative
+	case unauthorized:
+	}
+
+	e.audit.line("client is disconnected", "client", c.subject.ClientID, "user", c.subject.Username, "reason", why)
+	c.disconnect(r, code, why, ended)
+}
+
+func (e *Engine) allMembers() []*conn {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+
+	all := make([]*conn, 0, len(e.members))
+	for c := range e.members {
+		all = append(all, c)
+	}
+
+	return all
+}
+
+// serve is called by a listener for each connection. It must not block for one that is not Owned.
+func (e *Engine) serve(socket *listen.Conn) {
+	now := e.state.Load()
+
+	d := now.door(socket.Settings.Name)
 	if d == nil {
+		_ = socket.Close()
+
 		return
 	}
 
-	c := newConn(e, raw, d)
+	c := newConn(e, d, socket)
 	if !e.enter(c) {
+		_ = socket.Close()
+
 		return
 	}
-	defer e.serving.Done()
 
-	orderly := false
+	c.keepAlive = -1
+	patience := time.Until(socket.Deadline())
 
-	defer func() {
-		e.leave(c, orderly)
+	if fd, early, ok := socket.Raw(); ok && len(e.workers) > 0 {
+		c.fd, c.in = fd, early
+		e.wheel.set(&c.timer, patience)
+		e.workers[e.nextWorker.Add(1)%uint32(len(e.workers))].adopt(c) //nolint:gosec // a handful
 
-		if orderly {
-			c.goodbye()
-		}
-	}()
+		return
+	}
 
-	err := e.server.EstablishConnection(d.Name, c)
-	orderly = true
+	c.stream = socket
+	c.wakeUp = make(chan struct{}, 1)
+	_ = socket.SetDeadline(time.Time{})
+	e.wheel.set(&c.timer, patience)
 
-	if err != nil {
-		e.log.Debug("connection ended", "listener", d.Name, "client", c.id, "reason", err)
+	if socket.Owned() {
+		c.serveStream()
+	} else {
+		go c.serveStream()
 	}
 }
 
@@ -384,47 +454,73 @@ func (e *Engine) enter(c *conn) bool {
 		return false
 	}
 
-	e.members[c] = nil
+	e.members[c] = struct{}{}
 	e.serving.Add(1)
 
 	return true
 }
 
-// authenticate gives the connection its identity, or says why not. What it says is for the log; the client learns only
-// that it was refused.
-func (e *Engine) authenticate(c *conn, pk *packets.Packet, now *state) string {
-	name, password := string(pk.Connect.Username), pk.Connect.Password
-	who := &identity{username: name, door: c.door}
+// join counts a connection as a client's. It is false if the broker is shutting down.
+func (e *Engine) join(c *conn) bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
 
-	switch {
-	case name == "" && len(password) == 0:
-		d := now.door(c.door.Name)
-		if d == nil || d.anonymous == nil {
-			return "no credentials, and the listener lets nobody in without"
-		}
-	case subtle.ConstantTimeCompare([]byte(name), []byte(e.probe.Username)) == 1:
-		if subtle.ConstantTimeCompare(password, []byte(e.probe.Password)) != 1 {
-			return "unknown user or wrong password"
-		}
-
-		who.probe = true
-	default:
-		var verifiers []*auth.Verifier
-		if u := now.users[name]; u != nil && name != "" {
-			verifiers = u.verifiers
-		}
-
-		fitted := e.cache.Verify(name, verifiers, password)
-		if fitted == nil {
-			return "unknown user or wrong password"
-		}
-
-		who.verifier = fitted.Text()
+	if e.stopping.Load() {
+		return false
 	}
 
-	c.who = who
+	c.joined = true
+	c.member.Store(c.who)
 
-	return ""
+	if c.who.probe {
+		e.probes.Add(1)
+
+		return true
+	}
+
+	e.connections.Add(1)
+	e.metricsOf(c.door.Name).Connected(byte(c.version))
+	e.audit.line("client connected", "client", c.subject.ClientID, "user", c.who.username, "listener", c.door.Name,
+		"remote", c.remote(), "version", byte(c.version))
+
+	return true
+}
+
+// leave forgets a connection.
+func (e *Engine) leave(c *conn) {
+	e.mu.Lock()
+	delete(e.members, c)
+
+	if c.joined {
+		if c.who.probe {
+			e.probes.Add(-1)
+		} else {
+			e.connections.Add(-1)
+			e.metricsOf(c.door.Name).Disconnected(byte(c.version), c.ended)
+			e.audit.line("client disconnected", "client", c.subject.ClientID, "user", c.who.username, "reason", c.ended)
+		}
+	}
+
+	e.mu.Unlock()
+	e.serving.Done()
+}
+
+// metricsOf is where the connections of a listener are counted. mu is held.
+func (e *Engine) metricsOf(name string) *metrics.Listener {
+	l := e.doors[name]
+	if l == nil {
+		l = e.metrics.Listener(name)
+		e.doors[name] = l
+	}
+
+	return l
+}
+
+func (e *Engine) door(c *conn) *metrics.Listener {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+
+	return e.metricsOf(c.door.Name)
 }
 
 // Shutdown disconnects every client, writes what is still to be written and closes everything. If the context ends
@@ -446,7 +542,6 @@ func (e *Engine) Shutdown(ctx context.Context) error {
 	}
 	e.applying.Unlock()
 
-	e.stopWills()
 	e.dismiss()
 
 	gone := make(chan struct{})
@@ -462,41 +557,109 @@ func (e *Engine) Shutdown(ctx context.Context) error {
 	case <-gone:
 	case <-ctx.Done():
 		err = fmt.Errorf("clients did not leave in time: %w", ctx.Err())
+
+		for _, c := range e.allMembers() {
+			c.sever()
+		}
+
+		<-gone
 	}
 
 	if running {
 		close(e.quit)
 		<-e.idle
+		e.wheel.close()
 
-		err = errors.Join(err, e.closeServer(ctx))
+		for _, w := range e.workers {
+			w.halt()
+		}
 	}
 
-	return errors.Join(err, e.store.close())
+	if e.store != nil {
+		err = errors.Join(err, e.store.Close())
+	}
+
+	return err
 }
 
 // dismiss tells every client that the broker shuts down. Who has not been let in yet is closed without a word.
 func (e *Engine) dismiss() {
-	e.mu.Lock()
-	defer e.mu.Unlock()
+	r := e.borrow()
+	defer e.giveBack(r)
 
-	for c, m := range e.members {
-		if m == nil {
-			_ = c.Close()
+	reference := ""
+	code := wire.ServerShuttingDown
+
+	if to := e.redirect.Load(); to != nil {
+		reference, code = to.Reference, wire.UseAnotherServer
+		if to.Permanent {
+			code = wire.ServerMoved
+		}
+	}
+
+	for _, c := range e.allMembers() {
+		if c.member.Load() == nil {
+			c.sever()
 		} else {
-			e.disconnect(m, packets.ErrServerShuttingDown)
+			c.disconnectTo(r, code, "the broker is shutting down", reference, metrics.Stopping)
 		}
 	}
 }
 
-func (e *Engine) closeServer(ctx context.Context) error {
-	closed := make(chan error, 1)
+// slowDown stops reading from a client that publishes faster than it may.
+func (c *conn) slowDown(r *round) {
+	c.paused, c.pause = true, pauseRate
 
-	go func() { closed <- e.server.Close() }()
+	time.AfterFunc(c.bucket.wait(), c.resume)
+	_ = r
+}
 
-	select {
-	case err := <-closed:
-		return err
-	case <-ctx.Done():
-		return fmt.Errorf("the server did not close in time: %w", ctx.Err())
+// resumeStalled lets publishers go on when the disk has caught up.
+func (e *Engine) resumeStalled() {
+	if e.store.Pending() > busyDisk/2 {
+		return
 	}
+
+	e.stalledMu.Lock()
+	waiting := e.stalled
+	e.stalled = nil
+	e.stalledMu.Unlock()
+
+	for _, c := range waiting {
+		c.resume()
+	}
+}
+
+// stall stops reading from a client whose messages need the disk while that has fallen behind.
+func (c *conn) stall() {
+	c.paused, c.pause = true, pauseDisk
+
+	e := c.e
+	e.stalledMu.Lock()
+	e.stalled = append(e.stalled, c)
+	e.stalledMu.Unlock()
+
+	if e.store.Pending() <= busyDisk/2 { // it has caught up meanwhile
+		e.resumeStalled()
+	}
+}
+
+// noteFull says that a session's queue is full, and not more often than is useful.
+func (e *Engine) noteFull(s *session, why metrics.Reason) {
+	now := time.Since(e.began).Nanoseconds()
+	if last := e.fullNoted.Load(); now-last < int64(10*time.Second) && last != 0 || !e.fullNoted.CompareAndSwap(last, now) {
+		return
+	}
+
+	e.log.Warn("the queue of a session is full; messages for it are dropped", "client", s.clientID, "user", s.username,
+		"reason", why, "messages", s.depth(), "bytes", s.bytes)
+}
+
+func (e *Engine) storageFailed(err error) {
+	now := time.Since(e.began).Nanoseconds()
+	if last := e.fullNoted.Load(); now-last < int64(10*time.Second) && last != 0 || !e.fullNoted.CompareAndSwap(last, now) {
+		return
+	}
+
+	e.log.Error("what has to be kept cannot be written to disk; messages of QoS 1 and 2 that need it are refused", "error", err)
 }

@@ -16,12 +16,10 @@ import (
 	"maps"
 	"math/big"
 	"net"
-	"path/filepath"
+	"os"
 	"sync"
 	"testing"
 	"time"
-
-	"go.etcd.io/bbolt"
 
 	"github.com/mqtt-operator/mqtt-operator/broker-image/acl"
 	"github.com/mqtt-operator/mqtt-operator/broker-image/auth"
@@ -288,9 +286,7 @@ func copyStore(t testing.TB, h *house) string {
 	t.Helper()
 
 	to := t.TempDir()
-	if err := h.store.db.View(func(tx *bbolt.Tx) error {
-		return tx.CopyFile(filepath.Join(to, storeFile), 0o600)
-	}); err != nil {
+	if err := os.CopyFS(to, os.DirFS(h.options.DataDir)); err != nil {
 		t.Fatal(err)
 	}
 

@@ -3,372 +3,894 @@
 package engine
 
 import (
-	"bytes"
-	"net"
 	"sync"
+	"sync/atomic"
 	"time"
 
-	mqtt "github.com/mochi-mqtt/server/v2"
-	"github.com/mochi-mqtt/server/v2/packets"
-
 	"github.com/mqtt-operator/mqtt-operator/broker-image/acl"
+	"github.com/mqtt-operator/mqtt-operator/broker-image/metrics"
+	"github.com/mqtt-operator/mqtt-operator/broker-image/store"
+	"github.com/mqtt-operator/mqtt-operator/broker-image/topics"
+	"github.com/mqtt-operator/mqtt-operator/broker-image/wire"
 )
 
-// takeoverPatience is how long a new connection waits for the one that it takes over to be gone without a trace.
-const takeoverPatience = 5 * time.Second
+const (
+	forever = 0xFFFFFFFF
+	// pageMessages and pageBytes are how much of a queue on disk is read at once.
+	pageMessages = 256
+	pageBytes    = 256 << 10
+	// keptMessages and keptBytes are how much of the queue of a connected persistent session stays in memory beside the
+	// disk.
+	keptMessages = 1024
+	keptBytes    = 1 << 20
+)
 
-// claims keeps which identity holds a client id, from CONNECT until the connection is gone. While any connection with
-// the id lives, no other identity gets it, and takeovers happen one after another.
-type claims struct {
-	mu sync.Mutex
-	by map[string]*claim
-}
-
-type claim struct {
+// session is what outlives a connection: subscriptions, and messages of QoS 1 and 2 both ways.
+type session struct {
+	e        *Engine
+	id       store.SessionID
+	clientID string
 	username string
-	refs     int
-	// turn is held by the connection that is between CONNECT and its CONNACK.
-	turn sync.Mutex
-	// current is the connection that has the session; guarded by claims.mu.
-	current *conn
+	listener string
+	stored   bool // messages and subscriptions are on disk
+
+	// conn is the connection that has the session now; nil while it is offline. It changes under mu.
+	conn atomic.Pointer[conn]
+
+	mu         sync.Mutex
+	expiry     uint32 // seconds
+	ended      bool
+	// suspended: its user is gone; nothing is delivered until it comes back.
+	suspended  bool
+	willStored bool
+	subs       []subscription
+	out        outbox
+	unsafe     seqSet // on their way to the disk
+	bytes      int64  // of messages that wait, in memory or on disk
+	offline    int    // how many messages of out lie on disk only
+	kept       int64  // bytes of messages of out that are in memory
+	received   packetSet
+	retained   []retainedDue
+	will       *will
+	dueAt      int64 // when will or session is due while offline, Unix milliseconds; 0: never
+	away       int64 // since when it is offline, Unix milliseconds
+	// mayHaveSeen: messages before this sequence number may have been sent by an earlier process.
+	mayHaveSeen uint64
+	timer       timer
 }
 
-// take claims a client id for an identity. It is false if another identity holds it.
-func (c *claims) take(id, username string) (*claim, bool) {
+type subscription struct {
+	filter string
+	topics.Options
+}
+
+// retainedDue is a retained message that a new subscription is owed.
+type retainedDue struct {
+	m   *message
+	qos byte
+	ids []uint32
+}
+
+func (s *session) find(filter string) int {
+	for i := range s.subs {
+		if s.subs[i].filter == filter {
+			return i
+		}
+	}
+
+	return -1
+}
+
+// waiting is how many messages wait, with their bytes.
+func (s *session) waiting() (messages int, bytes int64) {
+	n := s.offline
+
+	for i := range s.out.len {
+		if !s.out.at(i).done {
+			n++
+		}
+	}
+
+	return n, s.bytes
+}
+
+// depth is a quick upper bound of how many messages wait.
+func (s *session) depth() int { return s.offline + s.out.len }
+
+// takeover takes the session from its connection, if it has one, and settles its will. The shard's lock is held. The
+// answer is a will that must be published now.
+func (s *session) takeover(r *round, old *conn, resumed bool) (due *will) {
+	if old != nil {
+		old.disconnect(r, wire.SessionTakenOver, "another connection has come with this client id", metrics.TakenOver) // [MQTT-3.1.4-3]
+	}
+
+	s.e.wheel.stop(&s.timer)
+
+	s.mu.Lock()
+	defer s.mu.Unlock()
+
+	if old != nil {
+		s.conn.Store(nil)
+		s.park()
+	}
+
+	w := s.will
+	s.will, s.dueAt = nil, 0
+
+	if w == nil {
+		return nil
+	}
+
+	// A session that goes on within the delay keeps its will back [MQTT-3.1.3-9].
+	if resumed && w.delay > 0 {
+		return nil
+	}
+
+	return w
+}
+
+// attach gives the session to a connection: CONNACK first, then what the session owes. The shard's lock is held.
+func (s *session) attach(r *round, c *conn, now *state, w *will, expiry uint32, resumed bool, assigned string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+
+	s.expiry, s.will, s.listener = expiry, w, c.door.Name
+	s.dueAt = 0
+
+	// The rules may have changed while nobody was here.
+	if resumed {
+		s.narrow(r, c.subject, c.policy.Load())
+	}
+
+	c.phase = established
+	c.asked = c.connect.SessionExpiry
+	ack := c.connack(now, assigned, expiry)
+	ack.SessionPresent = resumed // [MQTT-3.2.2-2] [MQTT-3.2.2-3]
+
+	c.mu.Lock()
+
+	if c.closing {
+		c.mu.Unlock()
+		s.conn.Store(c) // its owner is about to detach it
+
+		return
+	}
+
+	c.put(r, func(b []byte) []byte { return wire.AppendConnack(b, c.version, ack) })
+	c.mu.Unlock()
+
+	r.count.Sent.Packets(wire.TypeConnack, 1)
+	s.conn.Store(c)
+	c.connect = nil
+	c.startKeepAlive()
+
+	if s.stored || w != nil && s.e.store != nil && !c.who.probe {
+		s.save(r, true, r.nowMS)
+	}
+
+	s.resend(r, c)
+	s.pumpLocked(r)
+}
+
+// save writes the session's own record. mu is held.
+func (s *session) save(r *round, connected bool, since int64) {
+	record := &store.Session{
+		ID: s.id, ClientID: s.clientID, Username: s.username, Listener: s.listener, Expiry: s.expiry,
+		Connected: connected, Since: since, NextSeq: s.out.next,
+	}
+
+	if c := s.conn.Load(); c != nil {
+		record.Version = byte(c.version)
+	}
+
+	if s.will != nil {
+		record.Will = &store.Will{Message: *storedMessage(s.will.message), DueDelay: s.will.delay}
+		s.willStored = true
+	}
+
+	r.write().PutSession(record)
+}
+
+// detach takes the session from a connection that is no more. It is called by the connection's owner.
+func (s *session) detach(r *round, c *conn) {
+	e := s.e
+	sh := e.sessions.shard(s.clientID)
+
+	sh.mu.Lock()
+	s.mu.Lock()
+
+	if s.conn.Load() != c {
+		s.mu.Unlock()
+		sh.mu.Unlock()
+
+		return // taken over
+	}
+
+	s.conn.Store(nil)
+	s.away = r.nowMS
+	s.park()
+
+	w := s.will
+	if c.orderly {
+		w = nil // [MQTT-3.14.4-3]
+	}
+
+	s.will = w
+
+	var due *will
+	if w != nil && (w.delay == 0 || s.expiry == 0) {
+		due, s.will = w, nil
+	}
+
+	over := s.expiry == 0
+	if !over {
+		s.schedule(r.nowMS)
+
+		if s.stored {
+			s.save(r, false, r.nowMS)
+		}
+	}
+
+	s.mu.Unlock()
+
+	if over {
+		e.discard(r, s)
+	}
+
+	sh.mu.Unlock()
+
+	if due != nil {
+		e.publishWill(r, due)
+	}
+}
+
+// schedule sets the timer to what is due first while nobody is connected: the will or the end of the session. mu is
+// held.
+func (s *session) schedule(now int64) {
+	s.dueAt = 0
+	if s.expiry != forever {
+		s.dueAt = s.away + int64(s.expiry)*1000
+	}
+
+	if s.will != nil {
+		if due := s.away + int64(s.will.delay)*1000; s.dueAt == 0 || due < s.dueAt { // [MQTT-3.1.2-8]
+			s.dueAt = due
+		}
+	}
+
+	if s.dueAt != 0 {
+		s.e.wheel.set(&s.timer, time.Duration(max(0, s.dueAt-now))*time.Millisecond)
+	}
+}
+
+// alarm looks at what has become due. It runs on the wheel's goroutine.
+func (s *session) alarm(r *round) {
+	e := s.e
+	sh := e.sessions.shard(s.clientID)
+
+	sh.mu.Lock()
+	s.mu.Lock()
+
+	if s.conn.Load() != nil || s.ended || s.dueAt == 0 {
+		s.mu.Unlock()
+		sh.mu.Unlock()
+
+		return
+	}
+
+	over := s.expiry != forever && r.nowMS >= s.away+int64(s.expiry)*1000
+
+	var due *will
+	if s.will != nil && (over || r.nowMS >= s.away+int64(s.will.delay)*1000) {
+		due, s.will = s.will, nil
+
+		if !over && s.stored {
+			s.save(r, false, s.away)
+		}
+	}
+
+	if !over {
+		s.schedule(r.nowMS)
+	}
+
+	s.mu.Unlock()
+
+	if over {
+		e.discard(r, s)
+		r.count.SessionsExpired.Add(1)
+	}
+
+	sh.mu.Unlock()
+
+	if due != nil {
+		e.publishWill(r, due)
+	}
+}
+
+// park lets go of what a session without a connection need not have in memory. mu is held.
+func (s *session) park() {
+	s.retained = nil
+
+	if !s.stored {
+		return
+	}
+
+	for i := s.out.sent; i < s.out.len; i++ {
+		if !s.out.at(i).done {
+			s.offline++
+		}
+	}
+
+	s.out.forget()
+	s.kept = 0
+}
+
+// room tells whether one more message may wait, and why not. mu is held.
+func (s *session) room(size int) (metrics.Reason, bool) {
+	l := &s.e.state.Load().limits
+
+	switch {
+	case s.depth() >= l.MaxQueuedMessages:
+		return metrics.QueueMessages, false
+	case s.bytes+int64(size) > l.MaxQueuedBytes && s.depth() > 0:
+		return metrics.QueueBytes, false
+	}
+
+	return 0, true
+}
+
+// deliver hands a message to the session. It is false if the session has no use for it: another member of a shared
+// subscription may.
+func (s *session) deliver(r *round, p *publication, g grant) bool {
+	if g.qos == 0 {
+		return s.deliverNow(r, p, g)
+	}
+
+	s.mu.Lock()
+	defer s.mu.Unlock()
+
+	c := s.conn.Load()
+	if s.ended || s.suspended || c == nil && s.expiry == 0 {
+		return false
+	}
+
+	if s.stored {
+		return s.enqueueStored(r, c, p, g)
+	}
+
+	if c != nil && s.out.sent == s.out.len && s.out.inflight < c.receiveMaximum && s.out.roomForID() && !c.crowded() {
+		s.sendFirst(r, c, p, g)
+
+		return true
+	}
+
+	return s.enqueue(r, p, g)
+}
+
+// deliverNow sends a message of QoS 0 if there is a connection that takes it.
+func (s *session) deliverNow(r *round, p *publication, g grant) bool {
+	c := s.conn.Load()
+	if c == nil {
+		return false
+	}
+
+	expiry, alive := p.expiry(r.nowMS)
+	if !alive {
+		r.count.Drop(metrics.Expired, 1, len(p.payload))
+
+		return true
+	}
+
 	c.mu.Lock()
 	defer c.mu.Unlock()
 
-	held, ok := c.by[id]
+	if c.closing {
+		return false
+	}
+
+	if pending := c.pending(); pending > 0 && pending+len(p.payload) > fullOutput {
+		r.count.Drop(metrics.SlowClient, 1, len(p.payload))
+
+		return true
+	}
+
+	h := wire.PublishHeader{Retain: g.retain, Identifiers: g.ids, Expiry: expiry, HasExpiry: p.expiresAt != 0}
+	if !c.encode(r, &p.message, p, &h) {
+		r.count.Drop(metrics.TooLarge, 1, len(p.payload))
+	}
+
+	return true
+}
+
+// crowded tells whether messages should wait in the session rather than in the connection's output.
+func (c *conn) crowded() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+
+	if c.pending() < calmOutput {
+		return false
+	}
+
+	c.hungry = true
+
+	return true
+}
+
+// sendFirst sends a message that need not wait: from the read buffer to the output, without a copy of its own. mu is
+// held.
+func (s *session) sendFirst(r *round, c *conn, p *publication, g grant) {
+	e := entry{ids: g.ids, group: g.group, qos: g.qos, retain: g.retain}
+
+	expiry, alive := p.expiry(r.nowMS)
+	if !alive {
+		r.count.Drop(metrics.Expired, 1, len(p.payload))
+
+		return
+	}
+
+	h := wire.PublishHeader{
+		QoS: g.qos, Retain: g.retain, PacketID: packetID(s.out.next), Identifiers: g.ids,
+		Expiry: expiry, HasExpiry: p.expiresAt != 0,
+	}
+
+	c.mu.Lock()
+	ok := c.encode(r, &p.message, p, &h)
+	c.mu.Unlock()
+
 	if !ok {
-		held = &claim{username: username}
-		c.by[id] = held
+		r.count.Drop(metrics.TooLarge, 1, len(p.payload)) // [MQTT-3.1.2-25]
+
+		return
 	}
 
-	if held.username != username {
-		return nil, false
+	if s.keeps(g.group) {
+		e.m = p.keep()
+	} else {
+		e.ids = nil
 	}
 
-	held.refs++
-
-	return held, true
+	s.out.push(e)
+	s.out.next++
+	s.out.sent++
+	s.out.inflight++
 }
 
-func (c *claims) release(id string, held *claim, by *conn) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
+// keeps tells whether a message that was sent must be kept in memory until it is acknowledged: it may have to be sent
+// again, and lies nowhere else.
+func (s *session) keeps(group *topics.Shared[*session]) bool {
+	return !s.stored && (s.expiry > 0 || group != nil)
+}
 
-	if held.current == by {
-		held.current = nil
+// enqueue lets a message wait in memory. mu is held.
+func (s *session) enqueue(r *round, p *publication, g grant) bool {
+	if why, ok := s.room(p.size()); !ok {
+		r.count.Drop(why, 1, len(p.payload))
+		s.e.noteFull(s, why)
+
+		return true
 	}
 
-	held.refs--
-	if held.refs == 0 {
-		delete(c.by, id)
-	}
+	s.out.push(entry{m: p.keep(), ids: g.ids, group: g.group, qos: g.qos, retain: g.retain})
+	s.out.next++
+	s.grow(p.size())
+
+	return true
 }
 
-func (c *claims) current(held *claim) *conn {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-
-	return held.current
+// grow and lessen count what waits. mu is held.
+func (s *session) grow(size int) {
+	s.bytes += int64(size)
+	s.e.queuedMessages.Add(1)
+	s.e.queuedBytes.Add(int64(size))
 }
 
-func (c *claims) setCurrent(held *claim, current *conn) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-
-	held.current = current
+func (s *session) lessen(size int) {
+	s.bytes -= int64(size)
+	s.e.queuedMessages.Add(-1)
+	s.e.queuedBytes.Add(-int64(size))
 }
 
-// member is a connection that has been let in, with its client in the library.
-type member struct {
-	conn   *conn
-	client *mqtt.Client
-}
+// enqueueStored puts a message into the queue on disk. It is sent when it is there. mu is held.
+func (s *session) enqueueStored(r *round, c *conn, p *publication, g grant) bool {
+	if why, ok := s.room(p.size()); !ok {
+		r.count.Drop(why, 1, len(p.payload))
+		s.e.noteFull(s, why)
 
-// claimID makes sure that nobody else is in the way of a client id. When it succeeds, the session under that id, if there
-// is one, belongs to the same user and is offline.
-func (e *Engine) claimID(c *conn, id string) (packets.Code, string) {
-	c.id = id
-
-	// Asked before the claim too: who has no right to the session must not hold up the one who has.
-	if !e.owns(c, id) {
-		return packets.ErrClientIdentifierNotValid, "the session belongs to another user"
+		return true
 	}
 
-	held, ok := e.claims.take(id, c.who.username)
+	tx := r.write()
+	if !p.stored {
+		p.ref, p.stored = tx.PutMessage(storedMessage(&p.message)), true
+	}
+
+	seq := s.out.next
+	s.out.next++
+	tx.Enqueue(s.id, seq, p.ref, g.qos, g.retain, g.ids)
+
+	after := r.then()
+	after.hard = true
+	after.queued = append(after.queued, waitingEntry{s: s, seq: seq, size: p.size()})
+	s.unsafe.add(seq)
+	s.grow(p.size())
+
+	// What is on its way to a client that keeps up stays in memory too.
+	if c != nil && s.offline == 0 && s.out.len-s.out.sent < keptMessages && s.kept < keptBytes {
+		s.out.push(entry{m: p.keep(), ids: g.ids, group: g.group, qos: g.qos, retain: g.retain})
+		s.kept += int64(p.size())
+	} else {
+		s.offline++
+	}
+
+	return true
+}
+
+// committed is told that a message is on disk, or cannot be. It runs on the store's goroutine.
+func (s *session) committed(r *round, q waitingEntry, err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+
+	if q.mark {
+		s.marked(r, q.seq)
+
+		return
+	}
+
+	s.unsafe.remove(q.seq)
+
+	if s.ended {
+		if err == nil {
+			r.write().Dequeue(s.id, q.seq) // the session was deleted before its message came to the disk
+		}
+
+		return
+	}
+
+	if err != nil {
+		r.count.Drop(metrics.StorageFault, 1, q.size)
+		s.lessen(q.size)
+
+		if i := q.seq - s.out.first; q.seq >= s.out.first && i < uint64(s.out.len) { //nolint:gosec // not negative
+			e := s.out.at(int(i)) //nolint:gosec // bounded
+			s.kept -= int64(q.size)
+			e.done, e.m = true, nil
+			s.out.trim()
+		} else {
+			s.offline--
+		}
+	}
+
+	s.pumpLocked(r)
+}
+
+// pump sends what the client takes at the moment.
+func (s *session) pump(r *round) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+
+	s.pumpLocked(r)
+}
+
+func (s *session) pumpLocked(r *round) {
+	c := s.conn.Load()
+	if c == nil || s.ended {
+		return
+	}
+
+	limit := s.out.next
+	if s.stored {
+		limit = s.unsafe.safe(s.out.next) + 1
+	}
+
+	for s.out.inflight < c.receiveMaximum && s.out.roomForID() {
+		if c.crowded() {
+			return
+		}
+
+		seq := s.out.first + uint64(s.out.sent) //nolint:gosec // not negative
+		if seq >= limit {
+			break
+		}
+
+		if s.out.sent == s.out.len && !s.page(r, c, limit) {
+			break
+		}
+
+		s.sendNext(r, c)
+	}
+
+	s.pumpRetained(r, c)
+}
+
+// page reads the next part of the queue from disk. mu is held.
+func (s *session) page(r *round, c *conn, limit uint64) bool {
+	from := s.out.first + uint64(s.out.len) //nolint:gosec // not negative
+	if from >= limit {
+		return false
+	}
+
+	found, err := s.e.store.Read(s.id, from, pageMessages, pageBytes, r.pages[:0])
+	if err != nil {
+		s.e.log.Error("a queue cannot be read from disk; its client is disconnected", "client", s.clientID, "error", err)
+		s.e.storageFailed(err)
+		c.disconnect(r, wire.UnspecifiedError, "the queue cannot be read", metrics.ServerError)
+
+		return false
+	}
+
+	r.pages = found[:0]
+	at := from
+
+	for i := range found {
+		q := &found[i]
+		if q.Seq >= limit {
+			break
+		}
+
+		if s.out.len == 0 {
+			s.out.first, at = q.Seq, q.Seq
+		}
+
+		for ; at < q.Seq; at++ {
+			s.out.push(entry{done: true})
+		}
+
+		e := entry{qos: q.QoS, retain: q.Retain, ids: q.Identifiers, released: q.Released}
+		if q.Message != nil {
+			e.m = restoredMessage(q.Message)
+			s.kept += int64(e.m.size())
+		}
+
+		s.out.push(e)
+		at++
+		s.offline = max(0, s.offline-1)
+	}
+
+	clear(found)
+
+	if len(found) == 0 {
+		// Nothing there: what had these numbers was dropped.
+		if s.out.len == 0 {
+			s.out.first = limit
+		} else {
+			for ; at < limit; at++ {
+				s.out.push(entry{done: true})
+			}
+		}
+
+		s.offline = 0
+	}
+
+	return s.out.sent < s.out.len
+}
+
+// sendNext sends the first entry that has not been sent, or passes over it. mu is held.
+func (s *session) sendNext(r *round, c *conn) {
+	e := s.out.at(s.out.sent)
+	seq := s.out.first + uint64(s.out.sent) //nolint:gosec // not negative
+
+	if e.done {
+		s.out.sent++
+		s.out.trim()
+
+		return
+	}
+
+	if e.released {
+		s.out.sent++
+		s.out.inflight++
+		c.sendRelease(r, packetID(seq))
+
+		return
+	}
+
+	m := e.m
+	size := m.size()
+	why, ok := s.sendEntry(r, c, e, m, packetID(seq), seq < s.mayHaveSeen && m.created <= s.away)
+
+	s.out.sent++
+	s.out.inflight++
+
+	if s.stored {
+		s.kept -= int64(size)
+	}
+
+	s.lessen(size)
+
 	if !ok {
-		return packets.ErrClientIdentifierNotValid, "the client id is in use by another user"
-	}
+		r.count.Drop(why, 1, len(m.payload))
 
-	held.turn.Lock()
-
-	c.claim = held
-
-	if old := e.claims.current(held); old != nil {
-		if m := e.member(old); m != nil {
-			e.disconnect(m, packets.ErrSessionTakenOver) // [MQTT-3.1.4-3]
+		if s.stored {
+			r.write().Dequeue(s.id, seq)
 		}
 
-		select {
-		case <-old.done:
-		case <-time.After(takeoverPatience):
-			return packets.ErrServerUnavailable, "the connection to be taken over does not end"
-		}
-	}
-
-	if !e.owns(c, id) {
-		return packets.ErrClientIdentifierNotValid, "the session belongs to another user"
-	}
-
-	return packets.CodeSuccess, ""
-}
-
-// owns tells whether the session under a client id is the identity's own, or does not exist.
-func (e *Engine) owns(c *conn, id string) bool {
-	existing, ok := e.server.Clients.Get(id)
-
-	return !ok || bytes.Equal(existing.Properties.Username, []byte(c.who.username))
-}
-
-// abandon gives back the claim of a connection that is not let in after all.
-func (e *Engine) abandon(c *conn) {
-	if held := c.claim; held != nil {
-		c.claim = nil
-
-		held.turn.Unlock()
-		e.claims.release(c.id, held, c)
-	}
-}
-
-// join makes the connection known and looks at it once more: a configuration that came while it was let in has not
-// seen it.
-func (e *Engine) join(m *member) {
-	c := m.conn
-
-	e.mu.Lock()
-	e.members[c] = m
-	e.mu.Unlock()
-
-	e.claims.setCurrent(c.claim, c)
-	c.claim.turn.Unlock()
-
-	e.examine(m, e.state.Load())
-}
-
-func (e *Engine) member(c *conn) *member {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-
-	return e.members[c]
-}
-
-func (e *Engine) allMembers() []*member {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-
-	all := make([]*member, 0, len(e.members))
-	for _, m := range e.members {
-		if m != nil {
-			all = append(all, m)
-		}
-	}
-
-	return all
-}
-
-// leave takes away whatever the connection left behind: its place, its claim and its will.
-func (e *Engine) leave(c *conn, orderly bool) {
-	defer close(c.done)
-
-	if c.acks.queue != nil {
-		close(c.acks.queue)
-	}
-
-	e.mu.Lock()
-	m := e.members[c]
-	delete(e.members, c)
-	e.mu.Unlock()
-
-	if m != nil {
-		if !orderly {
-			e.dropVolatile(m.client)
-		}
-
-		if c.will != nil {
-			e.releaseWill(m)
-		}
-
-		if !c.who.probe {
-			e.audit.line("client disconnected", "client", c.id, "user", c.who.username)
-		}
-	}
-
-	if c.claim == nil {
-		return
-	}
-
-	if m == nil { // it never joined
-		if cl, ok := e.server.Clients.Get(c.id); ok && cl.Net.Conn == net.Conn(c) {
-			e.dropVolatile(cl)
-		}
-
-		e.abandon(c)
+		s.out.finish(e)
 
 		return
 	}
 
-	e.claims.release(c.id, c.claim, c)
+	if !s.keeps(e.group) {
+		e.m, e.ids = nil, nil
+	}
 }
 
-// dropVolatile ends the session of a client whose goroutine died in a panic, as the library would have.
-func (e *Engine) dropVolatile(cl *mqtt.Client) {
-	if persists(cl) {
+// sendEntry writes one message to the connection.
+func (s *session) sendEntry(r *round, c *conn, e *entry, m *message, id uint16, dup bool) (metrics.Reason, bool) {
+	expiry, alive := m.expiry(r.nowMS)
+	if !alive {
+		return metrics.Expired, false
+	}
+
+	// Rules may have changed since the message was queued.
+	if !c.policy.Load().Deliver(c.subject, m.topic).Allowed && !reserved(m.topic) {
+		return metrics.NotAuthorized, false
+	}
+
+	h := wire.PublishHeader{
+		Dup: dup, QoS: e.qos, Retain: e.retain, PacketID: id, Identifiers: e.ids, Expiry: expiry, HasExpiry: m.expiresAt != 0,
+	}
+
+	c.mu.Lock()
+	defer c.mu.Unlock()
+
+	if !c.encode(r, m, nil, &h) {
+		return metrics.TooLarge, false
+	}
+
+	return 0, true
+}
+
+// resend sends again what an earlier connection was sent and has not acknowledged, in the same order [MQTT-4.4.0-1]
+// [MQTT-4.6.0-1]. mu is held.
+func (s *session) resend(r *round, c *conn) {
+	sent := s.out.sent
+	if sent == 0 {
 		return
 	}
 
-	e.endSession(cl)
-	e.server.Clients.Delete(cl.ID)
-}
+	// From the start, so that the window of this connection is kept [MQTT-3.3.4-9].
+	s.mayHaveSeen = max(s.mayHaveSeen, s.out.first+uint64(sent)) //nolint:gosec // not negative
+	s.out.sent, s.out.inflight = 0, 0
 
-// persists tells whether the client's session outlives its connection.
-func persists(cl *mqtt.Client) bool {
-	if cl.Properties.ProtocolVersion == 5 {
-		return cl.Properties.Props.SessionExpiryInterval > 0
-	}
+	if !s.stored {
+		for i := range sent {
+			if e := s.out.at(i); !e.done && e.m != nil {
+				s.grow(e.m.size())
+			}
+		}
 
-	return !cl.Properties.Clean
-}
-
-// disconnect tells the client why and closes. It never waits for long: a client that does not read is closed all the
-// same.
-func (e *Engine) disconnect(m *member, code packets.Code) {
-	go func() {
-		guard := time.AfterFunc(farewell, func() { _ = m.conn.Close() })
-		defer guard.Stop()
-
-		_ = e.server.DisconnectClient(m.client, code)
-	}()
-}
-
-// examine applies a configuration to one connection.
-func (e *Engine) examine(m *member, now *state) {
-	switch v, why := now.judge(m.conn.who); v {
-	case stays:
-		e.narrow(m.client, now.policy(m.client.Properties.Username, m.client.Net.Listener))
-	case unauthorized:
-		e.audit.line("client is disconnected", "client", m.conn.id, "user", m.conn.who.username, "reason", why)
-		e.disconnect(m, packets.ErrNotAuthorized)
-	case administrative:
-		e.audit.line("client is disconnected", "client", m.conn.id, "user", m.conn.who.username, "reason", why)
-		e.disconnect(m, packets.ErrAdministrativeAction)
-	}
-}
-
-// narrow takes from a session what its rules no longer grant: subscriptions and messages that wait.
-func (e *Engine) narrow(cl *mqtt.Client, policy *acl.Policy) {
-	if policy == nil { // nothing is delivered; the session may get its user back
 		return
 	}
 
-	who := subjectOf(cl)
-
-	for filter, sub := range cl.State.Subscriptions.GetAll() {
-		switch d := policy.Subscribe(who, filter, sub.Qos); {
-		case !d.Allowed:
-			e.audit.line("subscription withdrawn", "client", cl.ID, "user", who.Username, "filter", filter)
-			e.server.Topics.Unsubscribe(filter, cl.ID)
-			cl.State.Subscriptions.Delete(filter)
-			e.store.deleteSubscription(cl.ID, filter)
-		case d.MaxQoS < sub.Qos:
-			sub.Qos = d.MaxQoS
-			e.server.Topics.Subscribe(cl.ID, sub)
-			cl.State.Subscriptions.Add(filter, sub)
-			e.store.putSubscription(cl, &sub)
-		}
-	}
-
-	for _, pk := range cl.State.Inflight.GetAll(false) {
-		if pk.FixedHeader.Type == packets.Publish && !policy.Deliver(who, pk.TopicName).Allowed {
-			e.dropWaiting(cl, &pk)
-		}
-	}
-}
-
-func (e *Engine) dropWaiting(cl *mqtt.Client, pk *packets.Packet) {
-	if cl.State.Inflight.Delete(pk.PacketID) {
-		cl.State.Inflight.IncreaseSendQuota()
-		e.store.deleteWaiting(cl, pk.PacketID)
-	}
-}
-
-// dropOversized removes messages that the client says it cannot take [MQTT-3.1.2-25]. The library would try to send
-// them and fail the connection, each time the client comes.
-func (e *Engine) dropOversized(session *mqtt.Client, limit uint32) {
-	if limit == 0 {
-		return
-	}
-
-	for _, pk := range session.State.Inflight.GetAll(false) {
-		if pk.FixedHeader.Type != packets.Publish {
-			continue
+	// Their messages are on disk.
+	last := s.out.first + uint64(sent) //nolint:gosec // not negative
+	for from := s.out.first; from < last; {
+		found, err := s.e.store.Read(s.id, from, pageMessages, pageBytes, r.pages[:0])
+		if err != nil || len(found) == 0 {
+			break
 		}
 
-		var buf bytes.Buffer
-
-		pk.ProtocolVersion = 5
-		pk.Mods.AllowResponseInfo = true
-
-		if err := pk.PublishEncode(&buf); err != nil || int64(buf.Len()) > int64(limit) {
-			e.dropWaiting(session, &pk)
-		}
-	}
-}
-
-// expireSessions ends sessions of MQTT 3, whose age the library does not bound. It is called from a ticker.
-func (e *Engine) expireSessions(now time.Time) {
-	limit := e.state.Load().config.Limits.MaxSessionExpiry
-	if limit == forever {
-		return
-	}
-
-	for id, cl := range e.server.Clients.GetAll() {
-		gone := cl.StopTime()
-		if cl.Properties.ProtocolVersion == 5 || gone == 0 || gone+int64(limit) >= now.Unix() {
-			continue
-		}
-
-		held, ok := e.claims.take(id, string(cl.Properties.Username))
-		if !ok {
-			continue
-		}
-
-		if held.turn.TryLock() {
-			if current, ok := e.server.Clients.Get(id); ok && current == cl && e.claims.current(held) == nil {
-				e.endSession(cl)
-				e.server.Clients.Delete(id)
+		for i := range found {
+			q := &found[i]
+			if q.Seq >= last {
+				break
 			}
 
-			held.turn.Unlock()
+			if e := s.out.at(int(q.Seq - s.out.first)); !e.done && !e.released && q.Message != nil { //nolint:gosec // bounded
+				e.m = restoredMessage(q.Message)
+				e.ids = q.Identifiers
+				s.grow(e.m.size())
+				s.kept += int64(e.m.size())
+			}
 		}
 
-		e.claims.release(id, held, nil)
-	}
-}
-
-// endSession removes what a session has in the index and on disk.
-func (e *Engine) endSession(cl *mqtt.Client) {
-	cl.ClearInflights()
-	e.server.UnsubscribeClient(cl)
-	e.inboxes.drop(cl.ID)
-	e.store.deleteSession(cl.ID)
-}
-
-func subjectOf(cl *mqtt.Client) acl.Subject {
-	if c, ok := cl.Net.Conn.(*conn); ok {
-		return c.subject
+		from = found[len(found)-1].Seq + 1
+		r.pages = found[:0]
 	}
 
-	return acl.Subject{Username: string(cl.Properties.Username), ClientID: cl.ID}
+	for i := range sent {
+		if e := s.out.at(i); !e.done && !e.released && e.m == nil {
+			e.done = true // nothing to send it from; it was acknowledged, or has expired
+		}
+	}
+
+	s.out.trim()
+}
+
+func (c *conn) sendRelease(r *round, id uint16) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+
+	if c.closing {
+		return
+	}
+
+	b := c.buffer()
+	*b = wire.AppendAck(*b, c.version, wire.TypePubrel, id, wire.Success, "")
+	r.count.Sent.Packets(wire.TypePubrel, 1)
+	c.touch(r)
+}
+
+// orphans are messages that came by a shared subscription and that nobody has acknowledged, at the end of the session.
+// Those of QoS 2 must not go to another [MQTT-4.8.2-5]. mu is held.
+func (s *session) orphans() (found []*entry) {
+	if s.stored {
+		return nil
+	}
+
+	for i := range s.out.len {
+		if e := s.out.at(i); !e.done && e.m != nil && e.group != nil && (e.qos == 1 || i >= s.out.sent) {
+			moved := *e
+			found = append(found, &moved)
+		}
+	}
+
+	return found
+}
+
+// redispatch gives a message of a shared subscription to another member.
+func (e *Engine) redispatch(r *round, from *session, o *entry) {
+	p := r.publication()
+	p.message = *o.m
+	p.kept = o.m
+
+	members := e.membersNow(r, o)
+	e.deliverShared(r, p, members, from)
+	r.release(p)
+}
+
+// membersNow finds the group again as it is now.
+func (e *Engine) membersNow(r *round, o *entry) *topics.Shared[*session] {
+	found := r.match(o.m.topic)
+	for i := range found.Groups {
+		if found.Groups[i].Name == o.group.Name {
+			return &found.Groups[i]
+		}
+	}
+
+	return nil
+}
+
+// narrow makes the session obey rules that may have changed: subscriptions that are not granted any more go, QoS that
+// is too high is capped. mu is held.
+func (s *session) narrow(r *round, subject acl.Subject, policy *acl.Policy) {
+	s.suspended = policy == nil
+	if policy == nil {
+		return
+	}
+
+	kept := s.subs[:0]
+
+	for _, sub := range s.subs {
+		d := policy.Subscribe(subject, sub.filter, sub.QoS)
+
+		switch {
+		case !d.Allowed:
+			s.e.index.Unsubscribe(sub.filter, s)
+
+			if s.stored {
+				r.write().DeleteSubscription(s.id, sub.filter)
+			}
+
+			continue
+		case d.MaxQoS < sub.QoS:
+			sub.QoS = d.MaxQoS
+			s.e.index.Subscribe(sub.filter, s, sub.Options)
+			s.saveSubscription(r, &sub)
+		}
+
+		kept = append(kept, sub)
+	}
+
+	clear(s.subs[len(kept):])
+	s.subs = kept
+}
+
+func (s *session) saveSubscription(r *round, sub *subscription) {
+	if s.stored {
+		r.write().PutSubscription(s.id, sub.filter, store.SubscriptionOptions{
+			QoS: sub.QoS, NoLocal: sub.NoLocal, RetainAsPublished: sub.RetainAsPublished,
+			RetainHandling: sub.RetainHandling, Identifier: sub.Identifier,
+		})
+	}
 }

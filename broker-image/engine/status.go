@@ -40,22 +40,11 @@ func (e *Engine) Status() Status {
 		RefusedSubscribes: e.refusedSubscribes.Load(), RefusedPackets: e.refusedPackets.Load(),
 	}
 
-	probes := 0
-
-	for _, m := range e.allMembers() {
-		if m.conn.who.probe {
-			probes++
-		} else {
-			s.Connections++
-		}
-	}
-
-	s.Sessions = max(0, e.server.Clients.Len()-probes)
+	s.Connections = int(e.connections.Load())
+	s.Sessions = int(e.sessionCount())
 
 	if e.store != nil {
-		if fault := e.store.fault.Load(); fault != nil {
-			s.Storage = *fault
-		}
+		s.Storage = e.store.Fault()
 	}
 
 	e.applying.Lock()

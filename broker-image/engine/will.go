@@ -3,147 +3,67 @@
 package engine
 
 import (
-	"sync"
-	"time"
-
-	mqtt "github.com/mochi-mqtt/server/v2"
-	"github.com/mochi-mqtt/server/v2/packets"
-
 	"github.com/mqtt-operator/mqtt-operator/broker-image/acl"
+	"github.com/mqtt-operator/mqtt-operator/broker-image/metrics"
+	"github.com/mqtt-operator/mqtt-operator/broker-image/wire"
 )
 
-// will is a will message that waits. The library is never told of it: it would publish it unchecked and lose most of
-// its properties.
+// will is what is published when a client goes without saying goodbye.
 type will struct {
-	client     string
-	subject    acl.Subject
-	listener   string
-	topic      string
-	payload    []byte
-	qos        byte
-	retain     bool
-	delay      uint32
-	properties packets.Properties
+	*message
+
+	delay    uint32 // seconds
+	interval uint32 // message expiry that begins when the will is published
+	expires  bool
+	listener string
+	username string
 }
 
-// wills are the wills of sessions whose connection is gone and whose delay is not over.
-type wills struct {
-	mu     sync.Mutex
-	timers map[string]*pendingWill
-}
-
-type pendingWill struct {
-	will  *will
-	timer *time.Timer
-}
-
-// takeWill takes the will out of the CONNECT. The answer says why it is refused.
-func (c *conn) takeWill(cl *mqtt.Client, pk *packets.Packet) (packets.Code, string) {
-	cl.Properties.Will = mqtt.Will{}
-	if !pk.Connect.WillFlag {
-		return packets.CodeSuccess, ""
+// newWill takes the will out of a CONNECT, or says why it is refused.
+func (c *conn) newWill(r *round, in *wire.Will, policy *acl.Policy, l *limits) (*will, *refusal) {
+	if in == nil {
+		return nil, nil
 	}
 
-	w := &will{
-		client: c.id, subject: c.subject, listener: c.door.Name,
-		topic: pk.Connect.WillTopic, payload: pk.Connect.WillPayload,
-		qos: pk.Connect.WillQos, retain: pk.Connect.WillRetain,
-		delay: pk.Connect.WillProperties.WillDelayInterval, properties: pk.Connect.WillProperties,
-	}
-	w.properties.WillDelayInterval = 0
-
-	if !publishable(w.topic) {
-		return packets.ErrTopicNameInvalid, "the will's topic is no topic that a client may publish to"
+	if code := publishable(in.Topic, l); code != wire.Success {
+		return nil, &refusal{code, "the will's topic is no topic that a client may publish to", metrics.Forbidden}
 	}
 
-	if !c.engine.state.Load().allowsWill(w) {
-		return packets.ErrNotAuthorized, "no rule allows the will"
+	if !policy.Publish(c.subject, in.Topic, in.QoS, in.Retain).Allowed {
+		r.count.Deny(metrics.Will)
+
+		return nil, &refusal{wire.NotAuthorized, "no rule allows the will", metrics.Forbidden}
 	}
 
-	c.will = w
-
-	return packets.CodeSuccess, ""
+	return &will{
+		message: &message{
+			topic: in.Topic, payload: in.Payload, properties: in.Properties, publisher: c.subject.ClientID,
+			qos: in.QoS, retain: in.Retain,
+		},
+		delay: in.DelayInterval, interval: in.Expiry, expires: in.HasExpiry,
+		listener: c.door.Name, username: c.subject.Username,
+	}, nil
 }
 
-func (s *state) allowsWill(w *will) bool {
-	return s.policy([]byte(w.subject.Username), w.listener).Publish(w.subject, w.topic, w.qos, w.retain).Allowed
-}
+// publishWill publishes a will, if the rules of now still allow it.
+func (e *Engine) publishWill(r *round, w *will) {
+	now := e.state.Load()
+	subject := acl.Subject{Username: w.username, ClientID: w.publisher}
 
-// releaseWill publishes the will of a connection that ended without saying goodbye, at once or when its delay is over.
-func (e *Engine) releaseWill(m *member) {
-	w := m.conn.will
-
-	// The session ends with its expiry, and the will is due then at the latest [MQTT-3.1.2-8].
-	delay := min(w.delay, m.client.Properties.Props.SessionExpiryInterval)
-	if m.client.Properties.ProtocolVersion < 5 || delay == 0 {
-		e.publishWill(w)
+	if now == nil || !now.policy(w.username, w.listener).Publish(subject, w.topic, w.qos, w.retain).Allowed {
+		r.count.Deny(metrics.Will)
 
 		return
 	}
 
-	e.wills.mu.Lock()
-	defer e.wills.mu.Unlock()
+	p := r.publication()
+	p.message = *w.message
+	p.created = r.nowMS
 
-	pending := &pendingWill{will: w}
-	pending.timer = time.AfterFunc(time.Duration(delay)*time.Second, func() {
-		e.wills.mu.Lock()
-
-		due := e.wills.timers[w.client] == pending
-		if due {
-			delete(e.wills.timers, w.client)
-		}
-		e.wills.mu.Unlock()
-
-		if due {
-			e.publishWill(w)
-		}
-	})
-	e.wills.timers[w.client] = pending
-}
-
-// settleWill is called when a client id connects again: the delayed will of its session is forgotten [MQTT-3.1.3-9], or
-// published if the client starts a new session, which ends the old one.
-func (e *Engine) settleWill(id string, resumed bool) {
-	e.wills.mu.Lock()
-	pending := e.wills.timers[id]
-	delete(e.wills.timers, id)
-	e.wills.mu.Unlock()
-
-	if pending != nil && pending.timer.Stop() && !resumed {
-		e.publishWill(pending.will)
-	}
-}
-
-func (e *Engine) stopWills() {
-	e.wills.mu.Lock()
-	defer e.wills.mu.Unlock()
-
-	for id, pending := range e.wills.timers {
-		pending.timer.Stop()
-		delete(e.wills.timers, id)
-	}
-}
-
-// publishWill asks the rules that hold now: those that held at CONNECT may be long gone.
-func (e *Engine) publishWill(w *will) {
-	if e.stopping.Load() {
-		return
+	if w.expires {
+		p.expiresAt = r.nowMS + int64(w.interval)*1000
 	}
 
-	if !e.state.Load().allowsWill(w) {
-		e.audit.line("will refused", "client", w.client, "user", w.subject.Username, "topic", w.topic)
-
-		return
-	}
-
-	pk := packets.Packet{
-		FixedHeader: packets.FixedHeader{Type: packets.Publish, Qos: w.qos, Retain: w.retain},
-		TopicName:   w.topic,
-		Payload:     w.payload,
-		Properties:  w.properties,
-	}
-
-	if code := e.inject(w.client, &pk); code != packets.CodeSuccess {
-		e.log.Warn("will could not be published", "client", w.client, "topic", w.topic, "error", code)
-	}
+	e.route(r, p)
+	r.release(p)
 }

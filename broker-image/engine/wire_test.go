@@ -231,7 +231,7 @@ func (p *peer) alive() {
 }
 
 // message is a PUBLISH.
-type message struct {
+type posted struct {
 	topic, payload string
 	qos            byte
 	retain         bool
@@ -239,7 +239,7 @@ type message struct {
 	props          []byte
 }
 
-func (p *peer) publish(m message) uint16 {
+func (p *peer) publish(m posted) uint16 {
 	p.t.Helper()
 
 	flags := m.qos << 1
@@ -267,17 +267,21 @@ func (p *peer) publish(m message) uint16 {
 // published publishes with QoS 1 and waits for the acknowledgement, whose reason it returns.
 func (p *peer) published(topic, payload string, retain bool) byte {
 	p.t.Helper()
-	p.publish(message{topic: topic, payload: payload, qos: 1, retain: retain})
+	p.publish(posted{topic: topic, payload: payload, qos: 1, retain: retain})
 
-	ack := p.expect(tPuback)
-	if len(ack.body) > 2 {
+	return reason(p.expect(tPuback))
+}
+
+// reason is what an acknowledgement says. That nobody has subscribed is as good as success.
+func reason(ack packet) byte {
+	if len(ack.body) > 2 && ack.body[2] != 0x10 {
 		return ack.body[2]
 	}
 
 	return 0
 }
 
-func (p *peer) decode(pk packet) message {
+func (p *peer) decode(pk packet) posted {
 	p.t.Helper()
 
 	if pk.kind != tPublish {
@@ -285,7 +289,7 @@ func (p *peer) decode(pk packet) message {
 	}
 
 	n := int(binary.BigEndian.Uint16(pk.body))
-	m := message{topic: string(pk.body[2 : 2+n]), qos: pk.flags >> 1 & 3, retain: pk.flags&1 == 1}
+	m := posted{topic: string(pk.body[2 : 2+n]), qos: pk.flags >> 1 & 3, retain: pk.flags&1 == 1}
 	rest := pk.body[2+n:]
 
 	if m.qos > 0 {
@@ -303,7 +307,7 @@ func (p *peer) decode(pk packet) message {
 	return m
 }
 
-func (p *peer) message() message {
+func (p *peer) message() posted {
 	p.t.Helper()
 
 	return p.decode(p.expect(tPublish))

@@ -9,39 +9,48 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"net/http"
+	"os"
 
 	"github.com/mqtt-operator/mqtt-operator/broker-image/acl"
 	"github.com/mqtt-operator/mqtt-operator/broker-image/contract"
 	"github.com/mqtt-operator/mqtt-operator/broker-image/engine"
 )
 
+const defaultListen = "127.0.0.1:1883"
+
+// devSettings are the flags of dev.
+type devSettings struct {
+	listen, wsListen, tlsCert, tlsKey string
+	data, config, metrics             string
+	maxPacketSize                     uint
+	receiveMaximum, aliases           uint
+	serverKeepAlive                   uint
+}
+
 // dev runs a broker to try things out with.
 func dev(ctx context.Context, args []string, out, errs io.Writer) error {
-	const defaultListen = "127.0.0.1:1883"
+	var s devSettings
 
+	usual := contract.DefaultLimits()
 	flags := flag.NewFlagSet("dev", flag.ContinueOnError)
-	address := flags.String("listen", defaultListen, "loopback address to listen on")
-	data := flags.String("data", "", "directory that keeps sessions over a restart; empty keeps nothing")
-	file := flags.String("config", "", "broker.json of a configuration to run instead, or its directory")
+	flags.StringVar(&s.listen, "listen", defaultListen, "loopback address to listen on")
+	flags.StringVar(&s.wsListen, "ws-listen", "", "loopback address to listen on for WebSocket, path "+contract.DefaultWebSocketPath)
+	flags.StringVar(&s.tlsCert, "tls-cert", "", "file with the certificate chain, PEM; both listeners then speak TLS")
+	flags.StringVar(&s.tlsKey, "tls-key", "", "file with the certificate's key, PEM")
+	flags.UintVar(&s.maxPacketSize, "max-packet-size", uint(usual.MaxPacketSize), "largest packet to accept, in bytes")
+	flags.UintVar(&s.receiveMaximum, "receive-maximum", uint(usual.ReceiveMaximum), "messages of QoS 1 and 2 that a client may send before it gets an answer")
+	flags.UintVar(&s.aliases, "topic-alias-maximum", uint(usual.TopicAliasMaximum), "highest topic alias that a client may use")
+	flags.UintVar(&s.serverKeepAlive, "server-keep-alive", 0, "seconds that replace the keep-alive that clients of MQTT 5 ask for; 0 leaves it to them")
+	flags.StringVar(&s.data, "data", "", "directory that keeps sessions over a restart; empty keeps nothing")
+	flags.StringVar(&s.metrics, "metrics-listen", "", "loopback address of /metrics; empty for none")
+	flags.StringVar(&s.config, "config", "", "broker.json of a configuration to run instead, or its directory")
 
 	if err := parse(flags, args, errs, 0); err != nil {
 		return err
 	}
 
-	var err error
-
-	config := devConfig(*address)
-
-	switch {
-	case *file != "" && *address != defaultListen:
-		return errors.New("--listen and --config exclude one another: a configuration has its own listeners")
-	case *file != "":
-		_, config, err = load(*file)
-	case !isLoopback(*address):
-		err = fmt.Errorf("%s can be reached from outside, and this broker asks nobody for a password; "+
-			"listen on 127.0.0.1, or say with --config who may come in", *address)
-	}
-
+	config, err := s.configuration(flags)
 	if err != nil {
 		return err
 	}
@@ -49,7 +58,7 @@ func dev(ctx context.Context, args []string, out, errs io.Writer) error {
 	logs := newLogs(errs)
 	logs.set(config.Logging)
 
-	broker, err := engine.New(engine.Options{Log: logs.logger(), DataDir: *data, Version: versionText()})
+	broker, err := engine.New(engine.Options{Log: logs.logger(), DataDir: s.data, Version: versionText()})
 	if err != nil {
 		return err
 	}
@@ -58,8 +67,21 @@ func dev(ctx context.Context, args []string, out, errs io.Writer) error {
 		return errors.Join(err, stop(broker, defaultShutdown)) //nolint:contextcheck // see stop
 	}
 
+	opened := &servers{failed: make(chan error, 1)}
+	defer opened.close()
+
+	if s.metrics != "" {
+		mux := http.NewServeMux()
+		mux.Handle(contract.MetricsPath, broker.Metrics().Handler())
+
+		server := &http.Server{Handler: mux, ReadTimeout: healthTimeout, WriteTimeout: healthTimeout, MaxHeaderBytes: 8 << 10}
+		if err := opened.open("metrics", s.metrics, server, logs.logger()); err != nil {
+			return errors.Join(err, stop(broker, defaultShutdown)) //nolint:contextcheck // see stop
+		}
+	}
+
 	for _, l := range broker.Status().Listeners {
-		explain(out, l.Name, l.Address, *file == "")
+		explain(out, l.Name, l.Address, s.config == "" && s.tlsCert == "")
 	}
 
 	<-ctx.Done()
@@ -67,11 +89,117 @@ func dev(ctx context.Context, args []string, out, errs io.Writer) error {
 	return stop(broker, defaultShutdown) //nolint:contextcheck // see stop
 }
 
+// configuration is what the flags ask for.
+func (s *devSettings) configuration(flags *flag.FlagSet) (*contract.Config, error) {
+	if s.config != "" {
+		var other error
+
+		flags.Visit(func(f *flag.Flag) {
+			if f.Name != "config" && f.Name != "data" && f.Name != "metrics-listen" {
+				other = fmt.Errorf("--%s and --config exclude one another: a configuration has its own listeners and limits", f.Name)
+			}
+		})
+
+		if other != nil {
+			return nil, other
+		}
+
+		_, config, err := load(s.config)
+
+		return config, err
+	}
+
+	for _, address := range []string{s.listen, s.wsListen, s.metrics} {
+		if address != "" && !isLoopback(address) {
+			return nil, fmt.Errorf("%s can be reached from outside, and this broker asks nobody for a password; "+
+				"listen on 127.0.0.1, or say with --config who may come in", address)
+		}
+	}
+
+	config := devConfig(s.listen)
+
+	if err := s.limits(&config.Limits); err != nil {
+		return nil, err
+	}
+
+	if s.wsListen != "" {
+		config.Listeners = append(config.Listeners, contract.Listener{
+			Name: "dev-ws", Protocol: contract.WS, Address: s.wsListen, Anonymous: config.Listeners[0].Anonymous,
+		})
+	}
+
+	if err := s.encrypt(config); err != nil {
+		return nil, err
+	}
+
+	return config, config.Validate()
+}
+
+func (s *devSettings) limits(l *contract.Limits) error {
+	for _, f := range []struct {
+		name  string
+		value uint
+		most  uint
+	}{
+		{"max-packet-size", s.maxPacketSize, contract.MaxPacketSize}, {"receive-maximum", s.receiveMaximum, 65535},
+		{"topic-alias-maximum", s.aliases, 65535}, {"server-keep-alive", s.serverKeepAlive, 65535},
+	} {
+		if f.value > f.most {
+			return fmt.Errorf("--%s %d is too much: at most %d", f.name, f.value, f.most)
+		}
+	}
+
+	l.MaxPacketSize = uint32(s.maxPacketSize)     //nolint:gosec // looked at above
+	l.ReceiveMaximum = uint16(s.receiveMaximum)   //nolint:gosec // looked at above
+	l.TopicAliasMaximum = uint16(s.aliases)       //nolint:gosec // looked at above
+	l.ServerKeepAlive = uint16(s.serverKeepAlive) //nolint:gosec // looked at above
+
+	return nil
+}
+
+// encrypt turns the listeners into such with TLS.
+func (s *devSettings) encrypt(config *contract.Config) error {
+	if s.tlsCert == "" && s.tlsKey == "" {
+		return nil
+	}
+
+	if s.tlsCert == "" || s.tlsKey == "" {
+		return errors.New("--tls-cert and --tls-key belong together: give both")
+	}
+
+	certificate, err := os.ReadFile(s.tlsCert)
+	if err != nil {
+		return err
+	}
+
+	key, err := os.ReadFile(s.tlsKey)
+	if err != nil {
+		return err
+	}
+
+	const pair = "dev"
+
+	config.Pairs = map[string]contract.KeyPair{pair: {Certificate: string(certificate), PrivateKey: string(key)}}
+
+	for i := range config.Listeners {
+		l := &config.Listeners[i]
+		l.TLS = &contract.ListenerTLS{Pair: pair, MinVersion: "1.2"}
+
+		if l.Protocol == contract.WS {
+			l.Protocol = contract.WSS
+		} else {
+			l.Protocol = contract.TLS
+		}
+	}
+
+	return nil
+}
+
 func explain(out io.Writer, name, address string, anonymous bool) {
 	_, _ = fmt.Fprintf(out, "Listener %q is open on %s.\n", name, address)
 
 	host, port, err := net.SplitHostPort(address)
-	if err != nil || !anonymous {
+	if err != nil || !anonymous || name != "dev" {
 		return
 	}
 
@@ -95,8 +223,9 @@ func devConfig(address string) *contract.Config {
 		Listeners: []contract.Listener{{
 			Name: "dev", Protocol: contract.TCP, Address: address, Anonymous: &contract.Anonymous{ACL: rules},
 		}},
-		Limits:  contract.DefaultLimits(),
-		Logging: contract.DefaultLogging(),
+		Limits:      contract.DefaultLimits(),
+		Persistence: contract.Persistence{}.Resolved(),
+		Logging:     contract.DefaultLogging(),
 	}}
 }
 
@@ -111,3 +240,4 @@ func isLoopback(address string) bool {
 
 	return host == "localhost" || (ip != nil && ip.IsLoopback())
 }
+

@@ -1,0 +1,327 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package engine
+
+import (
+	"crypto/subtle"
+	"strings"
+	"time"
+
+	"github.com/mqtt-operator/mqtt-operator/broker-image/acl"
+	"github.com/mqtt-operator/mqtt-operator/broker-image/auth"
+	"github.com/mqtt-operator/mqtt-operator/broker-image/metrics"
+	"github.com/mqtt-operator/mqtt-operator/broker-image/wire"
+)
+
+// pause is why a connection is not read.
+type pause uint8
+
+const (
+	pauseVerify pause = iota // a password is being checked
+	pauseRate                // the client publishes faster than it may
+	pauseDisk                // the disk has fallen behind
+)
+
+// verified is what came of checking a password.
+type verified struct{ verifier *auth.Verifier }
+
+// refusal is why a client is not let in. What why says is for the log; the client learns the code alone.
+type refusal struct {
+	code  byte
+	why   string
+	count metrics.Refusal
+}
+
+// handleConnect begins to decide on a client.
+func (c *conn) handleConnect(r *round, packet []byte) {
+	connect, err := wire.ParseConnect(packet)
+	c.version = connect.Version
+
+	if err != nil {
+		c.refuseConnect(r, connect, err)
+
+		return
+	}
+
+	c.phase = authenticating
+	c.connect = connect
+	c.problem = connect.RequestProblemInformation
+
+	if connect.ClientID == "" {
+		// [MQTT-3.1.3-8] in 3.1.1; MQTT 3.1 knows no empty id at all.
+		if connect.Version == wire.V31 || connect.Version == wire.V311 && !connect.CleanStart {
+			c.turnAway(r, &refusal{wire.ClientIdentifierNotValid, "an empty client id, and not a clean session", metrics.BadClientID})
+
+			return
+		}
+	}
+
+	if c.e.stopping.Load() {
+		c.turnAway(r, &refusal{wire.ServerShuttingDown, "the broker is shutting down", metrics.Unavailable})
+
+		return
+	}
+
+	c.authenticate(r)
+}
+
+// refuseConnect answers a CONNECT that breaks a rule, if there is a form to answer in.
+func (c *conn) refuseConnect(r *round, connect *wire.Connect, err error) {
+	code := wire.CodeOf(err)
+
+	if code == wire.UnsupportedProtocolVersion && connect.Version != 0 {
+		c.version = wire.V311
+		if connect.Version > wire.V5 {
+			c.version = wire.V5
+		}
+
+		c.phase = authenticating
+		c.turnAway(r, &refusal{code, err.Error(), metrics.UnsupportedVersion})
+
+		return
+	}
+
+	if connect.Version == wire.V5 {
+		c.phase = authenticating
+		c.turnAway(r, &refusal{code, err.Error(), metrics.BadConnect})
+
+		return
+	}
+
+	r.e.door(c).Refused(metrics.BadConnect)
+	c.sever()
+}
+
+// authenticate finds out who the client is. A password is checked elsewhere: that may take long.
+func (c *conn) authenticate(r *round) {
+	connect := c.connect
+
+	if connect.AuthMethod != "" {
+		c.beginExchange(r)
+
+		return
+	}
+
+	now := c.e.state.Load()
+	name, password := connect.Username, connect.Password
+
+	switch {
+	case !connect.HasUsername && !connect.HasPassword, name == "" && len(password) == 0:
+		d := now.door(c.door.Name)
+		if d == nil || d.anonymous == nil {
+			r.count.AuthFail(metrics.NoCredentials)
+			c.turnAway(r, &refusal{wire.NotAuthorized, "no credentials, and the listener lets nobody in without", metrics.Unauthenticated})
+
+			return
+		}
+
+		c.who = &identity{}
+		c.admit(r)
+	case subtle.ConstantTimeCompare([]byte(name), []byte(c.e.probe.Username)) == 1:
+		if subtle.ConstantTimeCompare(password, []byte(c.e.probe.Password)) != 1 {
+			c.unknown(r, metrics.WrongPassword)
+
+			return
+		}
+
+		c.who = &identity{username: name, probe: true}
+		c.admit(r)
+	default:
+		c.verify(name, password, now)
+	}
+}
+
+func (c *conn) verify(name string, password []byte, now *state) {
+	var verifiers []*auth.Verifier
+	if u := now.users[name]; u != nil && name != "" {
+		verifiers = u.verifiers
+	}
+
+	c.paused, c.pause = true, pauseVerify
+
+	go func() {
+		c.verdict.Store(&verified{c.e.cache.Verify(name, verifiers, password)})
+		c.resume()
+	}()
+}
+
+func (c *conn) unknown(r *round, why metrics.AuthFailure) {
+	r.count.AuthFail(why)
+	c.turnAway(r, &refusal{wire.BadUserNameOrPassword, "unknown user or wrong password", metrics.Unauthenticated})
+}
+
+// proceed goes on after a pause. It is false if there is nothing to read yet.
+func (c *conn) proceed(r *round) bool {
+	if !c.paused {
+		return true
+	}
+
+	if c.pause == pauseVerify {
+		v := c.verdict.Load()
+		if v == nil {
+			return false
+		}
+
+		c.paused = false
+
+		if v.verifier == nil {
+			why := metrics.WrongPassword
+			if c.e.state.Load().users[c.connect.Username] == nil {
+				why = metrics.UnknownUser
+			}
+
+			c.unknown(r, why)
+
+			return true
+		}
+
+		c.who = &identity{username: c.connect.Username, verifier: v.verifier.Text()}
+		c.admit(r)
+
+		return true
+	}
+
+	c.paused = false
+
+	return true
+}
+
+// turnAway answers a CONNECT with a refusal and ends the connection [MQTT-3.2.2-7].
+func (c *conn) turnAway(r *round, why *refusal) {
+	c.turnAwayTo(r, why, "")
+}
+
+func (c *conn) turnAwayTo(r *round, why *refusal, reference string) {
+	e := c.e
+	e.refusedConnects.Add(1)
+	e.door(c).Refused(why.count)
+
+	var id, user string
+	if c.connect != nil {
+		id, user = c.connect.ClientID, c.connect.Username
+	}
+
+	e.audit.line("client refused", "client", id, "user", user, "listener", c.door.Name, "remote", c.remote(), "reason", why.why)
+
+	c.mu.Lock()
+	defer c.mu.Unlock()
+
+	if c.closing {
+		return
+	}
+
+	c.put(r, func(b []byte) []byte {
+		return wire.AppendConnack(b, c.version, &wire.Connack{Code: why.code, ServerReference: reference})
+	})
+	r.count.Sent.Packets(wire.TypeConnack, 1)
+
+	c.closing, c.lastWords = true, true
+	e.wheel.set(&c.timer, lastWordsPatience)
+}
+
+// admit lets a client in whose identity is known, or turns it away.
+func (c *conn) admit(r *round) {
+	e, connect := c.e, c.connect
+	now := e.state.Load()
+
+	if to := e.redirect.Load(); to != nil && !c.who.probe {
+		code := wire.UseAnotherServer
+		if to.Permanent {
+			code = wire.ServerMoved
+		}
+
+		c.turnAwayTo(r, &refusal{code, "clients are sent to another server", metrics.Unavailable}, to.Reference)
+
+		return
+	}
+
+	// The configuration may have changed while the password was looked at.
+	if kind, why := now.judge(&c.door.Listener, c.who); kind != stays {
+		c.turnAway(r, &refusal{wire.NotAuthorized, why, metrics.Unauthenticated})
+
+		return
+	}
+
+	assigned := ""
+	if connect.ClientID == "" {
+		assigned = "auto-" + randomText()[:22] // [MQTT-3.1.3-6]
+		connect.ClientID = assigned
+	}
+
+	c.subject = acl.Subject{Username: c.who.username, ClientID: connect.ClientID}
+	policy := now.policy(c.who.username, c.door.Name)
+	c.policy.Store(policy)
+
+	w, refused := c.newWill(r, connect.Will, policy, &now.limits)
+	if refused != nil {
+		c.turnAway(r, refused)
+
+		return
+	}
+
+	c.keepAlive = time.Duration(connect.KeepAlive) * time.Second
+	c.receiveMaximum = int(connect.ReceiveMaximum)
+	c.maxPacket = connect.MaximumPacketSize
+	c.outAliasMax = min(connect.TopicAliasMaximum, maxOutAliases)
+
+	if c.version != wire.V5 {
+		c.receiveMaximum = window3
+	}
+
+	if now.limits.PublishRate > 0 {
+		c.bucket = newBucket(now.limits.PublishRate, c.e.clock())
+	}
+
+	e.establish(r, c, now, w, assigned)
+}
+
+const (
+	// window3 is how many messages a client before MQTT 5 is sent at once; it cannot say.
+	window3 = 1024
+	// maxOutAliases bounds what aliases towards one client cost.
+	maxOutAliases = 32
+)
+
+// connack is the answer to a client that is let in, beside what the session adds.
+func (c *conn) connack(now *state, assigned string, expiry uint32) *wire.Connack {
+	l := &now.limits
+	ack := &wire.Connack{
+		ReceiveMaximum: l.ReceiveMaximum, MaximumPacketSize: l.MaxPacketSize, TopicAliasMaximum: l.TopicAliasMaximum,
+		AssignedClientID: assigned,
+	}
+
+	if c.version == wire.V5 && expiry != c.connect.SessionExpiry {
+		ack.SessionExpiry = &expiry // [MQTT-3.2.2-21]
+	}
+
+	if l.ServerKeepAlive > 0 && c.version == wire.V5 {
+		keep := l.ServerKeepAlive
+		ack.ServerKeepAlive = &keep
+		c.keepAlive = time.Duration(keep) * time.Second
+	}
+
+	if c.exchange != nil {
+		ack.AuthMethod, ack.AuthData = c.exchange.method, c.exchange.last
+	}
+
+	return ack
+}
+
+// reserved tells whether the topic's first level is the broker's own.
+func reserved(topic string) bool {
+	first, _, _ := strings.Cut(topic, "/")
+
+	return first == "$SYS" || first == "$share"
+}
+
+// publishable tells whether clients may publish to the topic at all, whatever the rules say, and with which code not.
+func publishable(topic string, l *limits) byte {
+	switch {
+	case strings.Count(topic, "/") >= l.MaxTopicLevels:
+		return wire.TopicNameInvalid
+	case reserved(topic):
+		return wire.NotAuthorized
+	}
+
+	return wire.Success
+}

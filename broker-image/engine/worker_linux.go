@@ -1,0 +1,355 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package engine
+
+import (
+	"errors"
+	"fmt"
+	"sync"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/mqtt-operator/mqtt-operator/broker-image/wire"
+)
+
+const (
+	readBuffer  = 128 << 10
+	eventsAtOne = 256
+	// vectors is how many segments go into one system call.
+	vectors = 64
+	// edges: told once when something changes, so that the set never has to be changed.
+	edges = unix.EPOLLIN | unix.EPOLLOUT | unix.EPOLLRDHUP | unix.EPOLLET&0xffffffff
+)
+
+// worker serves the connections of one epoll set. Its goroutine is the owner of each of them.
+type worker struct {
+	e     *Engine
+	epoll int
+	bell  int // an eventfd that wakes it
+	buf   []byte
+	conns map[int32]*conn
+	// again holds connections that have more to read than one turn takes.
+	again, spare []*conn
+
+	mu   sync.Mutex
+	mail []*conn
+	stop bool
+	rung bool
+	done chan struct{}
+}
+
+func (e *Engine) startWorker() (*worker, error) {
+	epoll, err := unix.EpollCreate1(unix.EPOLL_CLOEXEC)
+	if err != nil {
+		return nil, fmt.Errorf("epoll: %w", err)
+	}
+
+	bell, err := unix.Eventfd(0, unix.EFD_CLOEXEC|unix.EFD_NONBLOCK)
+	if err != nil {
+		_ = unix.Close(epoll)
+
+		return nil, fmt.Errorf("eventfd: %w", err)
+	}
+
+	w := &worker{e: e, epoll: epoll, bell: bell, conns: map[int32]*conn{}, done: make(chan struct{})}
+
+	if err := unix.EpollCtl(epoll, unix.EPOLL_CTL_ADD, bell, &unix.EpollEvent{Events: unix.EPOLLIN, Fd: int32(bell)}); err != nil { //nolint:gosec // a descriptor fits
+		_, _ = unix.Close(epoll), unix.Close(bell)
+
+		return nil, fmt.Errorf("epoll: %w", err)
+	}
+
+	go w.run()
+
+	return w, nil
+}
+
+// adopt makes the worker the owner of a connection.
+func (w *worker) adopt(c *conn) {
+	c.worker = w
+	w.post(c)
+}
+
+// post has the worker look at a connection.
+func (w *worker) post(c *conn) {
+	w.mu.Lock()
+	w.mail = append(w.mail, c)
+	ring := !w.rung
+	w.rung = true
+	w.mu.Unlock()
+
+	if ring {
+		w.ring()
+	}
+}
+
+func (w *worker) ring() {
+	one := [8]byte{1}
+	_, _ = unix.Write(w.bell, one[:])
+}
+
+// halt ends the worker when its last connection has gone.
+func (w *worker) halt() {
+	w.mu.Lock()
+	w.stop = true
+	w.mu.Unlock()
+	w.ring()
+	<-w.done
+}
+
+func (w *worker) run() {
+	defer close(w.done)
+	defer func() { _, _ = unix.Close(w.epoll), unix.Close(w.bell) }()
+
+	r := w.e.newRound()
+	events := make([]unix.EpollEvent, eventsAtOne)
+	w.buf = make([]byte, readBuffer)
+
+	for {
+		n := w.wait(events)
+		r.begin()
+
+		for i := range events[:n] {
+			w.event(r, &events[i])
+		}
+
+		w.again, w.spare = w.spare[:0], w.again
+		for i, c := range w.spare {
+			w.spare[i] = nil
+			w.read(r, c)
+		}
+
+		stop := w.readMail(r)
+		r.finish()
+
+		if stop && len(w.conns) == 0 {
+			return
+		}
+	}
+}
+
+// wait asks the kernel first without sleeping: the runtime need not know of a system call that returns at once.
+func (w *worker) wait(events []unix.EpollEvent) int {
+	n, _, _ := unix.RawSyscall6(unix.SYS_EPOLL_PWAIT, uintptr(w.epoll), uintptr(unsafe.Pointer(&events[0])), uintptr(len(events)), 0, 0, 0)
+	if n > 0 && n <= uintptr(len(events)) || len(w.again) > 0 {
+		if n > uintptr(len(events)) {
+			n = 0
+		}
+
+		return int(n)
+	}
+
+	for {
+		n, err := unix.EpollWait(w.epoll, events, -1)
+		if !errors.Is(err, unix.EINTR) {
+			return max(0, n)
+		}
+	}
+}
+
+func (w *worker) event(r *round, ev *unix.EpollEvent) {
+	if int(ev.Fd) == w.bell {
+		var eight [8]byte
+		_, _ = unix.Read(w.bell, eight[:])
+
+		return
+	}
+
+	c := w.conns[ev.Fd]
+	if c == nil {
+		return
+	}
+
+	if ev.Events&unix.EPOLLOUT != 0 {
+		c.writable(r)
+	}
+
+	if ev.Events&(unix.EPOLLRDHUP|unix.EPOLLHUP|unix.EPOLLERR) != 0 {
+		c.hungUp = true
+	}
+
+	if ev.Events&^unix.EPOLLOUT != 0 {
+		w.read(r, c)
+	}
+}
+
+// readMail looks at connections that are new or were paused.
+func (w *worker) readMail(r *round) (stop bool) {
+	w.mu.Lock()
+	mail := w.mail
+	w.mail = nil
+	w.rung = false
+	stop = w.stop
+	w.mu.Unlock()
+
+	for _, c := range mail {
+		switch {
+		case !c.entered:
+			w.enter(r, c)
+		case w.conns[int32(c.fd)] == c: //nolint:gosec // a descriptor fits
+			w.wake(r, c)
+		}
+	}
+
+	return stop
+}
+
+// enter begins to serve a connection.
+func (w *worker) enter(r *round, c *conn) {
+	c.entered = true
+	fd := int32(c.fd) //nolint:gosec // a descriptor fits
+	w.conns[fd] = c
+
+	if err := unix.EpollCtl(w.epoll, unix.EPOLL_CTL_ADD, c.fd, &unix.EpollEvent{Events: edges, Fd: fd}); err != nil {
+		w.e.log.Error("a connection could not be watched", "error", err)
+		w.leave(r, c)
+
+		return
+	}
+
+	if len(c.in) > 0 {
+		w.again = append(w.again, c)
+	}
+}
+
+// wake goes on with a connection that was paused.
+func (w *worker) wake(r *round, c *conn) {
+	if !c.proceed(r) {
+		return
+	}
+
+	w.read(r, c)
+}
+
+func (w *worker) leave(r *round, c *conn) {
+	delete(w.conns, int32(c.fd)) //nolint:gosec // a descriptor fits
+	c.end(r)
+}
+
+// read takes what the connection has sent, at most a buffer full at a time so that all get their turn.
+func (w *worker) read(r *round, c *conn) {
+	if w.conns[int32(c.fd)] != c { //nolint:gosec // a descriptor fits
+		return
+	}
+
+	if c.paused {
+		// What is there is read after the pause; but who has gone need not be waited for.
+		if c.hungUp && c.phase != established {
+			w.leave(r, c)
+		}
+
+		return
+	}
+
+	buf, from := w.roomFor(c)
+	n, err := unix.Read(c.fd, buf[from:])
+
+	switch {
+	case n > 0:
+		r.count.Received.Bytes.Add(int64(n))
+
+		more := n == len(buf)-from || c.hungUp
+		w.feed(r, c, buf[:from+n])
+
+		if more && !c.paused {
+			w.again = append(w.again, c)
+		}
+	case errors.Is(err, unix.EAGAIN):
+		if from > 0 && len(c.in) > 0 && wire.Need(c.in) > 0 && len(c.in) >= wire.Need(c.in) {
+			w.feed(r, c, buf[:from]) // left over from a pause
+		}
+	case errors.Is(err, unix.EINTR):
+		w.again = append(w.again, c)
+	default:
+		if from > 0 && !c.deaf() {
+			w.feed(r, c, buf[:from])
+		}
+
+		w.leave(r, c)
+	}
+}
+
+// roomFor is where the next bytes go, behind from bytes that wait for the rest of their packet. Small beginnings are
+// moved into the worker's buffer; the beginning of a large packet has a buffer of its own that grows with what has come,
+// never with what was claimed.
+func (w *worker) roomFor(c *conn) (buf []byte, from int) {
+	if len(c.in) < len(w.buf)/2 && wire.Need(c.in) <= len(w.buf)/2 {
+		return w.buf, copy(w.buf, c.in)
+	}
+
+	if cap(c.in)-len(c.in) < len(w.buf)/4 {
+		bigger := make([]byte, len(c.in), max(len(w.buf), min(2*cap(c.in), wire.Need(c.in)+len(w.buf))))
+		copy(bigger, c.in)
+		c.in = bigger
+	}
+
+	return c.in[:cap(c.in)], len(c.in)
+}
+
+func (w *worker) feed(r *round, c *conn, data []byte) {
+	own := len(c.in) > 0 && len(data) > 0 && &c.in[:1][0] == &data[0]
+	if own && wire.Need(data) > len(data) {
+		c.in = data // the packet is not whole yet
+
+		return
+	}
+
+	rest := data[c.feed(r, data):]
+
+	switch {
+	case len(rest) == 0:
+		c.in = nil
+	case own:
+		c.in = append([]byte(nil), rest...)
+	default:
+		c.in = append(c.in[:0], rest...)
+	}
+}
+
+func (c *conn) cutSocket() { _ = unix.Shutdown(c.fd, unix.SHUT_RDWR) }
+
+func (c *conn) closeSocket() { _ = unix.Close(c.fd) }
+
+// writev writes segments with as few calls as possible, and never waits.
+func (c *conn) writev(segments []segment) (total int, err error) {
+	for len(segments) > 0 {
+		var n int
+
+		wanted := 0
+
+		if len(segments) == 1 {
+			wanted = len(segments[0].bytes) - segments[0].off
+			n, err = unix.Write(c.fd, segments[0].bytes[segments[0].off:])
+			segments = segments[1:]
+		} else {
+			count := min(len(segments), vectors)
+			iov := make([][]byte, 0, count)
+
+			for i := range segments[:count] {
+				iov = append(iov, segments[i].bytes[segments[i].off:])
+				wanted += len(iov[i])
+			}
+
+			n, err = unix.Writev(c.fd, iov)
+			segments = segments[count:]
+		}
+
+		if n > 0 {
+			total += n
+		}
+
+		switch {
+		case errors.Is(err, unix.EAGAIN):
+			return total, nil
+		case errors.Is(err, unix.EINTR):
+			return total, nil
+		case err != nil:
+			return total, err
+		case n < wanted:
+			return total, nil
+		}
+	}
+
+	return total, nil
+}
