@@ -30,7 +30,7 @@ type disk struct {
 
 	free   atomic.Int64
 	asked  time.Time
-	bytes  int64 // written since then
+	bytes  int64       // written since then
 	stale  atomic.Bool // the disk was met full: what was asked before is wrong
 	full   atomic.Bool
 	held   atomic.Bool // the ballast lies on disk
