@@ -55,9 +55,9 @@ func appendSessionKey(dst []byte, id SessionID, part byte) []byte {
 	return append(dst, part)
 }
 
-// appendSessionEnd appends the first key behind all of a session.
-func appendSessionEnd(dst []byte, id SessionID) []byte {
-	dst = append(dst, keySession)
+// sessionEnd is the first key behind all of a session.
+func sessionEnd(id SessionID) []byte {
+	dst := append(make([]byte, 0, 1+idLen+1), keySession)
 	dst = binary.BigEndian.AppendUint64(dst, uint64(id))
 	return append(dst, math.MaxUint8)
 }

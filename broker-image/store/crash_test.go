@@ -21,7 +21,7 @@ const (
 func TestMain(m *testing.M) {
 	if dir := os.Getenv(childEnv); dir != "" {
 		if err := child(dir); err != nil {
-			fmt.Println("error", err)
+			fmt.Fprintln(os.Stdout, "error", err)
 			os.Exit(1)
 		}
 		os.Exit(0)
@@ -63,9 +63,9 @@ func child(dir string) error {
 		}
 		s.Commit(tx, false, func(err error) {
 			if err != nil {
-				fmt.Println("error", err)
+				fmt.Fprintln(os.Stdout, "error", err)
 			} else {
-				fmt.Println(n)
+				fmt.Fprintln(os.Stdout, n)
 			}
 			free <- struct{}{}
 		})
@@ -146,7 +146,8 @@ func runAndKill(t *testing.T, dir string, from uint64, acks int, acked map[uint6
 		}
 		acked[n] = true
 		from = max(from, n)
-		if count++; count == acks {
+		count++
+		if count == acks {
 			_ = cmd.Process.Signal(syscall.SIGKILL)
 		}
 	}

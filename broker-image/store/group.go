@@ -51,7 +51,8 @@ func (l *ledger) note(id SessionID, seq uint64, kind byte) {
 // forget takes an entry back.
 func (l *ledger) forget(id SessionID) {
 	if a := l.sessions[id]; a != nil {
-		if a.count--; a.count == 0 {
+		a.count--
+		if a.count == 0 {
 			delete(l.sessions, id)
 		}
 	}
@@ -171,7 +172,7 @@ func (b *builder) enqueue(tx *Tx, o *op) error {
 	m := &tx.bodies[o.ref]
 	bytes := tx.buf[m.at : m.at+m.size]
 	e := entry{
-		qos: o.qos, retain: o.retain, group: b.number, identifiers: tx.buf[o.at : o.at+o.key], size: uint64(m.size),
+		qos: o.qos, retain: o.retain, group: b.number, identifiers: tx.buf[o.at : o.at+o.key], size: uint64(m.size), //nolint:gosec // a length
 	}
 	var tail []byte
 	switch {
@@ -301,7 +302,7 @@ func (b *builder) dropRange(id SessionID, from byte) error {
 		}
 	}
 	begin := appendSessionKey(nil, id, from)
-	end := appendSessionEnd(nil, id)
+	end := sessionEnd(id)
 	return b.batch.DeleteRange(begin, end, nil)
 }
 
@@ -317,7 +318,7 @@ func (b *builder) dropApart(id SessionID, a *apart) error {
 		}
 		f.kind = bodyNone
 	}
-	err := b.db.walk(appendQueueKey(nil, id, a.lo), appendSessionEnd(nil, id), func(key, v []byte) error {
+	err := b.db.walk(appendQueueKey(nil, id, a.lo), sessionEnd(id), func(key, v []byte) error {
 		p := place{id, binary.BigEndian.Uint64(key[len(key)-seqLen:])}
 		if _, gone := b.gone[p]; gone {
 			return nil

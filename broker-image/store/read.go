@@ -40,7 +40,7 @@ func (s *Store) Read(id SessionID, from uint64, limit, maxBytes int, into []Queu
 		return into, s.faultError()
 	}
 	r := reader{d: d, id: id, visible: s.visible.Load(), limit: limit, bytes: maxBytes, out: into}
-	err := d.walk(appendQueueKey(nil, id, from), appendSessionEnd(nil, id), r.visit)
+	err := d.walk(appendQueueKey(nil, id, from), sessionEnd(id), r.visit)
 	if err != nil && !errors.Is(err, errEnough) {
 		err = explain(s.dir, fmt.Errorf("queue of session %d: %w", id, err))
 		if errors.Is(err, ErrDamaged) {
@@ -182,7 +182,7 @@ func (d *database) sweep(l *ledger, orphans []SessionID) error {
 	batch := d.NewBatch()
 	defer func() { _ = batch.Close() }()
 	for _, id := range orphans {
-		_ = batch.DeleteRange(appendSessionKey(nil, id, 0), appendSessionEnd(nil, id), nil)
+		_ = batch.DeleteRange(appendSessionKey(nil, id, 0), sessionEnd(id), nil)
 		_ = batch.DeleteRange(appendLargeKey(nil, id, 0), appendLargeKey(nil, id+1, 0), nil)
 	}
 	err := d.walk([]byte{keyBody}, []byte{keyBody + 1}, func(key, _ []byte) error {

@@ -3,6 +3,7 @@
 package store
 
 import (
+	"bytes"
 	"encoding/binary"
 	"fmt"
 	"hash/crc32"
@@ -59,7 +60,7 @@ func scanLog(all []byte, num uint32) (at int, synced uint64) {
 			continue
 		}
 		head := b[chunkHeader+batchrepr.HeaderLen:]
-		if string(head[:len(groupPrefix)]) != string(groupPrefix) {
+		if !bytes.Equal(head[:len(groupPrefix)], groupPrefix) {
 			continue
 		}
 		end := chunkHeader + int(binary.LittleEndian.Uint16(b[4:]))

@@ -105,7 +105,7 @@ func appendPromise(dst []byte, p promise, n uint64) []byte {
 	dst = binary.BigEndian.AppendUint64(dst, n)
 	dst = binary.BigEndian.AppendUint64(dst, p.group)
 	dst = binary.BigEndian.AppendUint64(dst, p.manifest)
-	dst = binary.BigEndian.AppendUint64(dst, uint64(p.manifestN))
+	dst = binary.BigEndian.AppendUint64(dst, uint64(p.manifestN)) //nolint:gosec // a size
 	var clean uint64
 	if p.clean {
 		clean = 1
@@ -122,7 +122,7 @@ func decodePromise(b []byte) (p promise, n uint64, ok bool) {
 	return promise{
 		group:     binary.BigEndian.Uint64(b[12:]),
 		manifest:  binary.BigEndian.Uint64(b[20:]),
-		manifestN: int64(binary.BigEndian.Uint64(b[28:])),
+		manifestN: int64(binary.BigEndian.Uint64(b[28:])), //nolint:gosec // a size
 		clean:     binary.BigEndian.Uint64(b[36:]) == 1,
 	}, binary.BigEndian.Uint64(b[4:]), true
 }

@@ -316,6 +316,8 @@ func (s *Store) release() {
 		_ = s.seals.file.Close()
 	}
 	if s.lock != nil {
+		// A process that is being forked at this moment holds the file too, but not against this.
+		_ = unix.Flock(int(s.lock.Fd()), unix.LOCK_UN)
 		_ = s.lock.Close()
 	}
 	s.cache.Unref()
@@ -391,7 +393,7 @@ func (s *Store) Highest() SessionID { return s.highest }
 func (s *Store) Crashed() bool { return s.crashed }
 
 // Begin gives an empty transaction. It goes back to its pool with Commit or Discard.
-func (s *Store) Begin() *Tx { return txPool.Get().(*Tx) } //nolint:forcetypeassert // the pool holds nothing else
+func (s *Store) Begin() *Tx { return txPool.Get().(*Tx) } //nolint:forcetypeassert,errcheck // the pool holds nothing else
 
 // Pending is how many bytes of transactions wait for the disk. Commit takes all it is given: it is the caller who has
 // to stop reading from publishers while this is above what it wants to spend.

@@ -4,8 +4,8 @@ package store
 
 import (
 	"errors"
-	"fmt"
 	"log/slog"
+	"strconv"
 	"sync"
 	"testing"
 	"time"
@@ -106,14 +106,6 @@ func queue(t testing.TB, s *Store, id SessionID) []Queued {
 	return q
 }
 
-func seqs(q []Queued) []uint64 {
-	out := make([]uint64, 0, len(q))
-	for _, e := range q {
-		out = append(out, e.Seq)
-	}
-	return out
-}
-
 func TestAllThatIsStoredComesBack(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
@@ -196,7 +188,7 @@ func TestCommitsAreAnsweredInOrder(t *testing.T) {
 	var wg sync.WaitGroup
 	for i := range 2000 {
 		tx := s.Begin()
-		tx.PutMeta(fmt.Sprint(i%7), []byte(fmt.Sprint(i)))
+		tx.PutMeta(strconv.Itoa(i%7), []byte(strconv.Itoa(i)))
 		wg.Add(1)
 		s.Commit(tx, i%5 == 0, func(err error) {
 			defer wg.Done()

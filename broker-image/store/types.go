@@ -64,8 +64,9 @@ type SubscriptionOptions struct {
 
 // Subscription is a filter with its options.
 type Subscription struct {
-	Filter string
 	SubscriptionOptions
+
+	Filter string
 }
 
 // QueueInfo says how much a session has queued.
