@@ -322,7 +322,7 @@ func (l *Listener) hand(c *Conn) {
 
 // survive is deferred around everything that serves one connection.
 func (l *Listener) survive(c *Conn) {
-	fault := recover()
+	fault := recover() //nolint:revive // the callers defer it
 	if fault == nil {
 		return
 	}

@@ -172,7 +172,8 @@ func TestAnErrorOfAcceptDoesNotEndTheListener(t *testing.T) {
 	l := start(t, "tcp", "127.0.0.1:0", Settings{Name: "a"}, Options{Handler: echo})
 	take, fails := l.take, 4
 	l.take = func() (socket, error) {
-		if fails--; fails >= 0 {
+		fails--
+		if fails >= 0 {
 			return socket{}, errors.New("too many open files")
 		}
 

@@ -200,7 +200,6 @@ func parseV2(buf []byte) (size int, source netip.AddrPort, err error) {
 		return 0, source, errors.New("PROXY header: longer than 4 KiB")
 	case command == 0:
 		// LOCAL: the proxy itself, as for its health check. The family is to be ignored.
-		width = 0
 	case !known:
 		return 0, source, errors.New("PROXY header: the address family is unknown")
 	case length < width:

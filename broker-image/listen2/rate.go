@@ -19,8 +19,8 @@ func (b *bucket) wait(rate *Rate, now time.Time) time.Duration {
 		return 0
 	}
 
-	switch {
-	case b.rate == Rate{}:
+	switch b.rate {
+	case Rate{}:
 		b.tokens = float64(rate.Burst)
 	default:
 		// The time that has passed counts at the rate that held.

@@ -5,6 +5,7 @@ package listen
 import (
 	"bufio"
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
@@ -14,6 +15,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/coder/websocket"
@@ -154,7 +156,7 @@ func originAllowed(r *http.Request, allowed []string) bool {
 // offered is the subprotocol to speak, or nothing.
 func offered(h http.Header) string {
 	var offers []string
-	for _, line := range h.Values("Sec-Websocket-Protocol") {
+	for _, line := range h.Values("Sec-WebSocket-Protocol") {
 		for offer := range strings.SplitSeq(line, ",") {
 			offers = append(offers, strings.TrimSpace(offer))
 		}
@@ -224,6 +226,7 @@ type messages struct {
 	reader   io.Reader // of the message that has begun; belongs to who reads
 	writing  sync.Mutex
 	once     sync.Once
+	broken   atomic.Bool // what came was no WebSocket
 }
 
 // Read reads; pings are answered on the way.
@@ -241,6 +244,8 @@ func (m *messages) Read(p []byte) (int, error) {
 		case errors.Is(err, websocket.ErrMessageTooBig):
 			return n, m.offend(websocket.StatusMessageTooBig, "message too big")
 		case err != nil:
+			m.broken.Store(!timedOut(err))
+
 			return n, err
 		}
 
@@ -262,6 +267,8 @@ func (m *messages) begin() error {
 		case websocket.StatusNormalClosure, websocket.StatusGoingAway, websocket.StatusNoStatusRcvd:
 			return io.EOF
 		default:
+			m.broken.Store(!timedOut(err))
+
 			return err
 		}
 	}
@@ -303,7 +310,7 @@ func (m *messages) Close() error {
 		if m.writing.TryLock() {
 			// A frame of ours is whole here, and a pong of the library is one Write: nothing can be torn apart.
 			_ = m.Conn.SetWriteDeadline(time.Now().Add(goodbye))
-			_, _ = m.Conn.Write([]byte{0x88, 2, 0x03, 0xE8}) // normal closure
+			_, _ = m.Conn.Write(m.parting())
 			m.writing.Unlock()
 		}
 
@@ -312,4 +319,14 @@ func (m *messages) Close() error {
 	})
 
 	return nil
+}
+
+// parting is a close frame: normal closure, or protocol error.
+func (m *messages) parting() []byte {
+	code := websocket.StatusNormalClosure
+	if m.broken.Load() {
+		code = websocket.StatusProtocolError
+	}
+
+	return binary.BigEndian.AppendUint16([]byte{0x88, 2}, uint16(code))
 }
