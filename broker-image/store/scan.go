@@ -13,13 +13,17 @@ import (
 	"github.com/cockroachdb/pebble/v2/batchrepr"
 )
 
-// Where things are in a chunk of pebble's log, see its package record: checksum, length, type, log number, offset.
+// Where things are in a chunk of pebble's log, see its package record: checksum, length, type, log number, and in all
+// logs but the first one of a new database the synced offset.
 const (
-	chunkBlock  = 32 << 10
-	chunkHeader = 19
-	chunkFull   = 9
-	chunkFirst  = 10
-	crcMask     = 0xa282ead8
+	chunkBlock     = 32 << 10
+	chunkOldHeader = 11
+	chunkOldFull   = 5
+	chunkOldFirst  = 6
+	chunkHeader    = 19
+	chunkFull      = 9
+	chunkFirst     = 10
+	crcMask        = 0xa282ead8
 )
 
 // groupPrefix is how the record that group.open writes looks in a batch: a set, the key, the length of the value.
@@ -54,26 +58,39 @@ func checkLogs(dir string, last uint64) error {
 // scanLog looks at each byte of a log whether a group begins there, and gives the latest group that one of them calls
 // synced.
 func scanLog(all []byte, num uint32) (at int, synced uint64) {
-	for i := 0; i+chunkHeader+batchrepr.HeaderLen+len(groupPrefix)+16 <= len(all); i++ {
-		b := all[i:]
-		if b[6] != chunkFull && b[6] != chunkFirst || binary.LittleEndian.Uint32(b[7:]) != num {
-			continue
-		}
-		head := b[chunkHeader+batchrepr.HeaderLen:]
-		if !bytes.Equal(head[:len(groupPrefix)], groupPrefix) {
-			continue
-		}
-		end := chunkHeader + int(binary.LittleEndian.Uint16(b[4:]))
-		if end < chunkHeader+batchrepr.HeaderLen+len(groupPrefix)+16 || end > len(b) || i%chunkBlock+end > chunkBlock {
-			continue
-		}
-		c := crc32.Checksum(b[6:end], castagnoli)
-		if c = c>>15 | c<<17; c+crcMask != binary.LittleEndian.Uint32(b) {
-			continue
-		}
-		if s := binary.BigEndian.Uint64(head[len(groupPrefix)+8:]); s > synced {
+	for i := 0; i+chunkOldHeader <= len(all); i++ {
+		block := all[i:min(len(all), i-i%chunkBlock+chunkBlock)]
+		if s := scanChunk(block, num); s > synced {
 			at, synced = i, s
 		}
 	}
 	return at, synced
+}
+
+// scanChunk looks whether b begins with a chunk that begins with a group, and gives the latest group that it calls
+// synced; else 0.
+func scanChunk(b []byte, num uint32) uint64 {
+	if len(b) < chunkOldHeader || binary.LittleEndian.Uint32(b[7:]) != num {
+		return 0
+	}
+	header := 0
+	switch b[6] {
+	case chunkFull, chunkFirst:
+		header = chunkHeader
+	case chunkOldFull, chunkOldFirst:
+		header = chunkOldHeader
+	default:
+		return 0
+	}
+	end := header + int(binary.LittleEndian.Uint16(b[4:]))
+	at := header + batchrepr.HeaderLen
+	value := at + len(groupPrefix)
+	if end > len(b) || value+2*idLen > end || !bytes.Equal(b[at:value], groupPrefix) {
+		return 0
+	}
+	c := crc32.Checksum(b[6:end], castagnoli)
+	if c = c>>15 | c<<17; c+crcMask != binary.LittleEndian.Uint32(b) {
+		return 0
+	}
+	return binary.BigEndian.Uint64(b[value+idLen:])
 }

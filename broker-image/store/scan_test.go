@@ -12,11 +12,27 @@ import (
 // TestALogThatRotsUnderAnOldSeal is the death of a machine: the seal on disk is older than the log.
 func TestALogThatRotsUnderAnOldSeal(t *testing.T) {
 	t.Parallel()
+	for name, later := range map[string]bool{"the first log of a database": false, "a later one": true} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			rotUnderOldSeal(t, later)
+		})
+	}
+}
+
+func rotUnderOldSeal(t *testing.T, later bool) {
+	t.Helper()
 	live := filepath.Join(t.TempDir(), "live")
 	s := fresh1(t, live, Options{ReserveBytes: 1})
 	old, err := os.ReadFile(filepath.Join(live, sealName))
 	if err != nil {
 		t.Fatal(err)
+	}
+	commit(t, s, func(tx *Tx) { tx.PutMeta("b", nil) })
+	if later {
+		if err := s.database().Flush(); err != nil {
+			t.Fatal(err)
+		}
 	}
 	for range 20 {
 		commit(t, s, func(tx *Tx) { tx.PutMeta("a", make([]byte, 100)) })
@@ -38,7 +54,7 @@ func TestALogThatRotsUnderAnOldSeal(t *testing.T) {
 		t.Fatal(err)
 	}
 	if _, err := Open(dead, Options{ReserveBytes: 1}); !errors.Is(err, ErrDamaged) {
-		t.Errorf("half of the log is gone, and Open says %v", err)
+		t.Fatalf("half of the log is gone, and Open says %v", err)
 	}
 	// What the last sync brought, with nothing behind it, looks like a torn write. It is repaired.
 	b[len(b)/2] ^= 1
