@@ -73,7 +73,7 @@ func scanChunk(b []byte, num uint32) uint64 {
 	if len(b) < chunkOldHeader || binary.LittleEndian.Uint32(b[7:]) != num {
 		return 0
 	}
-	header := 0
+	var header int
 	switch b[6] {
 	case chunkFull, chunkFirst:
 		header = chunkHeader
