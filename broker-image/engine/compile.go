@@ -14,7 +14,7 @@ import (
 	"github.com/mqtt-operator/mqtt-operator/broker-image/acl"
 	"github.com/mqtt-operator/mqtt-operator/broker-image/auth"
 	"github.com/mqtt-operator/mqtt-operator/broker-image/contract"
-	"github.com/mqtt-operator/mqtt-operator/broker-image/listen2"
+	"github.com/mqtt-operator/mqtt-operator/broker-image/listen"
 )
 
 // state is a configuration made ready for use. It never changes after compile.

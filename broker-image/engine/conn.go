@@ -11,7 +11,7 @@ import (
 	"time"
 
 	"github.com/mqtt-operator/mqtt-operator/broker-image/acl"
-	"github.com/mqtt-operator/mqtt-operator/broker-image/listen2"
+	"github.com/mqtt-operator/mqtt-operator/broker-image/listen"
 	"github.com/mqtt-operator/mqtt-operator/broker-image/metrics"
 	"github.com/mqtt-operator/mqtt-operator/broker-image/wire"
 )
@@ -71,13 +71,13 @@ type conn struct {
 	// heard is when something came last, in Unix milliseconds.
 	heard atomic.Int64
 	// owed counts publishes of QoS 1 and 2 that are not answered in full.
-	owed    atomic.Int32
-	policy  atomic.Pointer[acl.Policy]
+	owed   atomic.Int32
+	policy atomic.Pointer[acl.Policy]
 	// member is who it belongs to once it is let in, for whoever is not the owner.
 	member  atomic.Pointer[identity]
 	timer   timer
 	ended   metrics.Disconnection
-	joined  bool // counted as connected; guarded by Engine.mu
+	joined  bool          // counted as connected; guarded by Engine.mu
 	wakeUp  chan struct{} // of a stream
 	entered bool          // the worker watches it
 	pause   pause
@@ -301,7 +301,12 @@ func (c *conn) disconnectTo(r *round, code byte, why, reference string, ended me
 	}
 
 	if c.version == wire.V5 {
-		c.put(r, func(b []byte) []byte { return wire.AppendDisconnect(b, code, why, reference) })
+		packet := wire.AppendDisconnect(nil, code, why, reference)
+		if c.maxPacket > 0 && len(packet) > int(c.maxPacket) { // [MQTT-3.14.2-3]
+			packet = wire.AppendDisconnect(packet[:0], code, "", "")
+		}
+
+		c.put(r, func(b []byte) []byte { return append(b, packet...) })
 		r.count.Sent.Packets(wire.TypeDisconnect, 1)
 	}
 

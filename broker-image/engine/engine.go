@@ -16,7 +16,7 @@ import (
 
 	"github.com/mqtt-operator/mqtt-operator/broker-image/auth"
 	"github.com/mqtt-operator/mqtt-operator/broker-image/contract"
-	"github.com/mqtt-operator/mqtt-operator/broker-image/listen2"
+	"github.com/mqtt-operator/mqtt-operator/broker-image/listen"
 	"github.com/mqtt-operator/mqtt-operator/broker-image/metrics"
 	"github.com/mqtt-operator/mqtt-operator/broker-image/store"
 	"github.com/mqtt-operator/mqtt-operator/broker-image/topics"
@@ -238,7 +238,7 @@ func (e *Engine) Apply(config *contract.Config) error {
 	e.applied = time.Now()
 
 	if e.store != nil {
-		//e.store.SetInterval(config.Persistence.Resolved().Sync == contract.SyncInterval)
+		e.store.SetInterval(config.Persistence.Resolved().Sync == contract.SyncInterval)
 	}
 
 	e.swap(sockets, next)

@@ -5,7 +5,7 @@ package engine
 import (
 	"time"
 
-	"github.com/mqtt-operator/mqtt-operator/broker-image/listen2"
+	"github.com/mqtt-operator/mqtt-operator/broker-image/listen"
 	"github.com/mqtt-operator/mqtt-operator/broker-image/metrics"
 )
 

@@ -37,9 +37,9 @@ type session struct {
 	// conn is the connection that has the session now; nil while it is offline. It changes under mu.
 	conn atomic.Pointer[conn]
 
-	mu         sync.Mutex
-	expiry     uint32 // seconds
-	ended      bool
+	mu     sync.Mutex
+	expiry uint32 // seconds
+	ended  bool
 	// suspended: its user is gone; nothing is delivered until it comes back.
 	suspended  bool
 	willStored bool
@@ -717,7 +717,7 @@ func (s *session) sendNext(r *round, c *conn) {
 // sendEntry writes one message to the connection.
 func (s *session) sendEntry(r *round, c *conn, e *entry, m *message, id uint16, dup bool) (metrics.Reason, bool) {
 	expiry, alive := m.expiry(r.nowMS)
-	if !alive {
+	if !alive && !dup { // one that was sent before stays owed [MQTT-3.3.2-5]
 		return metrics.Expired, false
 	}
 

@@ -5,7 +5,9 @@ package engine
 import (
 	"errors"
 	"fmt"
+	"os"
 	"sync"
+	"syscall"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -31,6 +33,10 @@ type worker struct {
 	conns map[int32]*conn
 	// again holds connections that have more to read than one turn takes.
 	again, spare []*conn
+	// sleep waits for the epoll set with the runtime's own poller: a system call that sleeps would cost a thread, and
+	// the runtime's watchdog a good deal of looking after it.
+	sleep syscall.RawConn
+	file  *os.File
 
 	mu   sync.Mutex
 	mail []*conn
@@ -52,10 +58,24 @@ func (e *Engine) startWorker() (*worker, error) {
 		return nil, fmt.Errorf("eventfd: %w", err)
 	}
 
+	if err := unix.SetNonblock(epoll, true); err != nil {
+		_, _ = unix.Close(epoll), unix.Close(bell)
+
+		return nil, fmt.Errorf("epoll: %w", err)
+	}
+
 	w := &worker{e: e, epoll: epoll, bell: bell, conns: map[int32]*conn{}, done: make(chan struct{})}
+	w.file = os.NewFile(uintptr(epoll), "epoll")
+	w.sleep, err = w.file.SyscallConn()
+
+	if err != nil {
+		_, _ = w.file.Close(), unix.Close(bell)
+
+		return nil, fmt.Errorf("epoll: %w", err)
+	}
 
 	if err := unix.EpollCtl(epoll, unix.EPOLL_CTL_ADD, bell, &unix.EpollEvent{Events: unix.EPOLLIN, Fd: int32(bell)}); err != nil { //nolint:gosec // a descriptor fits
-		_, _ = unix.Close(epoll), unix.Close(bell)
+		_, _ = w.file.Close(), unix.Close(bell)
 
 		return nil, fmt.Errorf("epoll: %w", err)
 	}
@@ -100,7 +120,7 @@ func (w *worker) halt() {
 
 func (w *worker) run() {
 	defer close(w.done)
-	defer func() { _, _ = unix.Close(w.epoll), unix.Close(w.bell) }()
+	defer func() { _, _ = w.file.Close(), unix.Close(w.bell) }()
 
 	r := w.e.newRound()
 	events := make([]unix.EpollEvent, eventsAtOne)
@@ -129,23 +149,31 @@ func (w *worker) run() {
 	}
 }
 
-// wait asks the kernel first without sleeping: the runtime need not know of a system call that returns at once.
+// wait gives the connections that are ready, and sleeps while there are none.
 func (w *worker) wait(events []unix.EpollEvent) int {
-	n, _, _ := unix.RawSyscall6(unix.SYS_EPOLL_PWAIT, uintptr(w.epoll), uintptr(unsafe.Pointer(&events[0])), uintptr(len(events)), 0, 0, 0)
-	if n > 0 && n <= uintptr(len(events)) || len(w.again) > 0 {
-		if n > uintptr(len(events)) {
-			n = 0
-		}
-
-		return int(n)
+	if n := w.poll(events); n > 0 || len(w.again) > 0 {
+		return n
 	}
 
-	for {
-		n, err := unix.EpollWait(w.epoll, events, -1)
-		if !errors.Is(err, unix.EINTR) {
-			return max(0, n)
-		}
+	n := 0
+	_ = w.sleep.Read(func(uintptr) bool {
+		n = w.poll(events)
+
+		return n > 0
+	})
+
+	return n
+}
+
+// poll asks the kernel without sleeping, so the runtime need not know of the system call.
+func (w *worker) poll(events []unix.EpollEvent) int {
+	n, _, errno := unix.RawSyscall6(unix.SYS_EPOLL_PWAIT, uintptr(w.epoll),
+		uintptr(unsafe.Pointer(&events[0])), uintptr(len(events)), 0, 0, 0) //nolint:gosec // the kernel's interface
+	if errno != 0 {
+		return 0
 	}
+
+	return int(n) //nolint:gosec // at most len(events)
 }
 
 func (w *worker) event(r *round, ev *unix.EpollEvent) {

@@ -4,11 +4,12 @@ package listen
 
 import (
 	"context"
-	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
 	"net"
+	"net/netip"
+	"os"
 	"runtime/debug"
 	"sync"
 	"sync/atomic"
@@ -18,69 +19,131 @@ import (
 const (
 	firstBackoff = 5 * time.Millisecond
 	lastBackoff  = time.Second
-	keepAlive    = 30 * time.Second
+	// A peer that is gone without a word is noticed after keepAliveIdle + keepAliveCount * keepAliveInterval.
+	keepAliveIdle     = 30 * time.Second
+	keepAliveInterval = 15 * time.Second
+	keepAliveCount    = 4
 )
-
-// Settings are what may change while the listener is open. A connection keeps those it was accepted under.
-type Settings struct {
-	// Name is the listener's name; the handler gets it with the connection.
-	Name string
-	// TLS is nil for plain TCP. It must not be changed after it was handed over.
-	TLS *tls.Config
-}
-
-// Handler serves one connection. The connection is closed when it returns.
-type Handler func(conn net.Conn, settings *Settings)
-
-// Options are what stays for the listener's life.
-type Options struct {
-	// Log must not be nil.
-	Log *slog.Logger
-	// Handler must not be nil.
-	Handler Handler
-	// Patience is how long a connection has from being accepted until the handler lifts the deadline.
-	Patience time.Duration
-}
 
 // Listener is one bound address.
 type Listener struct {
 	options  Options
-	inner    net.Listener
+	address  net.Addr
+	take     func() (socket, error)
+	shut     func() error
+	remove   func() // what Close has to do beside closing
 	settings atomic.Pointer[Settings]
+	epoch    time.Time
+	open     atomic.Int64
+	accepted atomic.Int64
+	refused  [reasons]atomic.Int64
 	fault    atomic.Pointer[string]
 	panics   atomic.Int64
 	closed   atomic.Bool
+	changed  chan struct{}
 	done     chan struct{}
 	stop     sync.Once
+	bucket   bucket // belongs to the accepting goroutine
 }
 
-// Bind opens the address. Nothing is accepted before Start, so a Bind can be taken back unnoticed.
-func Bind(address string, settings Settings, options Options) (*Listener, error) {
-	config := net.ListenConfig{KeepAlive: keepAlive}
+// socket is what accept gives: a descriptor that Go's poller does not know, or a connection where that is not possible.
+type socket struct {
+	fd     int // -1 if there is conn
+	conn   net.Conn
+	remote netip.AddrPort // not valid for a unix socket
+}
 
-	inner, err := config.Listen(context.Background(), "tcp", address)
+func (s socket) close() {
+	if s.conn != nil {
+		_ = s.conn.Close()
+
+		return
+	}
+
+	closeFD(s.fd)
+}
+
+// Bind opens the address: host:port for network "tcp", a path for "unix". Nothing is accepted before Start, so a Bind
+// can be taken back unnoticed.
+func Bind(network, address string, settings Settings, options Options) (*Listener, error) {
+	var (
+		inner  net.Listener
+		remove func()
+		err    error
+	)
+
+	switch network {
+	case "tcp":
+		inner, err = bindTCP(address)
+	case "unix":
+		inner, remove, err = bindUnix(address)
+	default:
+		err = fmt.Errorf("network %q is neither tcp nor unix", network)
+	}
+
 	if err != nil {
 		return nil, fmt.Errorf("address %s: %w", address, err)
 	}
 
-	return wrap(inner, settings, options), nil
+	l, err := wrap(inner, settings, options)
+	if err != nil {
+		_ = inner.Close()
+
+		if remove != nil {
+			remove()
+		}
+
+		return nil, fmt.Errorf("address %s: %w", address, err)
+	}
+
+	l.remove = remove
+
+	return l, nil
 }
 
-func wrap(inner net.Listener, settings Settings, options Options) *Listener {
-	l := &Listener{options: options, inner: inner, done: make(chan struct{})}
+func bindTCP(address string) (net.Listener, error) {
+	config := net.ListenConfig{
+		KeepAliveConfig: net.KeepAliveConfig{
+			Enable: true, Idle: keepAliveIdle, Interval: keepAliveInterval, Count: keepAliveCount,
+		},
+		Control: tuneListener,
+	}
+	// The sockets of multipath TCP do not pass all options on to the connections, and no client of MQTT asks for it.
+	config.SetMultipathTCP(false)
+
+	return config.Listen(context.Background(), "tcp", address)
+}
+
+func wrap(inner net.Listener, settings Settings, options Options) (*Listener, error) {
+	l := &Listener{
+		options: options, address: inner.Addr(), epoch: time.Now(),
+		changed: make(chan struct{}, 1), done: make(chan struct{}),
+	}
 	l.settings.Store(&settings)
 
-	return l
+	var err error
+
+	l.take, l.shut, err = acceptor(inner)
+
+	return l, err
 }
 
 // Start accepts connections until Close.
 func (l *Listener) Start() { go l.accept() }
 
 // Set changes the settings for the connections to come.
-func (l *Listener) Set(settings Settings) { l.settings.Store(&settings) }
+func (l *Listener) Set(settings Settings) {
+	l.settings.Store(&settings)
+
+	// Who waits for the old rate looks at the new one.
+	select {
+	case l.changed <- struct{}{}:
+	default:
+	}
+}
 
 // Address is where the listener is bound.
-func (l *Listener) Address() net.Addr { return l.inner.Addr() }
+func (l *Listener) Address() net.Addr { return l.address }
 
 // Fault says why the listener cannot accept at the moment, or nothing.
 func (l *Listener) Fault() string {
@@ -94,7 +157,17 @@ func (l *Listener) Fault() string {
 // Panics is the number of connections that ended in a panic of their handler.
 func (l *Listener) Panics() int64 { return l.panics.Load() }
 
-// Close stops accepting. Open connections are the handlers' to close.
+// Connections is the number of those that are open, handshakes included.
+func (l *Listener) Connections() int { return int(l.open.Load()) }
+
+// Accepted is the number of connections that were accepted so far, refused ones included.
+func (l *Listener) Accepted() int64 { return l.accepted.Load() }
+
+// Refused is the number of connections that were not handed over for a reason.
+func (l *Listener) Refused(r Reason) int64 { return l.refused[r].Load() }
+
+// Close stops accepting. Open connections are the handlers' to close; those that are still shaking hands are not handed
+// over any more.
 func (l *Listener) Close() error {
 	var err error
 
@@ -102,7 +175,11 @@ func (l *Listener) Close() error {
 		l.closed.Store(true)
 		close(l.done)
 
-		err = l.inner.Close()
+		err = l.shut()
+
+		if l.remove != nil {
+			l.remove()
+		}
 	})
 
 	return err
@@ -111,16 +188,14 @@ func (l *Listener) Close() error {
 func (l *Listener) accept() {
 	backoff := firstBackoff
 
-	for {
-		conn, err := l.inner.Accept()
+	for l.await() {
+		s, err := l.take()
 		if err == nil {
-			if l.fault.Swap(nil) != nil {
-				l.options.Log.Info("listener accepts again", "listener", l.settings.Load().Name)
-			}
-
 			backoff = firstBackoff
 
-			go l.serve(conn)
+			l.recovered()
+			l.bucket.spend()
+			l.admit(s)
 
 			continue
 		}
@@ -129,10 +204,7 @@ func (l *Listener) accept() {
 			return
 		}
 
-		text := err.Error()
-		if l.fault.Swap(&text) == nil {
-			l.options.Log.Error("listener cannot accept; trying on", "listener", l.settings.Load().Name, "error", err)
-		}
+		l.failed(err)
 
 		select {
 		case <-l.done:
@@ -144,56 +216,124 @@ func (l *Listener) accept() {
 	}
 }
 
-func (l *Listener) serve(conn net.Conn) {
+func (l *Listener) failed(err error) {
+	text := err.Error()
+	if l.fault.Swap(&text) == nil {
+		l.options.Log.Error("listener cannot accept; trying on", "listener", l.settings.Load().Name, "error", err)
+	}
+}
+
+func (l *Listener) recovered() {
+	if l.fault.Load() != nil {
+		l.fault.Store(nil)
+		l.options.Log.Info("listener accepts again", "listener", l.settings.Load().Name)
+	}
+}
+
+// await waits until the rate lets a connection in. It says no when the listener is closed.
+func (l *Listener) await() bool {
+	for {
+		wait := l.bucket.wait(l.settings.Load().ConnectRate, time.Now())
+		if wait <= 0 {
+			return !l.closed.Load()
+		}
+
+		timer := time.NewTimer(wait)
+
+		select {
+		case <-l.done:
+			timer.Stop()
+
+			return false
+		case <-l.changed:
+			timer.Stop()
+		case <-timer.C:
+		}
+	}
+}
+
+// admit runs on the accepting goroutine.
+func (l *Listener) admit(s socket) {
 	settings := l.settings.Load()
 
-	defer func() {
-		if fault := recover(); fault != nil {
-			l.panics.Add(1)
-			// The value of a panic may hold what the client sent; its type and the stack are enough to find the place.
-			l.options.Log.Error("connection ended in a panic; the others go on", "listener", settings.Name,
-				"remote", conn.RemoteAddr().String(), "panic", fmt.Sprintf("%T", fault), "stack", string(debug.Stack()))
-		}
+	l.accepted.Add(1)
 
-		_ = conn.Close()
-	}()
-
-	if l.options.Patience > 0 {
-		_ = conn.SetDeadline(time.Now().Add(l.options.Patience))
-	}
-
-	if settings.TLS != nil {
-		secure := tls.Server(conn, settings.TLS)
-		if err := secure.HandshakeContext(context.Background()); err != nil {
-			l.options.Log.Debug("TLS handshake failed", "listener", settings.Name,
-				"remote", conn.RemoteAddr().String(), "error", err)
-
-			return
-		}
-
-		l.options.Handler(secure, settings)
+	// Only this goroutine lets connections in, so the bound cannot be overrun between the question and the answer.
+	if settings.MaxConnections > 0 && l.open.Load() >= int64(settings.MaxConnections) {
+		l.refused[Full].Add(1)
+		s.close()
 
 		return
 	}
 
-	l.options.Handler(conn, settings)
-}
+	l.open.Add(1)
 
-// TLSConfig makes the settings of a TLS listener. The least version is 1.2 or 1.3; 1.3 is always offered.
-func TLSConfig(certificate *tls.Certificate, leastVersion string) (*tls.Config, error) {
-	config := &tls.Config{Certificates: []tls.Certificate{*certificate}, MinVersion: tls.VersionTLS13}
-
-	switch leastVersion {
-	case "1.3":
-	case "1.2":
-		config.MinVersion = tls.VersionTLS12
-	default:
-		return nil, fmt.Errorf("minVersion: %q is neither 1.2 nor 1.3", leastVersion)
+	c := &Conn{Settings: settings, listener: l, fd: s.fd, conn: s.conn, remote: s.remote}
+	if l.options.Patience > 0 {
+		c.deadline = time.Since(l.epoch) + l.options.Patience
 	}
 
-	if len(certificate.Certificate) == 0 {
-		return nil, errors.New("certificate: is empty")
+	if s.conn != nil {
+		_ = s.conn.SetDeadline(c.Deadline())
 	}
 
-	return config, nil
+	ask := settings.Proxy.asks(s.remote)
+	if ask == noHeader && settings.TLS == nil && settings.WebSocket == nil {
+		l.hand(c)
+
+		return
+	}
+
+	c.owned = true
+
+	go l.prepare(c, ask)
 }
+
+// prepare does all that must be done before MQTT, and hands the connection over.
+func (l *Listener) prepare(c *Conn, ask header) {
+	// A library that panics on what a client sends must not end the broker either.
+	defer l.survive(c)
+
+	if reason, err := c.open(ask); err != nil {
+		l.refused[reason].Add(1)
+		l.options.Log.LogAttrs(context.Background(), slog.LevelDebug, "connection refused",
+			slog.String("listener", c.Settings.Name), slog.String("remote", c.RemoteAddr().String()),
+			slog.String("reason", reason.String()), slog.Any("error", err))
+
+		_ = c.Close()
+
+		return
+	}
+
+	if l.closed.Load() {
+		_ = c.Close()
+
+		return
+	}
+
+	l.options.Handler(c)
+}
+
+func (l *Listener) hand(c *Conn) {
+	defer l.survive(c)
+
+	l.options.Handler(c)
+}
+
+// survive is deferred around everything that serves one connection.
+func (l *Listener) survive(c *Conn) {
+	fault := recover() //nolint:revive // the callers defer it
+	if fault == nil {
+		return
+	}
+
+	l.panics.Add(1)
+	// The value of a panic may hold what the client sent; its type and the stack are enough to find the place.
+	l.options.Log.Error("connection ended in a panic; the others go on", "listener", c.Settings.Name,
+		"remote", c.RemoteAddr().String(), "panic", fmt.Sprintf("%T", fault), "stack", string(debug.Stack()))
+
+	_ = c.Close()
+}
+
+// timedOut tells a deadline from other errors.
+func timedOut(err error) bool { return errors.Is(err, os.ErrDeadlineExceeded) }

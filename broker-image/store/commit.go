@@ -48,6 +48,8 @@ type committer struct {
 	// safeLog and safeSize are where the log ends that holds all acknowledged groups.
 	safeLog  string
 	safeSize int64
+	// loose: something was acknowledged in interval mode since the last sync.
+	loose bool
 
 	dirty     bool // something was applied that is not synced
 	dirtyTime *time.Timer
@@ -171,7 +173,7 @@ func (c *committer) encode() error {
 		// It is in the group before it is encoded, so that it fails with the group.
 		g.waiting = append(g.waiting, w)
 		g.bytes += w.tx.cost()
-		g.sync = g.sync || !w.lazy && !c.s.o.Interval
+		g.sync = g.sync || !w.lazy && !c.s.interval.Load()
 		b := builder{group: g, l: c.ledger, db: c.s.database()}
 		if err := b.add(w.tx); err != nil {
 			return err
@@ -244,6 +246,7 @@ func (c *committer) finish(took time.Duration) {
 		c.dirty = true
 		c.dirtyTime.Reset(syncEvery)
 	}
+	c.loose = !g.sync && (c.loose || c.s.interval.Load())
 	c.now = nil
 	c.s.visible.Store(g.number)
 	if c.next.number != 0 && c.next.bytes >= startFirst {
@@ -406,7 +409,7 @@ func (c *committer) reopen() error {
 // cut takes what failed from the log. In interval mode what is in the log was acknowledged, and what failed was not
 // written to it.
 func (c *committer) cut() error {
-	if c.s.o.Interval {
+	if c.loose || c.s.interval.Load() {
 		return nil
 	}
 	return cutLog(c.s.inner(), c.safeLog, c.safeSize)

@@ -59,11 +59,13 @@ type Options struct {
 
 // Store keeps what outlives the process. All methods may be called from any goroutine.
 type Store struct {
-	o     Options
-	dir   string
-	lock  *os.File
-	cache *pebble.Cache
-	disk  *disk
+	o Options
+	// interval is Options.Interval as it is now.
+	interval atomic.Bool
+	dir      string
+	lock     *os.File
+	cache    *pebble.Cache
+	disk     *disk
 
 	crashed bool
 	highest SessionID
@@ -121,6 +123,7 @@ func Open(dir string, o Options) (s *Store, err error) {
 		s.release()
 		return nil, err
 	}
+	s.interval.Store(o.Interval)
 	if s.highest, _, err = d.numbers(); err != nil {
 		d.giveUp()
 		s.release()
@@ -385,6 +388,9 @@ func (s *Store) count(g *group) {
 		s.stats.syncs.Add(1)
 	}
 }
+
+// SetInterval changes [Options.Interval] for the transactions to come.
+func (s *Store) SetInterval(on bool) { s.interval.Store(on) }
 
 // Highest is the highest session id that was ever stored; 0 if there is none.
 func (s *Store) Highest() SessionID { return s.highest }

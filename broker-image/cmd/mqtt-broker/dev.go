@@ -240,4 +240,3 @@ func isLoopback(address string) bool {
 
 	return host == "localhost" || (ip != nil && ip.IsLoopback())
 }
-
