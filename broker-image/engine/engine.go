@@ -322,7 +322,7 @@ func (e *Engine) start() error {
 		return err
 	}
 
-	for range runtime.GOMAXPROCS(0) {
+	for range max(1, runtime.GOMAXPROCS(0)/2) { // the others do TLS, passwords and the disk
 		w, err := e.startWorker()
 		if err != nil {
 			return err
