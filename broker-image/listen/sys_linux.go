@@ -11,6 +11,7 @@ import (
 	"strconv"
 	"syscall"
 	"time"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 )
@@ -89,18 +90,40 @@ func acceptor(inner net.Listener) (take func() (socket, error), shut func() erro
 
 func accept(listening int) (socket, error) {
 	for {
-		fd, from, err := unix.Accept4(listening, unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC)
+		// The socket does not block, so the runtime need not know of the call; and the library's own would ask the kernel
+		// what kind of socket it is, each time.
+		var from unix.RawSockaddrAny
 
-		switch {
-		case err == nil:
-			return socket{fd: fd, remote: addrPort(from)}, nil
-		case errors.Is(err, unix.EINTR), errors.Is(err, unix.ECONNABORTED):
+		size := uint32(unix.SizeofSockaddrAny)
+		fd, _, errno := unix.RawSyscall6(unix.SYS_ACCEPT4, uintptr(listening), uintptr(unsafe.Pointer(&from)),
+			uintptr(unsafe.Pointer(&size)), unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0, 0)
+
+		switch errno {
+		case 0:
+			return socket{fd: int(fd), remote: peer(&from)}, nil //nolint:gosec // a descriptor fits
+		case unix.EINTR, unix.ECONNABORTED:
 			// A client that went away before its turn is no fault of ours.
-		case errors.Is(err, unix.EAGAIN):
-			return socket{}, err
+		case unix.EAGAIN:
+			return socket{}, errno
 		default:
-			return socket{}, os.NewSyscallError("accept", err)
+			return socket{}, os.NewSyscallError("accept", errno)
 		}
+	}
+}
+
+// peer reads what the kernel wrote; not valid for a unix socket.
+func peer(from *unix.RawSockaddrAny) netip.AddrPort {
+	switch from.Addr.Family {
+	case unix.AF_INET:
+		in := (*unix.RawSockaddrInet4)(unsafe.Pointer(from))
+
+		return netip.AddrPortFrom(netip.AddrFrom4(in.Addr), in.Port<<8|in.Port>>8)
+	case unix.AF_INET6:
+		in := (*unix.RawSockaddrInet6)(unsafe.Pointer(from))
+
+		return addrPort(&unix.SockaddrInet6{Addr: in.Addr, ZoneId: in.Scope_id, Port: int(in.Port<<8 | in.Port>>8)})
+	default:
+		return netip.AddrPort{}
 	}
 }
 

@@ -80,6 +80,8 @@ func dev(ctx context.Context, args []string, out, errs io.Writer) error {
 		}
 	}
 
+	releaseProgram()
+
 	for _, l := range broker.Status().Listeners {
 		explain(out, l.Name, l.Address, s.config == "" && s.tlsCert == "")
 	}

@@ -12,6 +12,7 @@ import (
 	"net"
 	"net/http"
 	"strconv"
+	"sync"
 	"time"
 
 	"github.com/mqtt-operator/mqtt-operator/broker-image/admin"
@@ -68,11 +69,14 @@ func runBroker(ctx context.Context, s *settings, logs *logs, log *slog.Logger) e
 		return err
 	}
 
+	var release sync.Once
+
 	keeper := admin.NewKeeper(func(config *contract.Config) error { //nolint:contextcheck // a socket is bound at once or not at all
 		if err := broker.Apply(config); err != nil {
 			return err
 		}
 
+		release.Do(releaseProgram)
 		logs.set(config.Logging)
 		log.Info("configuration applied", "revision", config.Revision, "listeners", len(config.Listeners), "users", len(config.Users))
 
