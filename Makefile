@@ -11,7 +11,7 @@ TAG ?=
 export CLUSTER
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test unit apitest nested chart-test lint verify e2e generate fmt images dockerfiles node-up node-down clean
+.PHONY: help demo test unit apitest nested chart-test lint verify e2e conformance clients faults bench soak generate fmt images dockerfiles node-up node-down clean
 
 help: ## Show this
 	@echo "make TARGET [CLUSTER=kind|current] [VERSION=…] [TAG=…]"
@@ -47,6 +47,21 @@ verify: ## Say which generated files are stale; changes nothing
 
 e2e: ## Install everything on a cluster and live through its stories
 	@hack/test.sh e2e
+
+conformance: ## Every statement of MQTT that binds a server, byte by byte
+	@hack/test.sh conformance
+
+clients: ## Real MQTT clients against the broker
+	@hack/test.sh packages clients
+
+faults: ## Crashes, full disks, slow and hostile peers, in their short form
+	@hack/test.sh faults
+
+bench: ## Ours beside other brokers, into docs/benchmarks.md; up to 40 minutes
+	go run -C hack/bench .
+
+soak: ## The faults in their long form and half an hour of random input
+	@hack/soak.sh
 
 generate: ## Write everything that a program writes: kinds, rights, chart, plain manifests
 	hack/generate.sh

@@ -9,12 +9,16 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 exec </dev/null
 
-all=(packages verify unit apitest nested node chart lint e2e)
+all=(packages verify unit conformance clients faults fuzz apitest nested node chart lint e2e)
 
 declare -A what=(
 	[packages]="programs that tests call"
 	[verify]="generated files are what the generators write"
 	[unit]="tests that need nothing but Go"
+	[conformance]="every statement of MQTT 5.0 and 3.1.1 that binds a server, byte by byte"
+	[clients]="real MQTT clients against the broker"
+	[faults]="crashes, full disks, slow and hostile peers, in their short form"
+	[fuzz]="half a minute of random input"
 	[apitest]="tests against a real API server"
 	[nested]="tests of the modules under hack/"
 	[node]="the development node comes up, and leaves nothing behind"
@@ -40,6 +44,8 @@ step_packages() {
 	command -v mosquitto_pub >/dev/null || missing+=(mosquitto-clients)
 	# Debian's Python has Debian's modules, whatever else is called python3 here.
 	/usr/bin/python3 -c 'import paho.mqtt.client' 2>/dev/null || missing+=(python3-paho-mqtt)
+	command -v node >/dev/null || missing+=(nodejs)
+	command -v npm >/dev/null || missing+=(npm)
 	if [ "${#missing[@]}" -eq 0 ]; then
 		echo "nothing is missing"
 		return
@@ -67,6 +73,14 @@ step_apitest() {
 	export KUBEBUILDER_ASSETS
 	go test -timeout 20m "${packages[@]}"
 }
+
+step_conformance() { go test -timeout 10m -count 1 ./test/conformance; }
+
+step_clients() { go test -timeout 10m -count 1 ./test/clients; }
+
+step_faults() { go test -timeout 10m -count 1 ./test/faults; }
+
+step_fuzz() { hack/fuzz.sh 30s; }
 
 # Not the modules further down: tools that are only pinned, and programs of the development node.
 step_nested() {
