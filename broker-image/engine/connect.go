@@ -3,6 +3,7 @@
 package engine
 
 import (
+	"bytes"
 	"crypto/subtle"
 	"strings"
 	"time"
@@ -38,7 +39,7 @@ func (c *conn) handleConnect(r *round, packet []byte) {
 	c.version = connect.Version
 
 	if err != nil {
-		c.refuseConnect(r, connect, err)
+		c.refuseConnect(r, connect, packet, err)
 
 		return
 	}
@@ -65,31 +66,31 @@ func (c *conn) handleConnect(r *round, packet []byte) {
 	c.authenticate(r)
 }
 
-// refuseConnect answers a CONNECT that breaks a rule, if there is a form to answer in.
-func (c *conn) refuseConnect(r *round, connect *wire.Connect, err error) {
+// refuseConnect answers a CONNECT that breaks a rule, if it is known in which version's form. Before MQTT 5 the only rule
+// whose breach has an answer is the version itself [MQTT-3.1.2-2].
+func (c *conn) refuseConnect(r *round, connect *wire.Connect, packet []byte, err error) {
 	code := wire.CodeOf(err)
+	why := &refusal{code, err.Error(), metrics.BadConnect}
+	named := bytes.Contains(packet[:min(len(packet), 12)], []byte("\x00\x04MQTT"))
 
-	if code == wire.UnsupportedProtocolVersion && connect.Version != 0 {
+	switch {
+	case code == wire.UnsupportedProtocolVersion && (connect.Version != 0 || named):
+		why.count = metrics.UnsupportedVersion
 		c.version = wire.V311
+
 		if connect.Version > wire.V5 {
 			c.version = wire.V5
 		}
-
-		c.phase = authenticating
-		c.turnAway(r, &refusal{code, err.Error(), metrics.UnsupportedVersion})
-
-		return
-	}
-
-	if connect.Version == wire.V5 {
-		c.phase = authenticating
-		c.turnAway(r, &refusal{code, err.Error(), metrics.BadConnect})
+	case connect.Version == wire.V5:
+	default:
+		r.e.door(c).Refused(metrics.BadConnect)
+		c.sever()
 
 		return
 	}
 
-	r.e.door(c).Refused(metrics.BadConnect)
-	c.sever()
+	c.phase = authenticating
+	c.turnAway(r, why)
 }
 
 // authenticate finds out who the client is. A password is checked elsewhere: that may take long.
