@@ -39,7 +39,8 @@ type Flow struct {
 	min       uint64   // all receivers are past all numbers below
 	batch     uint64   // no less is sent at once
 	queued    bool     // for top
-	stalled   uint64   // min when it was looked at last
+	least     uint64   // min when it last moved, as far as we looked
+	since     int64    // when that was
 
 	Sent, Acked uint64
 }
@@ -174,20 +175,18 @@ func (f *Flow) advance(slot int, to uint64) {
 	}
 }
 
-// giveUp forgets messages that nobody has got for a while, so that a broker that drops does not end the run.
+// giveUp forgets messages that somebody has not got, so that a broker that drops does not end the run.
 func (f *Flow) giveUp() {
-	if f.Receivers == 0 || f.min == f.Sent || f.min != f.stalled {
-		f.stalled = f.min
-		return
-	}
 	for slot, pos := range f.pos {
 		if pos < f.Sent {
 			f.bench.Lost += f.Sent - pos
 			f.advance(slot, f.Sent)
 		}
 	}
-	f.stalled = f.min
 }
+
+// full tells whether receivers have got as many messages as can be on their way.
+func (f *Flow) full() bool { return f.min >= uint64(f.Ahead) } //nolint:gosec // positive
 
 func (f *Flow) wake() {
 	if !f.queued {

@@ -141,11 +141,12 @@ log.console.level = warning
 				"RABBITMQ_MNESIA_BASE=" + filepath.Join(dir, "mnesia"), "RABBITMQ_LOG_BASE=" + dir,
 				"RABBITMQ_CONFIG_FILE=" + filepath.Join(dir, "rabbitmq"), "RABBITMQ_ENABLED_PLUGINS_FILE=" + filepath.Join(dir, "enabled_plugins"),
 				"RABBITMQ_CONF_ENV_FILE=/dev/null", "RABBITMQ_PID_FILE=" + filepath.Join(dir, "pid"),
-				// No daemon that maps names to ports: it would outlive the node.
-				"RABBITMQ_DIST_PORT=" + fmt.Sprint(port+10_000),
-				"RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS=-start_epmd false -erl_epmd_port " + fmt.Sprint(port+10_000),
+				"ERL_EPMD_PORT=" + fmt.Sprint(port-10_000), "ERL_EPMD_ADDRESS=127.0.0.1", "RABBITMQ_DIST_PORT=" + fmt.Sprint(port+10_000),
 			}
-			return []string{rabbitmqPath}, env, errors.Join(err1, err2, err3)
+			// A node starts the daemon that maps names to ports, and the daemon would outlive it. So there is one already, as
+			// the node's child, on a port of its own, which is killed when its parent ends.
+			script := fmt.Sprintf("setpriv --pdeathsig KILL epmd -port %d & exec %s", port-10_000, rabbitmqPath)
+			return []string{"/bin/sh", "-c", script}, env, errors.Join(err1, err2, err3)
 		},
 		unable: func(task Task) string {
 			switch {

@@ -15,7 +15,7 @@ import (
 func nats() *Peer {
 	return &Peer{
 		Name: "nats", Title: "NATS server",
-		Settings: "MQTT listener with JetStream, which it needs, in files; `max_ack_pending: 65535`; for durable sessions `sync_interval: always`",
+		Settings: "MQTT listener with JetStream, which it needs, in files; `max_ack_pending: 20000` (a session may have 65,535 for all its subscriptions), `default_max_consumers: -1`; for durable sessions `sync_interval: always`",
 		prepare: func(ctx context.Context, k *Kit) (string, error) {
 			_, err := k.build(ctx, "nats-server", "hack/bench/peers/nats", "github.com/nats-io/nats-server/v2")
 			return "v2.15.2", err
@@ -23,13 +23,13 @@ func nats() *Peer {
 		command: func(k *Kit, dir string, port int, task Task) ([]string, []string, error) {
 			sync := ""
 			if task.Durable {
-				sync = "sync_interval: always"
+				sync = ", sync_interval: always"
 			}
 			path, err := write(dir, "nats.conf", fmt.Sprintf(`server_name: bench
 listen: 127.0.0.1:-1
 max_connections: 1000000
-jetstream { store_dir: %q %s }
-mqtt { listen: 127.0.0.1:%d, max_ack_pending: 65535 }
+jetstream { store_dir: %q%s, limits { default_max_consumers: -1 } }
+mqtt { listen: 127.0.0.1:%d, max_ack_pending: 20000 }
 `, filepath.Join(dir, "store"), sync, port))
 			return []string{k.path("nats-server"), "-c", path}, nil, err
 		},

@@ -89,6 +89,8 @@ func start(ctx context.Context, k *peer.Kit, p *peer.Peer, o Options, task peer.
 	if err := measure(e); err != nil {
 		if dead := e.process.Alive(); dead != nil {
 			err = dead
+		} else if tail := e.process.Tail(); tail != "" {
+			err = fmt.Errorf("%w\nthe broker's log ends with:\n%s", err, tail)
 		}
 		return e.out, err
 	}

@@ -109,6 +109,10 @@ func (e *env) measure() (perSecond float64, err error) {
 	if err := b.For(e.ctx, e.warm()); err != nil {
 		return 0, err
 	}
+	// A slow broker needs longer than that to get through the first messages.
+	if err := b.Fill(e.ctx, 10*time.Second); err != nil {
+		return 0, err
+	}
 	before := b.Delivered
 	elapsed, cpu, err := e.window(func() error { return b.For(e.ctx, e.seconds()) })
 	if err != nil {
