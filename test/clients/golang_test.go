@@ -54,10 +54,26 @@ type way struct {
 
 // ways with schemes that both libraries know.
 var ways = []way{
-	{"tcp", func(t *testing.T) string { return "mqtt://" + plain(t).tcp }},
-	{"ws", func(t *testing.T) string { return "ws://" + webSocket(t).ws + "/mqtt" }},
-	{"tls", func(t *testing.T) string { return "tls://" + secure(t).tcp }},
-	{"wss", func(t *testing.T) string { return "wss://" + secure(t).ws + "/mqtt" }},
+	{"tcp", func(t *testing.T) string {
+		t.Helper()
+
+		return "mqtt://" + plain(t).tcp
+	}},
+	{"ws", func(t *testing.T) string {
+		t.Helper()
+
+		return "ws://" + webSocket(t).ws + "/mqtt"
+	}},
+	{"tls", func(t *testing.T) string {
+		t.Helper()
+
+		return "tls://" + secure(t).tcp
+	}},
+	{"wss", func(t *testing.T) string {
+		t.Helper()
+
+		return "wss://" + secure(t).ws + "/mqtt"
+	}},
 }
 
 func trust(t *testing.T) *tls.Config {
@@ -135,6 +151,8 @@ func threeEach(t *testing.T, story func(t *testing.T, version uint)) {
 
 func TestPahoMQTTGolangExchange(t *testing.T) {
 	threeEach(t, func(t *testing.T, version uint) {
+		t.Helper()
+
 		for _, by := range ways {
 			t.Run(by.name, func(t *testing.T) {
 				c, in := three(t, version, by.url(t), nil)
@@ -154,6 +172,8 @@ func TestPahoMQTTGolangExchange(t *testing.T) {
 
 func TestPahoMQTTGolangRetainedAndWill(t *testing.T) {
 	threeEach(t, func(t *testing.T, version uint) {
+		t.Helper()
+
 		topic := own()
 		c, in := three(t, version, "mqtt://"+plain(t).tcp, nil)
 		done(t, c.Publish(topic+"/kept", 2, true, "kept"))
@@ -176,6 +196,8 @@ func TestPahoMQTTGolangMany(t *testing.T) {
 	const count = 1000
 
 	threeEach(t, func(t *testing.T, version uint) {
+		t.Helper()
+
 		sender, _ := three(t, version, "mqtt://"+plain(t).tcp, nil)
 		receiver, in := three(t, version, "mqtt://"+plain(t).tcp, nil)
 
@@ -201,6 +223,8 @@ func TestPahoMQTTGolangMany(t *testing.T) {
 
 func TestPahoMQTTGolangOffline(t *testing.T) {
 	threeEach(t, func(t *testing.T, version uint) {
+		t.Helper()
+
 		name := own()
 		lasting := func(o *mqtt3.ClientOptions) { o.SetClientID(name).SetCleanSession(false) }
 		first, _ := three(t, version, "mqtt://"+plain(t).tcp, lasting)
@@ -223,6 +247,8 @@ func TestPahoMQTTGolangOffline(t *testing.T) {
 // what was acknowledged to it arrives, and what it had subscribed to still holds.
 func TestPahoMQTTGolangBrokerDies(t *testing.T) {
 	threeEach(t, func(t *testing.T, version uint) {
+		t.Helper()
+
 		data := t.TempDir()
 		b := begin(t, "--listen", "127.0.0.1:0", "--data", data)
 		name := own()

@@ -83,6 +83,8 @@ func TestMosquittoManyLines(t *testing.T) {
 	const lines = 1000
 
 	mosquittoEach(t, func(t *testing.T, m mosquitto, topic string) {
+		t.Helper()
+
 		var all strings.Builder
 		for i := range lines {
 			fmt.Fprintf(&all, "line %d\n", i)
@@ -163,6 +165,8 @@ func TestMosquittoWildcards(t *testing.T) {
 // TestMosquittoOffline: who subscribed once and went away finds everything on coming back, in order.
 func TestMosquittoOffline(t *testing.T) {
 	mosquittoEach(t, func(t *testing.T, m mosquitto, topic string) {
+		t.Helper()
+
 		for qos := 1; qos < 3; qos++ {
 			q := strconv.Itoa(qos)
 			session := []string{"-c", "-i", topic + q, "-t", topic + "/" + q, "-q", q}
@@ -186,6 +190,8 @@ func TestMosquittoOffline(t *testing.T) {
 
 func TestMosquittoLargeAndOdd(t *testing.T) {
 	mosquittoEach(t, func(t *testing.T, m mosquitto, topic string) {
+		t.Helper()
+
 		for name, payload := range map[string]string{
 			"large": strings.Repeat("0123456789abcdef", 1<<14), "empty": "", "not a text": "\x00\xff\xfe\n\n\x80",
 		} {
