@@ -69,14 +69,21 @@ func choose(ctx context.Context) (*target, error) {
 func freeDoors() (map[string]string, error) {
 	doors := map[string]string{}
 
+	var held []net.Listener
+
+	defer func() {
+		for _, l := range held {
+			_ = l.Close()
+		}
+	}()
+
 	for _, door := range []string{"open", "ws", "guarded", "ruled", "limited"} {
 		l, err := net.Listen("tcp", "127.0.0.1:0")
 		if err != nil {
 			return nil, err
 		}
 
-		defer func() { _ = l.Close() }()
-
+		held = append(held, l)
 		doors[door] = l.Addr().String()
 	}
 
@@ -168,7 +175,7 @@ func startMosquitto(ctx context.Context) (*target, error) {
 	}
 
 	// Mosquitto gives up root, and must then still be able to read its rules.
-	if err := os.Chmod(dir, 0o755); err != nil { //nolint:gosec // nothing in it is secret
+	if err := os.Chmod(dir, 0o755); err != nil {
 		return nil, err
 	}
 
@@ -193,7 +200,7 @@ func startMosquitto(ctx context.Context) (*target, error) {
 	}
 
 	for name, content := range files {
-		if err := os.WriteFile(filepath.Join(dir, name), []byte(content), 0o644); err != nil { //nolint:gosec // as above
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(content), 0o644); err != nil {
 			return nil, err
 		}
 	}

@@ -36,12 +36,12 @@ type client struct {
 func (s *scene) dial(door string) *client {
 	address := s.target.doors[door]
 	if address == "" {
-		s.skip("the target has no door %q", door)
+		s.skipf("the target has no door %q", door)
 	}
 
 	conn, err := net.DialTimeout("tcp", address, patience)
 	if err != nil {
-		s.fail("dial: %v", err)
+		s.failf("dial: %v", err)
 	}
 
 	return s.adopt(conn, func(at time.Time) { _ = conn.SetDeadline(at) })
@@ -57,8 +57,8 @@ func (s *scene) adopt(conn io.ReadWriteCloser, until func(time.Time)) *client {
 	return c
 }
 
-func (c *client) fail(format string, args ...any) {
-	c.s.fail("%s: %s", c.name, fmt.Sprintf(format, args...))
+func (c *client) failf(format string, args ...any) {
+	c.s.failf("%s: %s", c.name, fmt.Sprintf(format, args...))
 }
 
 // send writes packets in one go. That the broker has closed already shows when we read.
@@ -103,7 +103,7 @@ func (c *client) read(within time.Duration) *packet {
 
 	body := make([]byte, lengths.varint("the remaining length"))
 	if lengths.err != nil {
-		c.fail("%v", lengths.err)
+		c.failf("%v", lengths.err)
 	}
 
 	if _, err := io.ReadFull(c.r, body); err != nil {
@@ -112,7 +112,7 @@ func (c *client) read(within time.Duration) *packet {
 
 	p, err := decode(first, body, c.v)
 	if err != nil {
-		c.fail("%v", err)
+		c.failf("%v", err)
 	}
 
 	c.check(p)
@@ -122,7 +122,7 @@ func (c *client) read(within time.Duration) *packet {
 
 func (c *client) stopped(err error) *packet {
 	if wait, ok := err.(net.Error); ok && wait.Timeout() { //nolint:errorlint // a timeout of a connection is not wrapped
-		c.fail("the broker neither sent nor closed in time")
+		c.failf("the broker neither sent nor closed in time")
 	}
 
 	return nil
@@ -131,21 +131,21 @@ func (c *client) stopped(err error) *packet {
 // check holds a packet against what this client said in its CONNECT.
 func (c *client) check(p *packet) {
 	if c.maxPacket > 0 && p.size > c.maxPacket {
-		c.fail("%v has %d bytes; we take %d [MQTT-3.1.2-24]", p, p.size, c.maxPacket)
+		c.failf("%v has %d bytes; we take %d [MQTT-3.1.2-24]", p, p.size, c.maxPacket)
 	}
 
 	if alias, ok := p.props.get(topicAlias).(uint16); ok && alias > c.maxAlias {
-		c.fail("%v has an alias above %d [MQTT-3.1.2-26]", p, c.maxAlias)
+		c.failf("%v has an alias above %d [MQTT-3.1.2-26]", p, c.maxAlias)
 	}
 
 	if c.noProblems && p.typ != typePublish && p.typ != typeConnack && p.typ != typeDisconnect &&
 		(p.props.get(reasonString) != nil || p.props.get(userProperty) != nil) {
-		c.fail("%v explains itself to a client that wants no explanations [MQTT-3.1.2-29]", p)
+		c.failf("%v explains itself to a client that wants no explanations [MQTT-3.1.2-29]", p)
 	}
 
 	if p.typ == typePublish && p.qos() > 0 {
 		if c.open[p.id] {
-			c.fail("%v has a packet identifier that is in use [MQTT-2.2.1-4]", p)
+			c.failf("%v has a packet identifier that is in use [MQTT-2.2.1-4]", p)
 		}
 
 		c.open[p.id] = true
@@ -163,7 +163,7 @@ func (c *client) next() *packet {
 
 	p := c.read(patience)
 	if p == nil {
-		c.fail("the broker closed the connection, but should send something")
+		c.failf("the broker closed the connection, but should send something")
 	}
 
 	return p
@@ -182,7 +182,7 @@ func (c *client) await(typ byte) *packet {
 	for {
 		p := c.read(patience)
 		if p == nil {
-			c.fail("the broker closed the connection, but should send %s", typeNames[typ])
+			c.failf("the broker closed the connection, but should send %s", typeNames[typ])
 		}
 
 		if p.typ == typ {
@@ -190,7 +190,7 @@ func (c *client) await(typ byte) *packet {
 		}
 
 		if p.typ == typeDisconnect {
-			c.fail("the broker sent %v, but should send %s", p, typeNames[typ])
+			c.failf("the broker sent %v, but should send %s", p, typeNames[typ])
 		}
 
 		c.waiting = append(c.waiting, p)
@@ -201,7 +201,7 @@ func (c *client) await(typ byte) *packet {
 func (c *client) expect(typ byte) *packet {
 	p := c.next()
 	if p.typ != typ {
-		c.fail("the broker sent %v, but should send %s", p, typeNames[typ])
+		c.failf("the broker sent %v, but should send %s", p, typeNames[typ])
 	}
 
 	return p
@@ -212,7 +212,7 @@ func (c *client) quiet() {
 	c.ping()
 
 	if len(c.waiting) > 0 {
-		c.fail("the broker sent %v, but should send nothing", c.waiting[0])
+		c.failf("the broker sent %v, but should send nothing", c.waiting[0])
 	}
 }
 
@@ -224,14 +224,14 @@ func (c *client) ping() {
 // ends waits for the end of the connection, which must come without a word.
 func (c *client) ends() {
 	if p := c.read(patience); p != nil {
-		c.fail("the broker sent %v, but should close the connection", p)
+		c.failf("the broker sent %v, but should close the connection", p)
 	}
 }
 
 // closes waits for the end of the connection: in MQTT 5 with a DISCONNECT that has one of the codes, else without a word.
 func (c *client) closes(codes ...byte) {
 	if len(c.waiting) > 0 {
-		c.fail("the broker sent %v, but should close the connection", c.waiting[0])
+		c.failf("the broker sent %v, but should close the connection", c.waiting[0])
 	}
 
 	c.closesWithin(patience, codes...)
@@ -243,14 +243,14 @@ func (c *client) closesWithin(within time.Duration, codes ...byte) {
 	switch {
 	case p == nil:
 		if c.v == v5 && len(codes) > 0 {
-			c.s.should("%s: the broker closed without DISCONNECT; it should say %#02x", c.name, codes)
+			c.s.shouldf("%s: the broker closed without DISCONNECT; it should say %#02x", c.name, codes)
 		}
 
 		return
 	case p.typ != typeDisconnect:
-		c.fail("the broker sent %v, but should close the connection", p)
-	case len(codes) > 0 && !has(codes, p.code):
-		c.s.should("%s: the broker said %#02x; it should say %#02x", c.name, p.code, codes)
+		c.failf("the broker sent %v, but should close the connection", p)
+	case len(codes) > 0 && !slices.Contains(codes, p.code):
+		c.s.shouldf("%s: the broker said %#02x; it should say %#02x", c.name, p.code, codes)
 	}
 
 	c.ends()
@@ -263,22 +263,22 @@ func (c *client) refuses(old int, codes ...byte) {
 	switch {
 	case p == nil:
 		if c.v == v5 && len(codes) > 0 {
-			c.s.should("%s: the broker closed without CONNACK; it should say %#02x", c.name, codes)
+			c.s.shouldf("%s: the broker closed without CONNACK; it should say %#02x", c.name, codes)
 		} else if old >= 0 {
-			c.fail("the broker closed without CONNACK, but should say %d", old)
+			c.failf("the broker closed without CONNACK, but should say %d", old)
 		}
 
 		return
 	case p.typ != typeConnack:
-		c.fail("the broker sent %v, but should refuse the CONNECT [MQTT-3.14.0-1]", p)
+		c.failf("the broker sent %v, but should refuse the CONNECT [MQTT-3.14.0-1]", p)
 	case p.code == 0:
-		c.fail("the broker accepted the CONNECT, but should refuse it")
+		c.failf("the broker accepted the CONNECT, but should refuse it")
 	case c.v < v5 && old < 0:
-		c.s.should("%s: the broker sent %v; it should close without", c.name, p)
+		c.s.shouldf("%s: the broker sent %v; it should close without", c.name, p)
 	case c.v < v5 && p.code != byte(old):
-		c.fail("the broker sent return code %d, but should send %d", p.code, old)
-	case c.v == v5 && len(codes) > 0 && !has(codes, p.code):
-		c.s.should("%s: the broker said %#02x; it should say %#02x", c.name, p.code, codes)
+		c.failf("the broker sent return code %d, but should send %d", p.code, old)
+	case c.v == v5 && len(codes) > 0 && !slices.Contains(codes, p.code):
+		c.s.shouldf("%s: the broker said %#02x; it should say %#02x", c.name, p.code, codes)
 	}
 
 	c.ends()
@@ -289,20 +289,10 @@ func (c *client) unserved() {
 	switch p := c.read(patience); {
 	case p == nil:
 	case p.typ != typeConnack || p.code == 0:
-		c.fail("the broker sent %v, but should close the connection", p)
+		c.failf("the broker sent %v, but should close the connection", p)
 	default:
 		c.ends()
 	}
-}
-
-func has(codes []byte, code byte) bool {
-	for _, x := range codes {
-		if x == code {
-			return true
-		}
-	}
-
-	return false
 }
 
 // id gives a packet identifier that this client has not used.
@@ -318,7 +308,7 @@ func (c *client) connect(k connect) *packet {
 
 	p := c.expect(typeConnack)
 	if p.code != 0 {
-		c.fail("the broker refused: %v", p)
+		c.failf("the broker refused: %v", p)
 	}
 
 	return p
@@ -352,11 +342,11 @@ func (c *client) ask(p props, filters ...filter) *packet {
 
 	answer := c.await(typeSuback)
 	if answer.id != id {
-		c.fail("%v answers SUBSCRIBE %d [MQTT-3.8.4-2]", answer, id)
+		c.failf("%v answers SUBSCRIBE %d [MQTT-3.8.4-2]", answer, id)
 	}
 
 	if len(answer.codes) != len(filters) {
-		c.fail("%v answers %d filters [MQTT-3.9.3-1]", answer, len(filters))
+		c.failf("%v answers %d filters [MQTT-3.9.3-1]", answer, len(filters))
 	}
 
 	return answer
@@ -370,7 +360,7 @@ func (c *client) subscribeAs(p props, filters ...filter) {
 
 	for i, f := range filters {
 		if answer.codes[i] != f.options&3 {
-			c.fail("%v: filter %d should be granted QoS %d", answer, i+1, f.options&3)
+			c.failf("%v: filter %d should be granted QoS %d", answer, i+1, f.options&3)
 		}
 	}
 }
@@ -381,11 +371,11 @@ func (c *client) unsubscribe(filters ...string) *packet {
 
 	answer := c.await(typeUnsuback)
 	if answer.id != id {
-		c.fail("%v answers UNSUBSCRIBE %d [MQTT-3.10.4-4]", answer, id)
+		c.failf("%v answers UNSUBSCRIBE %d [MQTT-3.10.4-4]", answer, id)
 	}
 
 	if c.v == v5 && len(answer.codes) != len(filters) {
-		c.fail("%v answers %d filters [MQTT-3.11.3-1]", answer, len(filters))
+		c.failf("%v answers %d filters [MQTT-3.11.3-1]", answer, len(filters))
 	}
 
 	return answer
@@ -394,7 +384,7 @@ func (c *client) unsubscribe(filters ...string) *packet {
 // publish sends a message and sees to it that the broker takes it over.
 func (c *client) publish(m message) {
 	if code := c.offer(m); code >= 0x80 {
-		c.fail("the broker refused the message with %#02x", code)
+		c.failf("the broker refused the message with %#02x", code)
 	}
 }
 
@@ -427,14 +417,14 @@ func (c *client) release(id uint16) {
 	c.send(ack(typePubrel, id))
 
 	if code := c.acked(typePubcomp, id); code != 0 {
-		c.fail("PUBCOMP has %#02x", code)
+		c.failf("PUBCOMP has %#02x", code)
 	}
 }
 
 func (c *client) acked(typ byte, id uint16) byte {
 	p := c.await(typ)
 	if p.id != id {
-		c.fail("the broker sent %v, but should answer id %d", p, id)
+		c.failf("the broker sent %v, but should answer id %d", p, id)
 	}
 
 	return p.code
@@ -444,7 +434,7 @@ func (c *client) acked(typ byte, id uint16) byte {
 func (c *client) receive(payload string) *packet {
 	p := c.expect(typePublish)
 	if p.payload != payload {
-		c.fail("the broker sent %v, but should send %.40q", p, payload)
+		c.failf("the broker sent %v, but should send %.40q", p, payload)
 	}
 
 	return p
@@ -468,7 +458,7 @@ func (c *client) finish(p *packet) {
 		c.send(ack(typePubrec, p.id))
 
 		if rel := c.await(typePubrel); rel.id != p.id || rel.code != 0 {
-			c.fail("the broker sent %v, but should release %d", rel, p.id)
+			c.failf("the broker sent %v, but should release %d", rel, p.id)
 		}
 
 		c.free(p.id)

@@ -347,7 +347,7 @@ func ack(typ byte, id uint16, code ...byte) []byte {
 	return frame(typ, flags, u16(int(id)), code)
 }
 
-func disconnect(v byte, code byte, p props) []byte {
+func disconnect(v, code byte, p props) []byte {
 	switch {
 	case v < v5 || code == 0 && p == nil:
 		return frame(typeDisconnect, 0)
@@ -411,7 +411,7 @@ type reader struct {
 	err  error
 }
 
-func (r *reader) fail(format string, args ...any) {
+func (r *reader) failf(format string, args ...any) {
 	if r.err == nil {
 		r.err = fmt.Errorf(format, args...)
 	}
@@ -419,7 +419,7 @@ func (r *reader) fail(format string, args ...any) {
 
 func (r *reader) take(n int, what string) []byte {
 	if r.err != nil || n > len(r.rest) {
-		r.fail("%s: %d bytes are missing", what, n-len(r.rest))
+		r.failf("%s: %d bytes are missing", what, n-len(r.rest))
 
 		return make([]byte, n)
 	}
@@ -437,7 +437,7 @@ func (r *reader) u16(what string) uint16 { return binary.BigEndian.Uint16(r.take
 func (r *reader) text(what string) string {
 	s := string(r.take(int(r.u16(what)), what))
 	if !utf8.ValidString(s) || strings.ContainsRune(s, 0) {
-		r.fail("%s is no string of MQTT [MQTT-1.5.4-1] [MQTT-1.5.4-2]", what)
+		r.failf("%s is no string of MQTT [MQTT-1.5.4-1] [MQTT-1.5.4-2]", what)
 	}
 
 	return s
@@ -452,14 +452,14 @@ func (r *reader) varint(what string) int {
 
 		if b&0x80 == 0 {
 			if b == 0 && i > 0 {
-				r.fail("%s is longer than it must be [MQTT-1.5.5-1]", what)
+				r.failf("%s is longer than it must be [MQTT-1.5.5-1]", what)
 			}
 
 			return value
 		}
 	}
 
-	r.fail("%s has more than four bytes", what)
+	r.failf("%s has more than four bytes", what)
 
 	return 0
 }
@@ -494,11 +494,11 @@ func (r *reader) props(typ byte) props {
 	for len(inner.rest) > 0 && inner.err == nil {
 		id := inner.byte("property")
 		if !bytes.Contains(allowed[typ], []byte{id}) {
-			inner.fail("%s has property %#02x, which it may not have", typeNames[typ], id)
+			inner.failf("%s has property %#02x, which it may not have", typeNames[typ], id)
 		}
 
 		if seen[id] && id != userProperty && (id != subscriptionID || typ != typePublish) {
-			inner.fail("property %#02x comes twice", id)
+			inner.failf("property %#02x comes twice", id)
 		}
 
 		seen[id] = true
@@ -517,7 +517,7 @@ func (r *reader) value(id byte) any {
 	case payloadFormat, problemInfo, requestResponse, maximumQoS, retainAvailable, wildcardSubs, subscriptionIDs, sharedSubs:
 		b := r.byte(what)
 		if b > 1 {
-			r.fail("%s is %d", what, b)
+			r.failf("%s is %d", what, b)
 		}
 
 		return b
@@ -530,21 +530,21 @@ func (r *reader) value(id byte) any {
 	case subscriptionID:
 		n := r.varint(what)
 		if n == 0 {
-			r.fail("%s is 0", what)
+			r.failf("%s is 0", what)
 		}
 
 		return number(n)
 	case serverKeepAlive, receiveMaximum, aliasMaximum, topicAlias:
 		n := r.u16(what)
 		if n == 0 && (id == receiveMaximum || id == topicAlias) {
-			r.fail("%s is 0", what)
+			r.failf("%s is 0", what)
 		}
 
 		return n
 	case userProperty:
 		return pair{r.text(what), r.text(what)}
 	default:
-		r.fail("%s is unknown", what)
+		r.failf("%s is unknown", what)
 
 		return nil
 	}
@@ -574,11 +574,11 @@ func (r *reader) code(typ, v byte) byte {
 
 	switch {
 	case v == v5 && !bytes.Contains(codes[typ], []byte{code}):
-		r.fail("%s has reason code %#02x, which it may not have", typeNames[typ], code)
+		r.failf("%s has reason code %#02x, which it may not have", typeNames[typ], code)
 	case v < v5 && typ == typeConnack && code > 5:
-		r.fail("CONNACK has return code %d", code)
+		r.failf("CONNACK has return code %d", code)
 	case v < v5 && typ == typeSuback && code > 2 && code != 0x80:
-		r.fail("SUBACK has return code %#02x [MQTT-3.9.3-2]", code)
+		r.failf("SUBACK has return code %#02x [MQTT-3.9.3-2]", code)
 	}
 
 	return code
@@ -596,7 +596,7 @@ func decode(first byte, body []byte, v byte) (*packet, error) {
 		}
 
 		if p.flags != want {
-			r.fail("%s has flags %#x [MQTT-2.1.3-1]", typeNames[p.typ], p.flags)
+			r.failf("%s has flags %#x [MQTT-2.1.3-1]", typeNames[p.typ], p.flags)
 		}
 	}
 
@@ -613,11 +613,11 @@ func decode(first byte, body []byte, v byte) (*packet, error) {
 	case typeDisconnect, typeAuth:
 		decodeEnd(r, p, v)
 	default:
-		r.fail("a server sends no %s", typeNames[p.typ])
+		r.failf("a server sends no %s", typeNames[p.typ])
 	}
 
 	if len(r.rest) > 0 {
-		r.fail("%s has %d bytes too many", typeNames[p.typ], len(r.rest))
+		r.failf("%s has %d bytes too many", typeNames[p.typ], len(r.rest))
 	}
 
 	if r.err != nil {
@@ -630,7 +630,7 @@ func decode(first byte, body []byte, v byte) (*packet, error) {
 func decodeConnack(r *reader, p *packet, v byte) {
 	flags := r.byte("the acknowledge flags")
 	if flags > 1 {
-		r.fail("CONNACK has acknowledge flags %#02x [MQTT-3.2.2-1]", flags)
+		r.failf("CONNACK has acknowledge flags %#02x [MQTT-3.2.2-1]", flags)
 	}
 
 	p.sessionPresent = flags&1 != 0
@@ -641,7 +641,7 @@ func decodeConnack(r *reader, p *packet, v byte) {
 	}
 
 	if p.code != 0 && p.sessionPresent {
-		r.fail("CONNACK refuses and has a session present [MQTT-3.2.2-6]")
+		r.failf("CONNACK refuses and has a session present [MQTT-3.2.2-6]")
 	}
 }
 
@@ -649,16 +649,16 @@ func decodePublish(r *reader, p *packet, v byte) {
 	p.topic = r.text("the topic")
 
 	if p.qos() == 3 {
-		r.fail("PUBLISH has QoS 3 [MQTT-3.3.1-4]")
+		r.failf("PUBLISH has QoS 3 [MQTT-3.3.1-4]")
 	}
 
 	if p.qos() == 0 && p.dup() {
-		r.fail("PUBLISH has QoS 0 and DUP [MQTT-3.3.1-2]")
+		r.failf("PUBLISH has QoS 0 and DUP [MQTT-3.3.1-2]")
 	}
 
 	if p.qos() > 0 {
 		if p.id = r.u16("the packet identifier"); p.id == 0 {
-			r.fail("PUBLISH has packet identifier 0 [MQTT-2.2.1-4]")
+			r.failf("PUBLISH has packet identifier 0 [MQTT-2.2.1-4]")
 		}
 	}
 
@@ -667,7 +667,7 @@ func decodePublish(r *reader, p *packet, v byte) {
 	}
 
 	if strings.ContainsAny(p.topic, "+#") {
-		r.fail("PUBLISH has a wildcard in its topic [MQTT-3.3.2-2]")
+		r.failf("PUBLISH has a wildcard in its topic [MQTT-3.3.2-2]")
 	}
 
 	p.payload = string(r.rest)
@@ -676,7 +676,7 @@ func decodePublish(r *reader, p *packet, v byte) {
 
 func decodeAck(r *reader, p *packet, v byte) {
 	if p.id = r.u16("the packet identifier"); p.id == 0 {
-		r.fail("%s has packet identifier 0", typeNames[p.typ])
+		r.failf("%s has packet identifier 0", typeNames[p.typ])
 	}
 
 	if v == v5 && len(r.rest) > 0 {
@@ -706,7 +706,7 @@ func decodeSuback(r *reader, p *packet, v byte) {
 
 func decodeEnd(r *reader, p *packet, v byte) {
 	if v < v5 {
-		r.fail("a server of MQTT 3 sends no %s", typeNames[p.typ])
+		r.failf("a server of MQTT 3 sends no %s", typeNames[p.typ])
 
 		return
 	}

@@ -194,8 +194,8 @@ func connecting(change func(k *connect)) func(*scene) []byte {
 	}
 }
 
-func flags(set, clear byte) func(*connect) {
-	return func(k *connect) { k.tune = func(is byte) byte { return is&^clear | set } }
+func flags(set, unset byte) func(*connect) {
+	return func(k *connect) { k.tune = func(is byte) byte { return is&^unset | set } }
 }
 
 func saying(p ...prop) func(*connect) { return func(k *connect) { k.props = p } }
@@ -286,7 +286,7 @@ var authCases = map[string]scenario{
 		run: func(s *scene) {
 			c := s.dial("open")
 			if p := c.connect(connect{id: s.id("a"), clean: true}); p.props.get(authMethod) != nil || p.props.get(authData) != nil {
-				c.fail("the broker sent %v", p)
+				c.failf("the broker sent %v", p)
 			}
 
 			c.quiet()

@@ -3,7 +3,7 @@
 package conformance
 
 import (
-	"fmt"
+	"strconv"
 	"strings"
 )
 
@@ -15,7 +15,7 @@ var flowCases = map[string]scenario{
 			c.subscribe(filter{s.topic("x"), 2})
 
 			for i := range 5 {
-				p.publish(message{topic: s.topic("x"), payload: fmt.Sprint(i), qos: byte(1 + i%2)})
+				p.publish(message{topic: s.topic("x"), payload: strconv.Itoa(i), qos: byte(1 + i%2)})
 			}
 
 			zero, one := c.receive("0"), c.receive("1") // QoS 1, QoS 2
@@ -47,11 +47,11 @@ var flowCases = map[string]scenario{
 			c.subscribe(filter{s.topic("x"), 1})
 
 			for i := range 10 {
-				p.publish(message{topic: s.topic("x"), payload: fmt.Sprint(i), qos: 1})
+				p.publish(message{topic: s.topic("x"), payload: strconv.Itoa(i), qos: 1})
 			}
 
 			for i := range 10 {
-				m := c.receive(fmt.Sprint(i))
+				m := c.receive(strconv.Itoa(i))
 				c.quiet()
 				c.finish(m)
 			}
@@ -79,7 +79,7 @@ var flowCases = map[string]scenario{
 			c.subscribe(filter{s.topic("x"), 1})
 
 			for i := range 4 {
-				p.publish(message{topic: s.topic("x"), payload: fmt.Sprint(i), qos: 1})
+				p.publish(message{topic: s.topic("x"), payload: strconv.Itoa(i), qos: 1})
 			}
 
 			c.receive("0")
@@ -145,7 +145,7 @@ func (s *scene) narrow(limit byte) (*client, int) {
 	}
 
 	if n == 0 || limit == receiveMaximum && n > 1000 {
-		s.skip("the door %q does not limit property %#02x", "limited", limit)
+		s.skipf("the door %q does not limit property %#02x", "limited", limit)
 	}
 
 	return c, n
@@ -225,7 +225,7 @@ var limitCases = map[string]scenario{
 			g.announce(connect{id: s.id("g"), clean: true, props: props{{maximumPacket, uint32(8)}}})
 
 			if p := g.read(patience); p != nil && (p.typ != typeConnack || p.code == 0) {
-				g.fail("the broker sent %v", p)
+				g.failf("the broker sent %v", p)
 			}
 		},
 	},
@@ -240,14 +240,14 @@ var limitCases = map[string]scenario{
 			if n, ok := p.props.get(maximumPacket).(uint32); ok {
 				limit = int(n)
 			} else if s.v == v5 {
-				s.should("CONNACK does not say how large a packet may be")
+				s.shouldf("CONNACK does not say how large a packet may be")
 			}
 
 			m := message{topic: s.topic("x"), qos: 1, id: 1}
 			m.payload = strings.Repeat("x", limit-len(m.bytes(s.v))-1) // the length takes two bytes now
 
 			if n := len(m.bytes(s.v)); n != limit {
-				s.fail("the message has %d bytes", n)
+				s.failf("the message has %d bytes", n)
 			}
 
 			c.publish(m)
@@ -276,10 +276,10 @@ var propertyCases = map[string]scenario{
 			c.subscribe(filter{s.topic("#"), 1})
 
 			for _, alias := range []uint16{1, most} {
-				p.publish(message{topic: s.topic(fmt.Sprint(alias)), payload: "set", qos: 1, props: props{{topicAlias, alias}}})
+				p.publish(message{topic: s.topic(strconv.Itoa(int(alias))), payload: "set", qos: 1, props: props{{topicAlias, alias}}})
 
-				if m := c.take("set"); m.topic != s.topic(fmt.Sprint(alias)) {
-					c.fail("the broker sent %v", m)
+				if m := c.take("set"); m.topic != s.topic(strconv.Itoa(int(alias))) {
+					c.failf("the broker sent %v", m)
 				}
 			}
 
@@ -287,8 +287,8 @@ var propertyCases = map[string]scenario{
 				for qos := range byte(3) {
 					p.publish(message{payload: "used", qos: qos, props: props{{topicAlias, alias}}})
 
-					if m := c.take("used"); m.topic != s.topic(fmt.Sprint(alias)) {
-						c.fail("the broker sent %v", m)
+					if m := c.take("used"); m.topic != s.topic(strconv.Itoa(int(alias))) {
+						c.failf("the broker sent %v", m)
 					}
 				}
 			}
@@ -298,7 +298,7 @@ var propertyCases = map[string]scenario{
 			p.publish(message{payload: "used", qos: 1, props: props{{topicAlias, uint16(1)}}})
 
 			if m := c.take("used"); m.topic != s.topic("other") {
-				c.fail("the broker sent %v", m)
+				c.failf("the broker sent %v", m)
 			}
 		},
 	},
@@ -336,7 +336,7 @@ var propertyCases = map[string]scenario{
 					p.publish(message{topic: s.topic("x"), payload: "1", qos: 1, props: props{{topicAlias, uint16(1)}}})
 
 					if m := c.take("1"); m.topic != s.topic("x") || m.props.get(topicAlias) != nil {
-						c.fail("the broker sent %v", m)
+						c.failf("the broker sent %v", m)
 					}
 				}
 
@@ -354,7 +354,7 @@ var propertyCases = map[string]scenario{
 
 			for round := range 3 {
 				for i := range 4 {
-					want := s.topic(fmt.Sprint(i))
+					want := s.topic(strconv.Itoa(i))
 					p.publish(message{topic: want, payload: "1", qos: 1})
 
 					m := c.take("1")
@@ -367,7 +367,7 @@ var propertyCases = map[string]scenario{
 					}
 
 					if m.topic != want {
-						c.fail("the broker sent %v", m)
+						c.failf("the broker sent %v", m)
 					}
 				}
 
@@ -441,7 +441,7 @@ func (s *scene) aliases() (p, c *client, most uint16) {
 	n, _ := p.connect(connect{id: s.id("p"), clean: true}).props.get(aliasMaximum).(uint16)
 
 	if n == 0 {
-		s.skip("the broker takes no aliases")
+		s.skipf("the broker takes no aliases")
 	}
 
 	return p, s.join("c"), n

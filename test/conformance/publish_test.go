@@ -5,6 +5,7 @@ package conformance
 import (
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -27,7 +28,7 @@ var everything = props{
 func (c *client) sameProperties(p *packet) {
 	for _, x := range everything {
 		if diff := cmp.Diff(everything.all(x.id), p.props.all(x.id)); diff != "" {
-			c.fail("property %#02x came changed (-sent +received):\n%s", x.id, diff)
+			c.failf("property %#02x came changed (-sent +received):\n%s", x.id, diff)
 		}
 	}
 }
@@ -42,7 +43,7 @@ var publishCases = map[string]scenario{
 			p.publish(message{topic: s.topic("x/1"), payload: "1"})
 
 			if got := a.take("1"); got.topic != s.topic("x/1") || got.qos() != 0 || got.retain() {
-				a.fail("the broker sent %v", got)
+				a.failf("the broker sent %v", got)
 			}
 
 			s.fence(p, b)
@@ -128,7 +129,7 @@ var publishCases = map[string]scenario{
 			c := s.join("a", at("ruled"))
 			for _, qos := range []byte{1, 2} {
 				if code := c.offer(message{topic: deniedTopic + s.prefix, payload: "no", qos: qos, id: 7}); code != 0x87 {
-					c.fail("the message was not refused: %#02x", code)
+					c.failf("the message was not refused: %#02x", code)
 				}
 
 				c.publish(message{topic: s.topic("x"), payload: "yes", qos: qos, id: 7})
@@ -150,7 +151,7 @@ var publishCases = map[string]scenario{
 				c.send(m.bytes(s.v), pingreq())
 
 				if p := c.read(patience); p != nil && p.typ != typePingresp && p.id != 7 {
-					c.fail("the broker sent %v", p)
+					c.failf("the broker sent %v", p)
 				}
 			}
 
@@ -164,7 +165,7 @@ var publishCases = map[string]scenario{
 			c.send(ack(typePubrel, 4321))
 
 			if code := c.acked(typePubcomp, 4321); s.v == v5 && code != 0x92 {
-				c.s.should("PUBCOMP has %#02x; it should have 0x92", code)
+				c.s.shouldf("PUBCOMP has %#02x; it should have 0x92", code)
 			}
 		},
 	},
@@ -175,7 +176,7 @@ var publishCases = map[string]scenario{
 			c.send(ack(typePubrec, 4321))
 
 			if p := c.await(typePubrel); p.id != 4321 || p.code != 0x92 {
-				c.s.should("the broker sent %v; PUBREL should have 0x92", p)
+				c.s.shouldf("the broker sent %v; PUBREL should have 0x92", p)
 			}
 		},
 	},
@@ -197,7 +198,7 @@ var publishCases = map[string]scenario{
 				a.publish(message{topic: s.topic("x"), payload: "1", qos: qos, dup: true})
 
 				if p := b.take("1"); p.dup() {
-					b.fail("the broker sent %v", p)
+					b.failf("the broker sent %v", p)
 				}
 			}
 		},
@@ -212,10 +213,10 @@ var publishCases = map[string]scenario{
 				c.subscribe(filter{s.topic("x"), granted})
 
 				for qos := range byte(3) {
-					p.publish(message{topic: s.topic("x"), payload: fmt.Sprint(qos), qos: qos})
+					p.publish(message{topic: s.topic("x"), payload: strconv.Itoa(int(qos)), qos: qos})
 
-					if got := c.take(fmt.Sprint(qos)); got.qos() != min(qos, granted) || got.dup() {
-						c.fail("granted %d, published %d: the broker sent %v", granted, qos, got)
+					if got := c.take(strconv.Itoa(int(qos))); got.qos() != min(qos, granted) || got.dup() {
+						c.failf("granted %d, published %d: the broker sent %v", granted, qos, got)
 					}
 				}
 
@@ -248,7 +249,7 @@ var publishCases = map[string]scenario{
 			c.publish(message{topic: s.topic("x"), payload: "\xff", props: props{{payloadFormat, byte(0)}}})
 
 			if p := c.take("\xff"); p.props.get(payloadFormat) != byte(0) {
-				c.s.should("the broker sent %v without its payload format", p)
+				c.s.shouldf("the broker sent %v without its payload format", p)
 			}
 		},
 	},
@@ -267,7 +268,7 @@ var publishCases = map[string]scenario{
 
 			left, _ := a.take("long").props.get(messageExpiry).(uint32)
 			if left < 590 || left > 598 {
-				a.fail("the message waited for more than 2 of its 600 seconds, and has %d left", left)
+				a.failf("the message waited for more than 2 of its 600 seconds, and has %d left", left)
 			}
 
 			b.subscribe(filter{s.topic("r"), 0})
@@ -282,7 +283,7 @@ var publishCases = map[string]scenario{
 			c.publish(message{topic: s.topic("x"), payload: "1", qos: 1, props: props{{messageExpiry, uint32(600)}}})
 
 			if left, _ := c.take("1").props.get(messageExpiry).(uint32); left != 600 && left != 599 {
-				c.fail("it has %d seconds left", left)
+				c.failf("it has %d seconds left", left)
 			}
 		},
 	},
@@ -301,7 +302,7 @@ var publishCases = map[string]scenario{
 
 			again := a.receive("1")
 			if again.id != p.id || !again.dup() {
-				a.fail("first %v, then %v", p, again)
+				a.failf("first %v, then %v", p, again)
 			}
 
 			a.finish(again)
@@ -340,12 +341,12 @@ var qosCases = map[string]scenario{
 			var first []*packet
 
 			for i := range 4 {
-				payload := fmt.Sprint(i)
+				payload := strconv.Itoa(i)
 				b.publish(message{topic: s.topic("x"), payload: payload, qos: byte(1 + i%2)})
 
 				p := a.receive(payload)
 				if p.dup() {
-					a.fail("the broker sent %v for the first time", p)
+					a.failf("the broker sent %v for the first time", p)
 				}
 
 				first = append(first, p)
@@ -358,9 +359,9 @@ var qosCases = map[string]scenario{
 			a = s.back("a")
 
 			for i, want := range first {
-				p := a.receive(fmt.Sprint(i))
+				p := a.receive(strconv.Itoa(i))
 				if p.id != want.id || p.qos() != want.qos() || !p.dup() {
-					a.fail("first %v, then %v", want, p)
+					a.failf("first %v, then %v", want, p)
 				}
 			}
 
@@ -383,7 +384,7 @@ var qosCases = map[string]scenario{
 			a.send(ack(typePubrec, p.id))
 
 			if rel := a.await(typePubrel); rel.id != p.id {
-				a.fail("the broker sent %v", rel)
+				a.failf("the broker sent %v", rel)
 			}
 
 			a.quiet()
@@ -391,7 +392,7 @@ var qosCases = map[string]scenario{
 
 			a = s.back("a")
 			if rel := a.expect(typePubrel); rel.id != p.id {
-				a.fail("the broker sent %v", rel)
+				a.failf("the broker sent %v", rel)
 			}
 
 			a.quiet()
@@ -426,8 +427,8 @@ var qosCases = map[string]scenario{
 			a.subscribe(filter{s.topic("x"), 2})
 
 			for i := range 10 {
-				b.publish(message{topic: s.topic("x"), payload: fmt.Sprint(i), qos: byte(1 + i%2)})
-				a.receive(fmt.Sprint(i)) // check counts identifiers
+				b.publish(message{topic: s.topic("x"), payload: strconv.Itoa(i), qos: byte(1 + i%2)})
+				a.receive(strconv.Itoa(i)) // check counts identifiers
 			}
 		},
 	},
@@ -442,7 +443,7 @@ var qosCases = map[string]scenario{
 
 				for at := 0; at < count; at += window {
 					for i := range window {
-						m := message{topic: s.topic("x/y"), payload: fmt.Sprint(at + i), qos: qos, id: uint16(at + i + 1)}
+						m := message{topic: s.topic("x/y"), payload: strconv.Itoa(at + i), qos: qos, id: uint16(at + i + 1)}
 						b.send(m.bytes(s.v))
 					}
 
@@ -460,7 +461,7 @@ var qosCases = map[string]scenario{
 				}
 
 				for i := range count {
-					a.take(fmt.Sprint(i))
+					a.take(strconv.Itoa(i))
 				}
 			}
 		},
@@ -493,8 +494,8 @@ var qosCases = map[string]scenario{
 			var ids []uint16
 
 			for i := range 5 {
-				b.publish(message{topic: s.topic("x"), payload: fmt.Sprint(i), qos: 2})
-				ids = append(ids, a.receive(fmt.Sprint(i)).id)
+				b.publish(message{topic: s.topic("x"), payload: strconv.Itoa(i), qos: 2})
+				ids = append(ids, a.receive(strconv.Itoa(i)).id)
 			}
 
 			for _, id := range ids {
@@ -522,7 +523,7 @@ var qosCases = map[string]scenario{
 
 			const count = 50
 			for i := range count {
-				b.publish(message{topic: s.topic("x"), payload: fmt.Sprint(i), qos: byte(1 + i%2)})
+				b.publish(message{topic: s.topic("x"), payload: strconv.Itoa(i), qos: byte(1 + i%2)})
 			}
 
 			a = s.back("a")
@@ -534,7 +535,7 @@ var qosCases = map[string]scenario{
 
 				var n int
 				if _, err := fmt.Sscan(p.payload, &n); err != nil {
-					a.fail("%v: %v", p, err)
+					a.failf("%v: %v", p, err)
 				}
 
 				got[p.qos()] = append(got[p.qos()], n)
@@ -544,7 +545,7 @@ var qosCases = map[string]scenario{
 
 			// Order is promised for one QoS.
 			if !slices.IsSorted(got[1]) || !slices.IsSorted(got[2]) {
-				a.fail("the order is %v", got)
+				a.failf("the order is %v", got)
 			}
 		},
 	},
@@ -563,7 +564,7 @@ var retainCases = map[string]scenario{
 				c.subscribe(filter{name, 1})
 
 				if got := c.take("new"); !got.retain() || got.qos() != 1 {
-					c.fail("the broker sent %v", got)
+					c.failf("the broker sent %v", got)
 				}
 
 				s.fence(p, c)
@@ -615,7 +616,7 @@ var retainCases = map[string]scenario{
 			p.publish(message{topic: s.topic("x"), payload: "1", qos: 1, retain: true})
 
 			if got := c.take("1"); got.retain() {
-				c.fail("the broker sent %v", got)
+				c.failf("the broker sent %v", got)
 			}
 		},
 	},
@@ -629,7 +630,7 @@ var retainCases = map[string]scenario{
 				p.publish(message{topic: s.topic("x"), payload: "1", qos: 1, retain: retain})
 
 				if got := c.take("1"); got.retain() != retain {
-					c.fail("published with %t, the broker sent %v", retain, got)
+					c.failf("published with %t, the broker sent %v", retain, got)
 				}
 			}
 		},
@@ -644,7 +645,7 @@ var retainCases = map[string]scenario{
 				c.subscribe(filter{s.topic("x"), 1})
 
 				if got := c.take("kept"); !got.retain() {
-					c.fail("the broker sent %v", got)
+					c.failf("the broker sent %v", got)
 				}
 			}
 
@@ -690,7 +691,7 @@ var retainCases = map[string]scenario{
 				c.subscribe(filter{s.topic("x"), granted})
 
 				if got := c.take("1"); got.qos() != min(1, granted) || got.dup() {
-					c.fail("granted %d, the broker sent %v", granted, got)
+					c.failf("granted %d, the broker sent %v", granted, got)
 				}
 
 				c.bye()
@@ -705,7 +706,7 @@ var retainCases = map[string]scenario{
 			c.subscribeAs(props{{subscriptionID, number(300)}}, filter{s.topic("x"), 1})
 
 			if got := c.take("1"); got.props.get(subscriptionID) != number(300) {
-				c.fail("the broker sent %v", got)
+				c.failf("the broker sent %v", got)
 			}
 		},
 	},

@@ -50,11 +50,11 @@ type (
 	skipped string
 )
 
-func (s *scene) fail(format string, args ...any) { panic(failure(fmt.Sprintf(format, args...))) }
-func (s *scene) skip(format string, args ...any) { panic(skipped(fmt.Sprintf(format, args...))) }
+func (s *scene) failf(format string, args ...any) { panic(failure(fmt.Sprintf(format, args...))) }
+func (s *scene) skipf(format string, args ...any) { panic(skipped(fmt.Sprintf(format, args...))) }
 
 // should notes what the specification advises and the broker does not do; the scene goes on.
-func (s *scene) should(format string, args ...any) {
+func (s *scene) shouldf(format string, args ...any) {
 	s.shoulds = append(s.shoulds, fmt.Sprintf(format, args...))
 }
 
@@ -115,9 +115,6 @@ func leaving(w will) option { return func(k *connect) { k.will = &w } }
 
 func at(door string) option { return func(k *connect) { k.door = door } }
 
-// named gives a client another identifier than the name that failures call it by.
-func named(id string) option { return func(k *connect) { k.id = id } }
-
 // join connects a client with a clean session that ends with the connection.
 func (s *scene) join(name string, options ...option) *client {
 	c, _ := s.enter(connect{id: s.id(name), clean: true}, options...)
@@ -143,7 +140,7 @@ func (s *scene) resume(name string, options ...option) (*client, *packet) {
 func (s *scene) stay(name string, options ...option) *client {
 	c, p := s.resume(name, options...)
 	if p.sessionPresent {
-		c.fail("a new session is called present")
+		c.failf("a new session is called present")
 	}
 
 	return c
@@ -153,7 +150,7 @@ func (s *scene) stay(name string, options ...option) *client {
 func (s *scene) back(name string, options ...option) *client {
 	c, p := s.resume(name, options...)
 	if !p.sessionPresent && s.v != v31 {
-		c.fail("the session is gone")
+		c.failf("the session is gone")
 	}
 
 	return c
@@ -170,8 +167,9 @@ func (s *scene) enter(k connect, options ...option) (*client, *packet) {
 	}
 
 	c := s.dial(door)
+	p := c.connect(k)
 
-	return c, c.connect(k)
+	return c, p
 }
 
 // fence shows that a subscriber has been sent everything that a publisher's earlier messages gave rise to: a last message
@@ -184,7 +182,7 @@ func (s *scene) fence(from, to *client) {
 
 	p := to.expect(typePublish)
 	if p.topic != marker {
-		to.fail("the broker sent %v, but should send nothing", p)
+		to.failf("the broker sent %v, but should send nothing", p)
 	}
 
 	to.finish(p)
@@ -199,5 +197,5 @@ func (s *scene) eventually(what string, fact func() bool) {
 		}
 	}
 
-	s.fail("waited in vain: %s", what)
+	s.failf("waited in vain: %s", what)
 }

@@ -3,7 +3,7 @@
 package conformance
 
 import (
-	"fmt"
+	"strconv"
 	"time"
 )
 
@@ -20,7 +20,7 @@ var sessionCases = map[string]scenario{
 
 			a, p := s.resume("a", clean)
 			if p.sessionPresent {
-				a.fail("the old session is present: %v", p)
+				a.failf("the old session is present: %v", p)
 			}
 
 			b.publish(message{topic: s.topic("x"), payload: "2", qos: 1})
@@ -35,7 +35,7 @@ var sessionCases = map[string]scenario{
 			a.bye()
 
 			if a, p := s.resume("a"); p.sessionPresent {
-				a.fail("the old session is present: %v", p)
+				a.failf("the old session is present: %v", p)
 			}
 		},
 	},
@@ -58,7 +58,7 @@ var sessionCases = map[string]scenario{
 			a.take("one again")
 
 			if p := a.take("two"); p.qos() != 2 {
-				a.fail("the broker sent %v", p)
+				a.failf("the broker sent %v", p)
 			}
 
 			b.publish(message{topic: s.topic("1"), payload: "live", qos: 1})
@@ -76,8 +76,8 @@ var sessionCases = map[string]scenario{
 			a.subscribe(filter{s.topic("x"), 1})
 
 			for i := range 3 {
-				b.publish(message{topic: s.topic("x"), payload: fmt.Sprint(i), qos: 1})
-				a.take(fmt.Sprint(i))
+				b.publish(message{topic: s.topic("x"), payload: strconv.Itoa(i), qos: 1})
+				a.take(strconv.Itoa(i))
 			}
 		},
 	},
@@ -97,14 +97,14 @@ var sessionCases = map[string]scenario{
 
 			c = s.dial("open")
 			if c.connect(k).sessionPresent {
-				c.fail("the session is present after its time")
+				c.failf("the session is present after its time")
 			}
 
 			c.drop()
 
 			c = s.dial("open")
 			if !c.connect(k).sessionPresent {
-				c.fail("the session is gone before its time")
+				c.failf("the session is gone before its time")
 			}
 		},
 	},
@@ -174,7 +174,7 @@ var sessionCases = map[string]scenario{
 			p := c.connect(connect{id: s.id("a"), clean: true, props: props{{sessionExpiry, uint32(0xFFFFFFFF)}}})
 
 			if n, ok := p.props.get(sessionExpiry).(uint32); ok && n == 0 {
-				c.fail("the broker keeps no session: %v", p)
+				c.failf("the broker keeps no session: %v", p)
 			}
 
 			c.drop()

@@ -3,8 +3,8 @@
 package conformance
 
 import (
-	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 )
 
@@ -19,14 +19,14 @@ var subscribeCases = map[string]scenario{
 			c.send(subscribe(s.v, 65535, nil, filter{s.topic("3"), 1}))
 
 			if p := c.await(typeSuback); p.id != 65535 {
-				c.fail("the broker sent %v", p)
+				c.failf("the broker sent %v", p)
 			}
 
 			for i := range 3 {
-				c.publish(message{topic: s.topic(fmt.Sprint(i)), payload: fmt.Sprint(i), qos: 2})
+				c.publish(message{topic: s.topic(strconv.Itoa(i)), payload: strconv.Itoa(i), qos: 2})
 
-				if p := c.take(fmt.Sprint(i)); int(p.qos()) != i {
-					c.fail("the broker sent %v", p)
+				if p := c.take(strconv.Itoa(i)); int(p.qos()) != i {
+					c.failf("the broker sent %v", p)
 				}
 			}
 		},
@@ -39,7 +39,7 @@ var subscribeCases = map[string]scenario{
 			got := c.ask(nil, filter{s.topic("x"), 1}, filter{deniedTopic + "x", 1}, filter{s.topic("y"), 2}).codes
 			if want := []byte{1, map[bool]byte{true: 0x87, false: 0x80}[s.v == v5], 2}; !slices.Equal(got, want) {
 				// A broker may grant what it will not deliver.
-				c.s.should("the broker answered %#02x; it should answer %#02x", got, want)
+				c.s.shouldf("the broker answered %#02x; it should answer %#02x", got, want)
 			}
 
 			c.publish(message{topic: s.topic("y"), payload: "1", qos: 2})
@@ -55,7 +55,7 @@ var subscribeCases = map[string]scenario{
 			p.publish(message{topic: s.topic("x"), payload: "1", qos: 2})
 
 			if got := c.take("1"); got.qos() != 0 {
-				c.fail("the broker sent %v", got)
+				c.failf("the broker sent %v", got)
 			}
 
 			s.fence(p, c)
@@ -72,7 +72,7 @@ var subscribeCases = map[string]scenario{
 
 			const count = 40
 			for i := range count {
-				m := message{topic: s.topic("x"), payload: fmt.Sprint(i), qos: 1, id: p.id()}
+				m := message{topic: s.topic("x"), payload: strconv.Itoa(i), qos: 1, id: p.id()}
 				p.send(m.bytes(s.v))
 				c.send(subscribe(s.v, c.id(), nil, filter{s.topic("x"), byte(1 + i%2)}))
 				c.await(typeSuback)
@@ -80,7 +80,7 @@ var subscribeCases = map[string]scenario{
 			}
 
 			for i := range count {
-				c.take(fmt.Sprint(i))
+				c.take(strconv.Itoa(i))
 			}
 		},
 	},
@@ -92,7 +92,7 @@ var subscribeCases = map[string]scenario{
 			c.subscribe(filter{s.topic("x"), 1}, filter{s.topic("+"), 1})
 
 			if got := c.unsubscribe(s.topic("x")); s.v == v5 && got.codes[0] != 0 {
-				c.fail("the broker sent %v", got)
+				c.failf("the broker sent %v", got)
 			}
 
 			p.publish(message{topic: s.topic("x"), payload: "1", qos: 1})
@@ -107,7 +107,7 @@ var subscribeCases = map[string]scenario{
 		run: func(s *scene) {
 			c := s.join("a")
 			if got := c.unsubscribe(s.topic("never")); s.v == v5 && got.codes[0] != 0x11 {
-				c.s.should("the broker answered %#02x; it should answer 0x11", got.codes[0])
+				c.s.shouldf("the broker answered %#02x; it should answer 0x11", got.codes[0])
 			}
 		},
 	},
@@ -119,7 +119,7 @@ var subscribeCases = map[string]scenario{
 
 			got := c.unsubscribe(s.topic("1"), s.topic("never"), s.topic("3"))
 			if want := []byte{0, 0x11, 0}; s.v == v5 && !slices.Equal(got.codes, want) {
-				c.s.should("the broker answered %#02x; it should answer %#02x", got.codes, want)
+				c.s.shouldf("the broker answered %#02x; it should answer %#02x", got.codes, want)
 			}
 
 			for _, name := range []string{"1", "3", "2"} {
@@ -145,7 +145,7 @@ var subscribeCases = map[string]scenario{
 
 			c = s.back("c")
 			if again := c.receive("1"); again.id != one.id || !again.dup() {
-				c.fail("the broker sent %v", again)
+				c.failf("the broker sent %v", again)
 			}
 
 			c.acked(typePubrel, two.id)
@@ -180,7 +180,7 @@ var subscribeCases = map[string]scenario{
 			}
 
 			if most != 2 {
-				c.fail("the highest QoS is %d", most)
+				c.failf("the highest QoS is %d", most)
 			}
 		},
 	},
@@ -202,7 +202,7 @@ var subscribeCases = map[string]scenario{
 			}
 
 			if len(got) != 2 || !slices.Contains(got, any(number(1))) || !slices.Contains(got, any(number(268435455))) {
-				c.fail("the identifiers are %v", got)
+				c.failf("the identifiers are %v", got)
 			}
 		},
 	},
@@ -217,14 +217,14 @@ var subscribeCases = map[string]scenario{
 
 			c = s.back("c")
 			if got := c.take("1").props.all(subscriptionID); !slices.Equal(got, []any{number(2)}) {
-				c.fail("the identifiers are %v", got)
+				c.failf("the identifiers are %v", got)
 			}
 
 			c.subscribeAs(nil, filter{s.topic("x"), 1})
 			p.publish(message{topic: s.topic("x"), payload: "2", qos: 1})
 
 			if got := c.take("2").props.all(subscriptionID); got != nil {
-				c.fail("the identifiers are %v", got)
+				c.failf("the identifiers are %v", got)
 			}
 		},
 	},
@@ -272,8 +272,8 @@ var sharedCases = map[string]scenario{
 
 			const count = 12
 			for i := range count {
-				p.publish(message{topic: s.topic("x/1"), payload: fmt.Sprint(i), qos: 1})
-				alone.take(fmt.Sprint(i))
+				p.publish(message{topic: s.topic("x/1"), payload: strconv.Itoa(i), qos: 1})
+				alone.take(strconv.Itoa(i))
 			}
 
 			a.ping()
@@ -301,12 +301,12 @@ var sharedCases = map[string]scenario{
 
 			for payload, n := range got {
 				if n != 1 {
-					s.fail("message %s came %d times", payload, n)
+					s.failf("message %s came %d times", payload, n)
 				}
 			}
 
 			if counts[0] == 0 || counts[1] == 0 {
-				s.should("the members got %v messages", counts)
+				s.shouldf("the members got %v messages", counts)
 			}
 		},
 	},
@@ -357,7 +357,7 @@ var sharedCases = map[string]scenario{
 				p.publish(message{topic: s.topic("x"), payload: "1", qos: 2})
 
 				if got := a.take("1"); got.qos() != granted {
-					a.fail("granted %d, the broker sent %v", granted, got)
+					a.failf("granted %d, the broker sent %v", granted, got)
 				}
 			}
 		},
@@ -388,7 +388,7 @@ var sharedCases = map[string]scenario{
 
 			again := a.receive("1")
 			if again.id != first.id {
-				a.fail("first %v, then %v", first, again)
+				a.failf("first %v, then %v", first, again)
 			}
 
 			a.finish(again)
@@ -448,7 +448,7 @@ var sharedCases = map[string]scenario{
 				b.finish(m)
 				b.take("end")
 			} else if m.payload != "end" {
-				b.fail("the broker sent %v", m)
+				b.failf("the broker sent %v", m)
 			}
 		},
 	},
@@ -461,15 +461,15 @@ func (c *client) refusedFilter() {
 	switch {
 	case p == nil && c.v < v5:
 	case p == nil:
-		c.s.should("the broker closed without SUBACK or DISCONNECT")
+		c.s.shouldf("the broker closed without SUBACK or DISCONNECT")
 	case p.typ == typeSuback && p.codes[0] >= 0x80:
 		if c.v == v5 && p.codes[0] != 0x8F && p.codes[0] != 0x87 {
-			c.s.should("the broker refused with %#02x; it should say 0x8F", p.codes[0])
+			c.s.shouldf("the broker refused with %#02x; it should say 0x8F", p.codes[0])
 		}
-	case p.typ == typeDisconnect && has([]byte{0x81, 0x82, 0x8F}, p.code):
+	case p.typ == typeDisconnect && slices.Contains([]byte{0x81, 0x82, 0x8F}, p.code):
 		c.ends()
 	default:
-		c.fail("the broker sent %v", p)
+		c.failf("the broker sent %v", p)
 	}
 }
 
@@ -557,7 +557,7 @@ var topicCases = map[string]scenario{
 			for {
 				m := all.expect(typePublish)
 				if strings.HasPrefix(m.topic, "$") && !m.retain() {
-					all.fail("# matches: %v", m)
+					all.failf("# matches: %v", m)
 				}
 
 				if m.topic == s.topic("end") {
@@ -577,10 +577,10 @@ var topicCases = map[string]scenario{
 
 			for i, name := range names {
 				c.subscribeAs(nil, filter{s.topic(name), 0})
-				c.publish(message{topic: s.topic(name), payload: fmt.Sprint(i)})
+				c.publish(message{topic: s.topic(name), payload: strconv.Itoa(i)})
 
-				if p := c.take(fmt.Sprint(i)); p.topic != s.topic(name) {
-					c.fail("published to %q, came to %q", s.topic(name), p.topic)
+				if p := c.take(strconv.Itoa(i)); p.topic != s.topic(name) {
+					c.failf("published to %q, came to %q", s.topic(name), p.topic)
 				}
 			}
 
@@ -596,7 +596,7 @@ var topicCases = map[string]scenario{
 			c.publish(message{topic: name, payload: "1"})
 
 			if p := c.take("1"); p.topic != name {
-				c.fail("the topic has %d bytes", len(p.topic))
+				c.failf("the topic has %d bytes", len(p.topic))
 			}
 		},
 	},

@@ -4,7 +4,7 @@ package conformance
 
 import (
 	"bufio"
-	"crypto/sha1" //nolint:gosec // RFC 6455 wants it
+	"crypto/sha1"
 	"encoding/base64"
 	"encoding/binary"
 	"errors"
@@ -40,12 +40,12 @@ const webSocketKey = "dGhlIHNhbXBsZSBub25jZQ=="
 func (s *scene) upgrade(protocols string) (*webSocket, *http.Response) {
 	address := s.target.doors["ws"]
 	if address == "" {
-		s.skip("the target has no door %q", "ws")
+		s.skipf("the target has no door %q", "ws")
 	}
 
 	conn, err := net.DialTimeout("tcp", address, patience)
 	if err != nil {
-		s.fail("dial: %v", err)
+		s.failf("dial: %v", err)
 	}
 
 	_ = conn.SetDeadline(time.Now().Add(patience))
@@ -57,7 +57,7 @@ func (s *scene) upgrade(protocols string) (*webSocket, *http.Response) {
 	}
 
 	if _, err := io.WriteString(conn, request+"\r\n"); err != nil {
-		s.fail("upgrade: %v", err)
+		s.failf("upgrade: %v", err)
 	}
 
 	w := &webSocket{Conn: conn, r: bufio.NewReader(conn)}
@@ -76,18 +76,18 @@ func (s *scene) upgrade(protocols string) (*webSocket, *http.Response) {
 func (s *scene) web(protocols string) (*client, *webSocket) {
 	w, answer := s.upgrade(protocols)
 	if answer == nil || answer.StatusCode != http.StatusSwitchingProtocols {
-		s.fail("the broker does not upgrade: %v", answer)
+		s.failf("the broker does not upgrade: %v", answer)
 	}
 
 	defer func() { _ = answer.Body.Close() }()
 
-	sum := sha1.Sum([]byte(webSocketKey + "258EAFA5-E914-47DA-95CA-C5AB0DC85B11")) //nolint:gosec // RFC 6455 wants it
+	sum := sha1.Sum([]byte(webSocketKey + "258EAFA5-E914-47DA-95CA-C5AB0DC85B11"))
 	if got := answer.Header.Get("Sec-WebSocket-Accept"); got != base64.StdEncoding.EncodeToString(sum[:]) {
-		s.fail("Sec-WebSocket-Accept is %q", got)
+		s.failf("Sec-WebSocket-Accept is %q", got)
 	}
 
 	if got := answer.Header.Get("Sec-WebSocket-Protocol"); got != "mqtt" {
-		s.fail("the subprotocol is %q [MQTT-6.0.0-4]", got)
+		s.failf("the subprotocol is %q [MQTT-6.0.0-4]", got)
 	}
 
 	c := s.adopt(w, func(at time.Time) { _ = w.SetDeadline(at) })
@@ -200,7 +200,7 @@ func (w *webSocket) next() (opcode byte, payload []byte, err error) {
 
 var websocketCases = map[string]scenario{
 	"MQTT runs over WebSocket": {
-		five: "6.0.0-4 4.2-1 6.0.0-3", three: "6.0.0-4 4.2.0-1 6.0.0-3",
+		five: "6.0.0-4 4.2-1 6.0.0-3", three: "6.0.0-4 7.1.1-1 6.0.0-3",
 		run: func(s *scene) {
 			c, _ := s.web("mqtt")
 			c.connect(connect{id: s.id("a"), clean: true})
@@ -252,7 +252,7 @@ var websocketCases = map[string]scenario{
 			for i, part := range [][]byte{b[:3], b[3:9], b[9:]} {
 				first := []byte{opBinary, opContinue, 0x80 | opContinue}[i]
 				if err := w.frame(first, part); err != nil {
-					s.fail("write: %v", err)
+					s.failf("write: %v", err)
 				}
 			}
 
@@ -267,7 +267,7 @@ var websocketCases = map[string]scenario{
 
 			c, w := s.web("mqtt")
 			if err := w.frame(0x80|opText, k.bytes()); err != nil {
-				s.fail("write: %v", err)
+				s.failf("write: %v", err)
 			}
 
 			c.ends()
@@ -276,7 +276,7 @@ var websocketCases = map[string]scenario{
 			c.connect(k)
 
 			if err := w.frame(0x80|opText, pingreq()); err != nil {
-				s.fail("write: %v", err)
+				s.failf("write: %v", err)
 			}
 
 			c.closes()
@@ -289,13 +289,13 @@ var websocketCases = map[string]scenario{
 			c.connect(connect{id: s.id("a"), clean: true})
 
 			if err := w.frame(0x80|opPing, []byte("hello")); err != nil {
-				s.fail("write: %v", err)
+				s.failf("write: %v", err)
 			}
 
 			_ = w.SetDeadline(time.Now().Add(patience))
 
 			if opcode, payload, err := w.next(); err != nil || opcode != opPong || string(payload) != "hello" {
-				c.fail("the broker answered %d %q %v", opcode, payload, err)
+				c.failf("the broker answered %d %q %v", opcode, payload, err)
 			}
 
 			c.ping()
@@ -311,7 +311,7 @@ var websocketCases = map[string]scenario{
 				defer func() { _ = answer.Body.Close() }()
 
 				if p := answer.Header.Get("Sec-WebSocket-Protocol"); p != "" && p != "mqtt" {
-					s.fail("the broker chose %q", p)
+					s.failf("the broker chose %q", p)
 				}
 			}
 		},
