@@ -20,10 +20,10 @@ func TestConnect(t *testing.T) {
 		v5, v3 byte // what the CONNACK says
 	}{
 		"the right password":            {"the plain case", login{user: "anna", password: "anna"}, 0, 0},
-		"a wrong password":              {"", login{user: "anna", password: "otto"}, 0x86, 4},
-		"an unknown user":               {"", login{user: "otto", password: "otto"}, 0x86, 4},
-		"a user without password":       {"a name alone proves nothing", login{user: "anna"}, 0x86, 4},
-		"nobody":                        {"default deny", login{}, 0x87, 5},
+		"a wrong password":              {"", login{user: "anna", password: "otto"}, 0x86, 5},
+		"an unknown user":               {"", login{user: "otto", password: "otto"}, 0x86, 5},
+		"a user without password":       {"a name alone proves nothing", login{user: "anna"}, 0x86, 5},
+		"nobody":                        {"default deny", login{}, 0x86, 5},
 		"a will inside the rules":       {"", login{user: "anna", password: "anna", willTopic: "a/w", willText: "x"}, 0, 0},
 		"a will outside the rules":      {"A2: wills need the rules too", login{user: "anna", password: "anna", willTopic: "b", willText: "x"}, 0x87, 5},
 		"a will to $SYS":                {"the tree is the broker's", login{user: "anna", password: "anna", willTopic: "$SYS/x", willText: "x"}, 0x87, 5},

@@ -111,7 +111,7 @@ func (c *conn) authenticate(r *round) {
 		d := now.door(c.door.Name)
 		if d == nil || d.anonymous == nil {
 			r.count.AuthFail(metrics.NoCredentials)
-			c.turnAway(r, &refusal{wire.NotAuthorized, "no credentials, and the listener lets nobody in without", metrics.Unauthenticated})
+			c.turnAway(r, &refusal{wire.BadUserNameOrPassword, "no credentials, and the listener lets nobody in without", metrics.Unauthenticated})
 
 			return
 		}
@@ -211,8 +211,13 @@ func (c *conn) turnAwayTo(r *round, why *refusal, reference string) {
 		return
 	}
 
+	code := why.code
+	if c.version != wire.V5 && code == wire.BadUserNameOrPassword {
+		code = wire.NotAuthorized // "bad user name or password" of MQTT 3 means malformed data; brokers answer 5
+	}
+
 	c.put(r, func(b []byte) []byte {
-		return wire.AppendConnack(b, c.version, &wire.Connack{Code: why.code, ServerReference: reference})
+		return wire.AppendConnack(b, c.version, &wire.Connack{Code: code, ServerReference: reference})
 	})
 	r.count.Sent.Packets(wire.TypeConnack, 1)
 
