@@ -58,7 +58,7 @@ faults: ## Crashes, full disks, slow and hostile peers, in their short form
 	@hack/test.sh faults
 
 bench: ## Ours beside other brokers, into docs/benchmarks.md; up to 40 minutes
-	go run -C hack/bench .
+	go run -C hack/bench . -write
 
 soak: ## The faults in their long form and half an hour of random input
 	@hack/soak.sh
