@@ -125,7 +125,9 @@ var connectCases = map[string]scenario{
 		five: "3.1.3-3 3.1.3-2", three: "3.1.3-5 3.1.3-3", also: []byte{v31},
 		run: func(s *scene) {
 			long := s.prefix + "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
-			for _, id := range []string{"0", "Z", "a", long[:23], "0123456789abcdefghijklm", "nopqrstuvwxyzABCDEFGHIJ"} {
+			own := string('0' + rune(s.v)) // the versions run side by side
+
+			for _, id := range []string{own, string('A' + rune(s.v)), string('a' + rune(s.v)), long[:23], own + "0123456789abcdefghijkl", own + "mnopqrstuvwxyzABCDEFGH"} {
 				c := s.dial("open")
 				if p := c.connect(connect{id: id, clean: true}); s.v == v5 && p.props.get(assignedClientID) != nil {
 					c.failf("the broker gave another identifier: %v", p)
@@ -505,7 +507,7 @@ var willCases = map[string]scenario{
 		run: func(s *scene) {
 			watch := s.join("watch")
 			watch.subscribe(filter{s.topic("will"), 0})
-			s.stay("a", leaving(will{topic: s.topic("will"), payload: "gone", props: props{{willDelay, uint32(1)}}})).drop()
+			s.stay("a", leaving(will{topic: s.topic("will"), payload: "gone", props: props{{willDelay, uint32(2)}}})).drop()
 			s.fence(watch, watch)
 			watch.take("gone")
 		},
@@ -515,9 +517,9 @@ var willCases = map[string]scenario{
 		run: func(s *scene) {
 			watch := s.join("watch")
 			watch.subscribe(filter{s.topic("will"), 0})
-			s.stay("a", leaving(will{topic: s.topic("will"), payload: "gone", props: props{{willDelay, uint32(1)}}})).drop()
+			s.stay("a", leaving(will{topic: s.topic("will"), payload: "gone", props: props{{willDelay, uint32(2)}}})).drop()
 			s.back("a")
-			time.Sleep(2 * time.Second)
+			time.Sleep(3 * time.Second)
 			s.fence(watch, watch)
 		},
 	},

@@ -107,6 +107,10 @@ func TestConformance(t *testing.T) {
 					t.Error(o.should)
 				}
 
+				if o.may != "" {
+					t.Error(o.may)
+				}
+
 				if o.skipped != "" {
 					t.Skip(o.skipped)
 				}

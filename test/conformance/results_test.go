@@ -22,6 +22,7 @@ const (
 	kindAbout   = "about"
 	kindMust    = "must"
 	kindShould  = "should"
+	kindMay     = "may"
 	kindLeftOut = "left out"
 )
 
@@ -46,9 +47,14 @@ func (l *ledger) note(name string, v byte, o outcome) {
 
 	l.runs++
 
-	for kind, text := range map[string]string{kindMust: o.failed, kindShould: o.should, kindLeftOut: o.skipped} {
-		if text != "" && (kind != kindShould || o.failed == "") {
-			l.all = append(l.all, result{broker.name, name, versionNames[v], kind, oneLine(text)})
+	// The gravest counts.
+	for _, r := range []result{
+		{kind: kindMust, text: o.failed}, {kind: kindShould, text: o.should}, {kind: kindMay, text: o.may}, {kind: kindLeftOut, text: o.skipped},
+	} {
+		if r.text != "" {
+			l.all = append(l.all, result{broker.name, name, versionNames[v], r.kind, oneLine(r.text)})
+
+			return
 		}
 	}
 }

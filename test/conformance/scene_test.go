@@ -42,6 +42,7 @@ type scene struct {
 	prefix  string
 	clients []*client
 	shoulds []string
+	mays    []string
 }
 
 // The ways in which a scene ends early.
@@ -58,10 +59,16 @@ func (s *scene) shouldf(format string, args ...any) {
 	s.shoulds = append(s.shoulds, fmt.Sprintf(format, args...))
 }
 
+// mayf notes where the broker is silent although the specification lets it speak; the scene goes on.
+func (s *scene) mayf(format string, args ...any) {
+	s.mays = append(s.mays, fmt.Sprintf(format, args...))
+}
+
 // outcome of one run of a case.
 type outcome struct {
 	failed  string
 	should  string
+	may     string
 	skipped string
 }
 
@@ -78,6 +85,7 @@ func play(c scenario, v byte, t *target) (o outcome) {
 
 		// Names of one run tell a reader nothing.
 		plain := strings.NewReplacer(s.prefix+"/", "", s.prefix, "")
+		o.may = plain.Replace(strings.Join(s.mays, "; "))
 		o.should = plain.Replace(strings.Join(s.shoulds, "; "))
 
 		switch end := recover().(type) {

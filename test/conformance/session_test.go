@@ -91,7 +91,7 @@ var sessionCases = map[string]scenario{
 			c.drop()
 
 			k.clean = false
-			k.props = props{{sessionExpiry, uint32(1)}}
+			k.props = props{{sessionExpiry, uint32(600)}}
 
 			time.Sleep(2500 * time.Millisecond)
 
