@@ -302,6 +302,19 @@ var propertyCases = map[string]scenario{
 			}
 		},
 	},
+	"a topic alias one above the maximum ends the connection": {
+		five: "3.3.2-9 3.2.2-17",
+		run: func(s *scene) {
+			p, _, most := s.aliases()
+			if most == 65535 {
+				s.skipf("the broker takes every alias")
+			}
+
+			m := message{topic: s.topic("x"), props: props{{topicAlias, most + 1}}}
+			p.send(m.bytes(s.v))
+			p.closes(aliasInvalid)
+		},
+	},
 	"a topic alias ends with its connection": {
 		five: "3.3.2-7 3.3.2-10",
 		run: func(s *scene) {
