@@ -67,7 +67,10 @@ type conn struct {
 	bucket   *bucket
 	asked    uint32 // the session expiry of the CONNECT
 
-	keepAlive time.Duration
+	// quota and aliasMax are what the client was promised in CONNACK.
+	quota    int32
+	aliasMax uint16
+
 	// heard is when something came last, in Unix milliseconds.
 	heard atomic.Int64
 	// owed counts publishes of QoS 1 and 2 that are not answered in full.
@@ -86,6 +89,7 @@ type conn struct {
 
 	mu sync.Mutex
 	output
+	keepAlive time.Duration // negative before CONNECT
 	// window of what the client takes at once, and its largest packet; 0 means any.
 	receiveMaximum int
 	maxPacket      uint32
@@ -109,6 +113,8 @@ type answer struct {
 	ready     bool
 	// settles: the client's quota grows when it leaves.
 	settles bool
+	// received: the packet id of the message of QoS 2 that this answers for the first time.
+	received uint16
 }
 
 func newConn(e *Engine, d *door, socket *listen.Conn) *conn {
@@ -124,7 +130,7 @@ func newConn(e *Engine, d *door, socket *listen.Conn) *conn {
 // startKeepAlive begins to listen for silence.
 func (c *conn) startKeepAlive() {
 	next := stallPatience
-	if c.keepAlive > 0 {
+	if c.keepAlive > 0 { // only its owner writes it
 		next = min(next, c.keepAlive*3/2)
 	}
 
@@ -162,6 +168,15 @@ func (c *conn) feed(r *round, data []byte) (consumed int) {
 	c.heard.Store(r.nowMS)
 
 	for consumed < len(data) && !c.paused {
+		switch deaf, choked := c.attention(); {
+		case deaf:
+			return len(data)
+		case choked:
+			c.paused, c.pause = true, pauseOutput
+
+			return consumed
+		}
+
 		size, err := wire.Next(data[consumed:], c.limit())
 		if err != nil {
 			c.refuse(r, err)
@@ -175,13 +190,24 @@ func (c *conn) feed(r *round, data []byte) (consumed int) {
 
 		c.handle(r, data[consumed:consumed+size])
 		consumed += size
+	}
 
-		if c.deaf() {
-			return len(data)
-		}
+	if c.deaf() {
+		return len(data)
 	}
 
 	return consumed
+}
+
+// attention tells whether what comes in does not matter any more, and whether the client has to take in answers before
+// it may ask for more.
+func (c *conn) attention() (deaf, choked bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+
+	c.choked = c.choked || c.pending() > chokedOutput
+
+	return c.closing, c.choked
 }
 
 // deaf tells whether what comes in does not matter any more.
@@ -196,8 +222,7 @@ func (c *conn) panicked(r *round, fault any) {
 	r.count.Panics.Add(1)
 	c.e.log.Error("a connection was closed because handling it failed; please report this", "listener", c.door.Name,
 		"fault", fault, "stack", string(debug.Stack()))
-	c.ended = metrics.ServerError
-	c.sever()
+	c.goes(metrics.ServerError)
 }
 
 func (c *conn) handle(r *round, packet []byte) {
@@ -280,6 +305,11 @@ func (c *conn) refuse(r *round, err error) {
 
 	r.e.audit.line("client broke the protocol", "client", c.subject.ClientID, "user", c.subject.Username, "listener",
 		c.door.Name, "reason", err)
+
+	if t := c.e.tracer.Load(); t != nil {
+		t.fault(c, code, err)
+	}
+
 	c.disconnect(r, code, err.Error(), ended)
 }
 
@@ -314,6 +344,18 @@ func (c *conn) disconnectTo(r *round, code byte, why, reference string, ended me
 	c.closing, c.lastWords = true, true
 	c.touch(r)
 	c.e.wheel.set(&c.timer, lastWordsPatience)
+}
+
+// goes cuts the connection and says how it ended.
+func (c *conn) goes(ended metrics.Disconnection) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+
+	if !c.closing {
+		c.ended = ended
+	}
+
+	c.severLocked()
 }
 
 // sever cuts the connection. Its owner notices and cleans up. It may be called from any goroutine.
@@ -352,11 +394,15 @@ func (c *conn) wakeStream() {
 }
 
 // answer makes an acknowledgement ready that waited for the disk.
-func (c *conn) answer(r *round, at uint64, err error) {
+func (c *conn) answer(r *round, w waitingAnswer, err error) {
+	if err != nil && w.received != 0 { // the message has not been taken: it must not be known when it comes again
+		c.sess.forget(w.received)
+	}
+
 	c.mu.Lock()
 	defer c.mu.Unlock()
 
-	i := at - c.answers.first
+	i := w.at - c.answers.first
 	if c.closing || i >= uint64(len(c.answers.waiting)) {
 		return
 	}
@@ -407,7 +453,7 @@ func (c *conn) owe(r *round, a answer, wait bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 
-	if c.closing {
+	if c.closing && (a.received == 0 || !wait) {
 		return
 	}
 
@@ -423,7 +469,9 @@ func (c *conn) owe(r *round, a answer, wait bool) {
 	if wait {
 		after := r.then()
 		after.hard = true
-		after.answers = append(after.answers, waitingAnswer{c, c.answers.first + uint64(len(c.answers.waiting)) - 1})
+		after.answers = append(after.answers, waitingAnswer{
+			c: c, at: c.answers.first + uint64(len(c.answers.waiting)) - 1, received: a.received,
+		})
 	}
 }
 
@@ -455,6 +503,10 @@ func (c *conn) drainAnswers(r *round) {
 func (c *conn) appendAnswer(r *round, a *answer) {
 	r.count.Sent.Packets(a.typ, 1)
 
+	if t := c.e.tracer.Load(); t != nil {
+		t.ack(c, TraceAckSent, a.typ, a.id, a.code)
+	}
+
 	if a.settles {
 		c.owed.Add(-1)
 	}
@@ -472,6 +524,10 @@ func (c *conn) appendAnswer(r *round, a *answer) {
 
 // put appends one packet. mu is held.
 func (c *conn) put(r *round, appendTo func([]byte) []byte) {
+	if c.closing {
+		return
+	}
+
 	b := c.buffer()
 	*b = appendTo(*b)
 	c.touch(r)
@@ -499,7 +555,7 @@ func (c *conn) resume() {
 // alarm looks at what time has brought. It runs on the wheel's goroutine.
 func (c *conn) alarm(r *round) {
 	c.mu.Lock()
-	closing, dead := c.closing, c.dead
+	closing, dead, keepAlive := c.closing, c.dead, c.keepAlive
 	stalled := c.blockedSince != 0 && r.nowMS-c.blockedSince >= stallPatience.Milliseconds()
 	c.mu.Unlock()
 
@@ -510,7 +566,7 @@ func (c *conn) alarm(r *round) {
 		c.sever()
 
 		return
-	case c.keepAlive < 0: // CONNECT has not come in time
+	case keepAlive < 0: // CONNECT has not come in time
 		c.e.door(c).Refused(metrics.ConnectTimeout)
 		c.sever()
 
@@ -522,16 +578,16 @@ func (c *conn) alarm(r *round) {
 	}
 
 	silence := time.Duration(r.nowMS-c.heard.Load()) * time.Millisecond
-	patience := c.keepAlive * 3 / 2 // [MQTT-3.1.2-22]
+	patience := keepAlive * 3 / 2 // [MQTT-3.1.2-22]
 
-	if c.keepAlive > 0 && silence >= patience {
+	if keepAlive > 0 && silence >= patience {
 		c.disconnect(r, wire.KeepAliveTimeout, "nothing came for one and a half times the keep-alive", metrics.KeepAliveTimeout)
 
 		return
 	}
 
 	next := stallPatience
-	if c.keepAlive > 0 {
+	if keepAlive > 0 {
 		next = min(next, patience-silence)
 	}
 
@@ -541,7 +597,12 @@ func (c *conn) alarm(r *round) {
 // end is called by the owner, once, when the connection is no more.
 func (c *conn) end(r *round) {
 	c.e.wheel.stop(&c.timer)
-	c.e.leave(c)
+
+	c.mu.Lock()
+	ended := c.ended
+	c.mu.Unlock()
+
+	c.e.leave(c, ended)
 
 	if c.sess != nil {
 		c.sess.detach(r, c)
@@ -552,6 +613,11 @@ func (c *conn) end(r *round) {
 	c.discard()
 	c.answers.waiting = nil
 	busy := c.flushing
+
+	// Who writes closes; but a peer that has stopped sending may never read again.
+	if busy && c.stream != nil {
+		_ = c.stream.SetWriteDeadline(time.Now().Add(lastWordsPatience))
+	}
 	c.mu.Unlock()
 
 	if !busy {
@@ -574,6 +640,10 @@ func (c *conn) release() {
 // encode appends one PUBLISH. mu is held and there is room. The answer is false if the client takes no packet of that
 // size [MQTT-3.1.2-24].
 func (c *conn) encode(r *round, m *message, p *publication, h *wire.PublishHeader) bool {
+	if c.closing {
+		return true // nothing comes after DISCONNECT; it is sent again to who comes back [MQTT-3.14.4-1]
+	}
+
 	topic := m.topic
 
 	if c.outAliasMax > 0 && c.version == wire.V5 {
@@ -620,6 +690,10 @@ func (c *conn) encode(r *round, m *message, p *publication, h *wire.PublishHeade
 	r.count.Sent.Publish(h.QoS, 1, len(m.payload))
 	r.delivered++
 	c.touch(r)
+
+	if t := c.e.tracer.Load(); t != nil {
+		t.sent(c, m, h)
+	}
 
 	return true
 }

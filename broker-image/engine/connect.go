@@ -21,6 +21,7 @@ const (
 	pauseVerify pause = iota // a password is being checked
 	pauseRate                // the client publishes faster than it may
 	pauseDisk                // the disk has fallen behind
+	pauseOutput              // the client does not take in its answers
 )
 
 // verified is what came of checking a password.
@@ -152,7 +153,15 @@ func (c *conn) unknown(r *round, why metrics.AuthFailure) {
 }
 
 // proceed goes on after a pause. It is false if there is nothing to read yet.
-func (c *conn) proceed(r *round) bool {
+func (c *conn) proceed(r *round) (ready bool) {
+	defer func() {
+		if fault := recover(); fault != nil {
+			c.panicked(r, fault)
+
+			ready = true
+		}
+	}()
+
 	if !c.paused {
 		return true
 	}
@@ -183,6 +192,7 @@ func (c *conn) proceed(r *round) bool {
 	}
 
 	c.paused = false
+	c.heard.Store(r.nowMS)
 
 	return true
 }
@@ -203,6 +213,10 @@ func (c *conn) turnAwayTo(r *round, why *refusal, reference string) {
 	}
 
 	e.audit.line("client refused", "client", id, "user", user, "listener", c.door.Name, "remote", c.remote(), "reason", why.why)
+
+	if t := e.tracer.Load(); t != nil {
+		t.refused(c, id, user, why)
+	}
 
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -265,7 +279,7 @@ func (c *conn) admit(r *round) {
 		return
 	}
 
-	c.keepAlive = time.Duration(connect.KeepAlive) * time.Second
+	c.quota, c.aliasMax = int32(now.limits.ReceiveMaximum), now.limits.TopicAliasMaximum
 	c.receiveMaximum = int(connect.ReceiveMaximum)
 	c.maxPacket = connect.MaximumPacketSize
 	c.outAliasMax = min(connect.TopicAliasMaximum, maxOutAliases)
@@ -291,6 +305,7 @@ const (
 // connack is the answer to a client that is let in, beside what the session adds.
 func (c *conn) connack(now *state, assigned string, expiry uint32) *wire.Connack {
 	l := &now.limits
+	keepAlive := time.Duration(c.connect.KeepAlive) * time.Second
 	ack := &wire.Connack{
 		ReceiveMaximum: l.ReceiveMaximum, MaximumPacketSize: l.MaxPacketSize, TopicAliasMaximum: l.TopicAliasMaximum,
 		AssignedClientID: assigned,
@@ -303,8 +318,12 @@ func (c *conn) connack(now *state, assigned string, expiry uint32) *wire.Connack
 	if l.ServerKeepAlive > 0 && c.version == wire.V5 {
 		keep := l.ServerKeepAlive
 		ack.ServerKeepAlive = &keep
-		c.keepAlive = time.Duration(keep) * time.Second
+		keepAlive = time.Duration(keep) * time.Second
 	}
+
+	c.mu.Lock()
+	c.keepAlive = keepAlive
+	c.mu.Unlock()
 
 	if c.exchange != nil {
 		ack.AuthMethod, ack.AuthData = c.exchange.method, c.exchange.last

@@ -28,6 +28,8 @@ const (
 	rememberedUsers = 100_000
 	// busyDisk is how many bytes may wait for the disk before publishers that need it are read more slowly.
 	busyDisk = 16 << 20
+	// stallSilence is how long a client that is not read is not missed.
+	stallSilence = time.Hour
 )
 
 // ErrStopped says that the engine has been shut down.
@@ -45,6 +47,8 @@ type Options struct {
 	ConnectPatience time.Duration
 	// Methods are the authentication methods of MQTT 5 by name; each call begins one exchange.
 	Methods map[string]func() Exchange
+	// ConfigFault tells whether a newer configuration was refused before it came to Apply; nil says no.
+	ConfigFault func() bool
 	// SysInterval is how often $SYS is published; zero means 10 s.
 	SysInterval time.Duration
 }
@@ -71,6 +75,7 @@ type Engine struct {
 	redirect atomic.Pointer[Redirect]
 	tracer   atomic.Pointer[tracer]
 	stopping atomic.Bool
+	_        [128]byte // what stands above is read all the time, what stands below is written
 
 	lastSession    atomic.Uint64
 	births         atomic.Uint64
@@ -243,11 +248,11 @@ func (e *Engine) Apply(config *contract.Config) error {
 
 	e.swap(sockets, next)
 
+	e.sweep(next)
+
 	for _, l := range fresh {
 		l.Start()
 	}
-
-	e.sweep(next)
 
 	return nil
 }
@@ -416,17 +421,18 @@ func (e *Engine) serve(socket *listen.Conn) {
 	}
 
 	c := newConn(e, d, socket)
-	if !e.enter(c) {
-		_ = socket.Close()
-
-		return
-	}
-
 	c.keepAlive = -1
 	patience := time.Until(socket.Deadline())
 
 	if fd, early, ok := socket.Raw(); ok && len(e.workers) > 0 {
 		c.fd, c.in = fd, early
+
+		if !e.enter(c) {
+			c.release()
+
+			return
+		}
+
 		e.wheel.set(&c.timer, patience)
 		e.workers[e.nextWorker.Add(1)%uint32(len(e.workers))].adopt(c) //nolint:gosec // a handful
 
@@ -435,6 +441,13 @@ func (e *Engine) serve(socket *listen.Conn) {
 
 	c.stream = socket
 	c.wakeUp = make(chan struct{}, 1)
+
+	if !e.enter(c) {
+		c.release()
+
+		return
+	}
+
 	_ = socket.SetDeadline(time.Time{})
 	e.wheel.set(&c.timer, patience)
 
@@ -483,11 +496,15 @@ func (e *Engine) join(c *conn) bool {
 	e.audit.line("client connected", "client", c.subject.ClientID, "user", c.who.username, "listener", c.door.Name,
 		"remote", c.remote(), "version", byte(c.version))
 
+	if t := e.tracer.Load(); t != nil {
+		t.connected(c)
+	}
+
 	return true
 }
 
 // leave forgets a connection.
-func (e *Engine) leave(c *conn) {
+func (e *Engine) leave(c *conn, ended metrics.Disconnection) {
 	e.mu.Lock()
 	delete(e.members, c)
 
@@ -496,8 +513,12 @@ func (e *Engine) leave(c *conn) {
 			e.probes.Add(-1)
 		} else {
 			e.connections.Add(-1)
-			e.metricsOf(c.door.Name).Disconnected(byte(c.version), c.ended)
-			e.audit.line("client disconnected", "client", c.subject.ClientID, "user", c.who.username, "reason", c.ended)
+			e.metricsOf(c.door.Name).Disconnected(byte(c.version), ended)
+			e.audit.line("client disconnected", "client", c.subject.ClientID, "user", c.who.username, "reason", ended)
+
+			if t := e.tracer.Load(); t != nil {
+				t.disconnected(c)
+			}
 		}
 	}
 
@@ -631,8 +652,11 @@ func (e *Engine) resumeStalled() {
 }
 
 // stall stops reading from a client whose messages need the disk while that has fallen behind.
-func (c *conn) stall() {
+func (c *conn) stall(r *round) {
+	r.settle() // that too has to get there
+
 	c.paused, c.pause = true, pauseDisk
+	c.heard.Store(r.nowMS + stallSilence.Milliseconds()) // it is not the client that is silent
 
 	e := c.e
 	e.stalledMu.Lock()

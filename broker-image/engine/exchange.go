@@ -23,6 +23,8 @@ type exchange struct {
 	last   []byte
 	// again: the client is let in already and proves itself anew.
 	again bool
+	// over: it has come to an end, and the client has no more to say in it.
+	over bool
 }
 
 // beginExchange starts the method that the CONNECT names, and refuses one that is not known [MQTT-4.12.0-1].
@@ -43,6 +45,7 @@ func (c *conn) beginExchange(r *round) {
 
 func (c *conn) step(r *round, data []byte) {
 	answer, done, username, err := c.exchange.Step(data)
+	c.exchange.over = done || err != nil
 
 	switch {
 	case err != nil && c.exchange.again:
@@ -98,7 +101,7 @@ func (c *conn) handleAuth(r *round, packet []byte) error {
 		}
 
 		c.exchange = &exchange{Exchange: start(), method: a.Method, again: true}
-	case a.Code == wire.ContinueAuthentication:
+	case a.Code == wire.ContinueAuthentication && !c.exchange.over:
 	default:
 		return &wire.Error{Code: wire.ProtocolError, Reason: "AUTH with a reason that does not fit [MQTT-3.15.2-1]"}
 	}

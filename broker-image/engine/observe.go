@@ -42,12 +42,32 @@ func (t *retainedTimer) due(r *round) {
 
 func (e *Engine) sessionCount() int64 { return max(0, int64(e.sessions.len())-e.probes.Load()) }
 
+// inflight counts what was sent and is not acknowledged. Only sessions that are connected are looked at closely.
+func (g *registry) inflight() (n int64) {
+	for i := range g.shards {
+		sh := &g.shards[i]
+		sh.mu.Lock()
+
+		for _, s := range sh.byID {
+			if s.conn.Load() != nil {
+				s.mu.Lock()
+				n += int64(s.out.inflight)
+				s.mu.Unlock()
+			}
+		}
+		sh.mu.Unlock()
+	}
+
+	return n
+}
+
 // measure is what metrics ask for.
 func (e *Engine) measure() metrics.State {
 	online := e.connections.Load()
 	s := metrics.State{
 		SessionsOnline: online, SessionsOffline: max(0, e.sessionCount()-online),
-		Subscriptions:    int64(e.index.Len()),
+		Subscriptions: int64(e.index.Len()), SharedSubscriptions: int64(e.index.Shared()),
+		Inflight:         e.sessions.inflight(),
 		RetainedMessages: int64(e.retained.Len()), RetainedBytes: e.retainedBytes.Load(),
 		QueuedMessages: e.queuedMessages.Load(), QueuedBytes: e.queuedBytes.Load(),
 	}
@@ -56,6 +76,10 @@ func (e *Engine) measure() metrics.State {
 
 	if e.store != nil {
 		s.StorageFault = e.store.Fault() != ""
+	}
+
+	if e.options.ConfigFault != nil {
+		s.ConfigFault = e.options.ConfigFault()
 	}
 
 	e.applying.Lock()
@@ -71,7 +95,7 @@ func (e *Engine) measure() metrics.State {
 	for _, d := range now.doors {
 		if l := e.sockets[d.socket()]; l != nil {
 			s.Listeners = append(s.Listeners, metrics.ListenerState{
-				Name: d.Name, Fault: l.Fault() != "", Panics: l.Panics(),
+				Name: d.Name, Fault: l.Fault() != "", Panics: l.Panics(), Accepted: l.Accepted(),
 				Refused: map[metrics.Refusal]int64{
 					metrics.ConnectionLimit:    l.Refused(listen.Full),
 					metrics.ProxyHeader:        l.Refused(listen.BadProxyHeader),

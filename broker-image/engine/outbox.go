@@ -2,7 +2,11 @@
 
 package engine
 
-import "github.com/mqtt-operator/mqtt-operator/broker-image/topics"
+import (
+	"slices"
+
+	"github.com/mqtt-operator/mqtt-operator/broker-image/topics"
+)
 
 // maxPacketID is the number of packet ids [MQTT-2.2.1-3].
 const maxPacketID = 65535
@@ -10,9 +14,11 @@ const maxPacketID = 65535
 // entry is one message of QoS 1 or 2 in an outbox.
 type entry struct {
 	// m is nil when the message lies on disk, or need not be sent again.
-	m      *message
-	ids    []uint32
-	group  *topics.Shared[*session]
+	m     *message
+	ids   []uint32
+	group *topics.Shared[*session]
+	// size is that of the message, also while it is not in memory.
+	size   int
 	qos    byte
 	retain bool
 	// released: PUBREC has come, PUBREL is what is owed [MQTT-4.3.3-5].
@@ -208,53 +214,35 @@ func (s *packetSet) remove(id uint16) bool {
 type seqSet struct {
 	seqs []uint64
 	gone []bool
+	head int // all before it are gone
 }
 
 func (s *seqSet) add(seq uint64) { s.seqs, s.gone = append(s.seqs, seq), append(s.gone, false) }
 
 func (s *seqSet) remove(seq uint64) {
-	// Most come back in order.
-	lo, hi := 0, len(s.seqs)
-	for lo < hi {
-		if mid := (lo + hi) / 2; s.seqs[mid] < seq {
-			lo = mid + 1
-		} else {
-			hi = mid
-		}
+	if i, ok := slices.BinarySearch(s.seqs[s.head:], seq); ok {
+		s.gone[s.head+i] = true
 	}
 
-	if lo < len(s.seqs) && s.seqs[lo] == seq {
-		s.gone[lo] = true
+	for s.head < len(s.seqs) && s.gone[s.head] {
+		s.head++
 	}
 
-	n := 0
-	for n < len(s.gone) && s.gone[n] {
-		n++
-	}
-
-	if n == len(s.seqs) {
-		s.seqs, s.gone = s.seqs[:0], s.gone[:0]
-
-		if cap(s.seqs) > 1024 {
-			s.seqs, s.gone = nil, nil
-		}
-
-		return
-	}
-
-	// Moved only when that is cheap for each.
-	if n > len(s.seqs)/2 {
-		s.seqs = append(s.seqs[:0], s.seqs[n:]...)
-		s.gone = append(s.gone[:0], s.gone[n:]...)
+	switch {
+	case s.head < len(s.seqs)/2 || s.head == 0: // moved only when that is cheap for each
+	case s.head == len(s.seqs) && cap(s.seqs) > 1024:
+		*s = seqSet{}
+	default:
+		s.seqs = append(s.seqs[:0], s.seqs[s.head:]...)
+		s.gone = append(s.gone[:0], s.gone[s.head:]...)
+		s.head = 0
 	}
 }
 
 // safe is the sequence number up to which everything is on disk, given the next one to be given out.
 func (s *seqSet) safe(next uint64) uint64 {
-	for i, gone := range s.gone {
-		if !gone {
-			return s.seqs[i] - 1
-		}
+	if s.head < len(s.seqs) {
+		return s.seqs[s.head] - 1
 	}
 
 	return next - 1

@@ -3,7 +3,6 @@
 package engine
 
 import (
-	"net"
 	"sync"
 	"time"
 )
@@ -16,6 +15,10 @@ const (
 	fullOutput = 1 << 20
 	// calmOutput is from where messages of QoS 1 and 2 wait in the session instead.
 	calmOutput = 128 << 10
+	// chokedOutput is from where a client is not read: nothing else bounds the answers to what it sends.
+	chokedOutput = 4 << 20
+	// onePiece is how much is written to a stream at once.
+	onePiece = 64 << 10
 )
 
 // output is what has still to be written on a connection. It is guarded by conn.mu. Nothing of it exists while there is
@@ -30,6 +33,8 @@ type output struct {
 	blocked  bool    // the socket took no more; its owner will hear when it does
 	// hungry: the session has more to send when there is room.
 	hungry bool
+	// choked: the client is not read before there is room.
+	choked bool
 	// lastWords: the connection is cut when everything is written.
 	lastWords    bool
 	blockedSince int64
@@ -172,8 +177,7 @@ func (c *conn) flush(r *round) {
 	c.writeSocket(r)
 	c.flushing = false
 	dead := c.dead
-	hungry := c.hungry && !c.closing && c.pending() < calmOutput
-	c.hungry = c.hungry && !hungry
+	hungry, choked := c.eased()
 	c.mu.Unlock()
 
 	if dead {
@@ -182,9 +186,25 @@ func (c *conn) flush(r *round) {
 		return
 	}
 
+	if choked {
+		c.resume()
+	}
+
 	if hungry {
 		c.sess.pump(r)
 	}
+}
+
+// eased tells what goes on now that something was written. mu is held.
+func (c *conn) eased() (hungry, choked bool) {
+	if c.closing || c.pending() >= calmOutput {
+		return false, false
+	}
+
+	hungry, choked = c.hungry, c.choked
+	c.hungry, c.choked = false, false
+
+	return hungry, choked
 }
 
 // writeSocket writes until nothing is left or the socket takes no more. mu is held, and let go while it writes.
@@ -245,10 +265,9 @@ func (c *conn) writeStream() {
 
 	for c.pending() > 0 && !c.dead {
 		s := c.take()
-		c.blockedSince = time.Now().UnixMilli()
 		c.mu.Unlock()
 
-		n, err := writeAll(c.stream, s)
+		n, err := c.writeAll(s)
 		c.e.metrics.Shared.Sent.Bytes.Add(n)
 		written(s, int(n))
 
@@ -262,6 +281,11 @@ func (c *conn) writeStream() {
 
 			break
 		}
+
+		hungry, choked := c.eased()
+		c.mu.Unlock()
+		c.ease(hungry, choked)
+		c.mu.Lock()
 	}
 
 	c.flushing = false
@@ -271,14 +295,16 @@ func (c *conn) writeStream() {
 	}
 
 	dead := c.dead
-	hungry := c.hungry && !c.closing
-	c.hungry = false
 	c.mu.Unlock()
 
 	if dead {
 		c.release()
+	}
+}
 
-		return
+func (c *conn) ease(hungry, choked bool) {
+	if choked {
+		c.resume()
 	}
 
 	if hungry {
@@ -288,14 +314,21 @@ func (c *conn) writeStream() {
 	}
 }
 
-// writeAll writes every segment. Small ones go as one, because TLS makes a record of each write.
-func writeAll(stream net.Conn, segments []segment) (total int64, err error) {
+// writeAll writes every segment, in pieces, so that it shows when the peer has stopped to read.
+func (c *conn) writeAll(segments []segment) (total int64, err error) {
 	for _, s := range segments {
-		n, err := stream.Write(s.bytes[s.off:])
-		total += int64(n)
+		for rest := s.bytes[s.off:]; len(rest) > 0; {
+			c.mu.Lock()
+			c.blockedSince = c.e.milliseconds(time.Now())
+			c.mu.Unlock()
 
-		if err != nil {
-			return total, err
+			n, err := c.stream.Write(rest[:min(len(rest), onePiece)])
+			total += int64(n)
+			rest = rest[n:]
+
+			if err != nil {
+				return total, err
+			}
 		}
 	}
 

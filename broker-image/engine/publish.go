@@ -38,6 +38,10 @@ func (c *conn) handlePublish(r *round, packet []byte) error {
 	}
 
 	if code := c.mayPublish(r, in, topic, &now.limits); code != wire.Success {
+		if t := c.e.tracer.Load(); t != nil {
+			t.denied(c, in, topic, code)
+		}
+
 		return c.refusePublish(r, in, code)
 	}
 
@@ -57,6 +61,10 @@ func (c *conn) handlePublish(r *round, packet []byte) error {
 	r.release(p)
 	c.acknowledge(r, in, kept, found)
 
+	if kept && c.e.store.Pending() > busyDisk && !c.paused {
+		c.stall(r)
+	}
+
 	return nil
 }
 
@@ -69,7 +77,7 @@ func (c *conn) topicOf(in *wire.Publish, l *limits) (string, error) {
 		return topic, nil
 	}
 
-	if in.Alias > l.TopicAliasMaximum {
+	if in.Alias > c.aliasMax {
 		return "", &wire.Error{Code: wire.TopicAliasInvalid, Reason: "a topic alias above the maximum [MQTT-3.3.2-9]"}
 	}
 
@@ -106,7 +114,7 @@ func (c *conn) beginReceive(r *round, in *wire.Publish, l *limits) (again bool, 
 		}
 	}
 
-	if c.owed.Add(1) > int32(l.ReceiveMaximum) && c.version == wire.V5 {
+	if c.owed.Add(1) > c.quota && c.version == wire.V5 {
 		return false, &wire.Error{Code: wire.ReceiveMaximumExceeded, Reason: "more messages at once than the receive maximum [MQTT-3.3.4-7]"}
 	}
 
@@ -136,8 +144,7 @@ func (c *conn) refusePublish(r *round, in *wire.Publish, code byte) error {
 	case in.QoS == 0:
 		return nil
 	case c.version != wire.V5:
-		c.ended = metrics.Revoked
-		c.sever()
+		c.goes(metrics.Revoked)
 
 		return nil
 	case in.QoS == 1:
@@ -170,7 +177,7 @@ func (c *conn) acknowledge(r *round, in *wire.Publish, kept, found bool) {
 	s.mu.Lock()
 	s.received.add(in.PacketID)
 
-	if s.stored {
+	if s.stored && !s.ended {
 		r.write().PutInbound(s.id, in.PacketID)
 
 		kept = true
@@ -178,7 +185,15 @@ func (c *conn) acknowledge(r *round, in *wire.Publish, kept, found bool) {
 
 	s.mu.Unlock()
 
-	c.owe(r, answer{typ: wire.TypePubrec, id: in.PacketID, code: code}, kept) // [MQTT-4.3.3-8]
+	c.owe(r, answer{typ: wire.TypePubrec, id: in.PacketID, code: code, received: in.PacketID}, kept) // [MQTT-4.3.3-8]
+}
+
+// forget forgets that a message of QoS 2 was received.
+func (s *session) forget(id uint16) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+
+	s.received.remove(id)
 }
 
 // handleAck handles PUBACK, PUBREC and PUBCOMP for what the client was sent, and PUBREL for what it has sent.
@@ -186,6 +201,10 @@ func (c *conn) handleAck(r *round, packet []byte) error {
 	a := &r.ack
 	if err := wire.ParseAck(packet, c.version, a); err != nil {
 		return err
+	}
+
+	if t := c.e.tracer.Load(); t != nil {
+		t.ack(c, TraceAckReceived, a.Type, a.PacketID, a.Code)
 	}
 
 	if a.Type == wire.TypePubrel {
@@ -251,7 +270,7 @@ func (c *conn) handlePubrec(r *round, s *session, e *entry, seq uint64, a *wire.
 		after.queued = append(after.queued, waitingEntry{s: s, seq: seq, mark: true})
 		c.owe(r, answer{typ: wire.TypePubrel, id: a.PacketID}, true)
 	default:
-		e.released, e.m = true, nil
+		s.release(e, false)
 		c.owe(r, answer{typ: wire.TypePubrel, id: a.PacketID}, false) // [MQTT-4.3.3-4]
 	}
 
@@ -259,11 +278,38 @@ func (c *conn) handlePubrec(r *round, s *session, e *entry, seq uint64, a *wire.
 }
 
 // marked is told that the mark of a PUBREC is on disk. mu is held.
-func (s *session) marked(_ *round, seq uint64) {
-	if i := seq - s.out.first; seq >= s.out.first && i < uint64(s.out.sent) { //nolint:gosec // not negative
-		e := s.out.at(int(i)) //nolint:gosec // bounded
-		e.released, e.m = true, nil
+func (s *session) marked(r *round, seq uint64, err error) {
+	i := seq - s.out.first
+	if s.ended || seq < s.out.first || i >= uint64(s.out.len) { //nolint:gosec // not negative
+		return
 	}
+
+	e := s.out.at(int(i)) //nolint:gosec // bounded
+	if e.done {
+		return
+	}
+
+	e.confirming = false
+
+	if err == nil {
+		s.release(e, i >= uint64(s.out.sent)) //nolint:gosec // not negative
+	}
+
+	s.pumpLocked(r)
+}
+
+// release lets go of a message of which PUBREC has come: what is owed from now on is PUBREL. mu is held.
+func (s *session) release(e *entry, waits bool) {
+	if waits {
+		s.lessen(e.size)
+		s.grow(0)
+
+		if e.m != nil && s.stored {
+			s.kept -= int64(e.size)
+		}
+	}
+
+	e.released, e.m, e.ids, e.size = true, nil, nil, 0
 }
 
 // handlePubrel ends a QoS 2 message of the client: its packet id is free again [MQTT-4.3.3-11].
@@ -302,7 +348,7 @@ func (e *Engine) route(r *round, p *publication) (kept, found bool) {
 	p.many = len(matched.Entries)+len(matched.Groups) > 1
 
 	if t := e.tracer.Load(); t != nil {
-		t.published(r, p)
+		t.published(p, len(matched.Entries)+len(matched.Groups))
 	}
 
 	for i := range matched.Entries {

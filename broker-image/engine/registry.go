@@ -89,7 +89,7 @@ func (e *Engine) establish(r *round, c *conn, now *state, w *will, assigned stri
 
 	if s != nil {
 		old := s.conn.Load()
-		resumed = !connect.CleanStart && (old == nil || s.expiry > 0)
+		resumed = !connect.CleanStart && s.expiry > 0
 		due = append(due, s.takeover(r, old, resumed))
 
 		if !resumed {
@@ -163,20 +163,24 @@ func (e *Engine) discard(r *round, s *session) {
 	s.ended = true
 	subs := s.subs
 	s.subs = nil
-	n, bytes := s.waiting()
+	n, bytes := s.messages, s.bytes
 	orphans := s.orphans()
 	s.out = outbox{}
 	s.retained = nil
 	e.queuedMessages.Add(-int64(n))
 	e.queuedBytes.Add(-bytes)
-	s.bytes, s.offline = 0, 0
+	s.messages, s.bytes, s.offline = 0, 0, 0
 	s.mu.Unlock()
 
 	for i := range subs {
 		e.index.Unsubscribe(subs[i].filter, s)
 	}
 
-	r.count.Drop(metrics.SessionEnded, n-len(orphans), int(bytes))
+	r.count.Drop(metrics.SessionEnded, n, int(bytes))
+
+	if t := e.tracer.Load(); t != nil && n > 0 {
+		t.dropped(s, metrics.SessionEnded, nil, n)
+	}
 
 	if s.stored || s.willStored {
 		r.write().DeleteSession(s.id)

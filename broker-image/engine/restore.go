@@ -55,7 +55,7 @@ func (e *Engine) restoreSession(v *store.Restored) error {
 
 	if v.Queue.Count > 0 {
 		s.out.first = v.Queue.First
-		s.offline, s.bytes = v.Queue.Count, v.Queue.Bytes
+		s.offline, s.messages, s.bytes = v.Queue.Count, v.Queue.Count, v.Queue.Bytes
 		e.queuedMessages.Add(int64(v.Queue.Count))
 		e.queuedBytes.Add(v.Queue.Bytes)
 	}
@@ -65,7 +65,7 @@ func (e *Engine) restoreSession(v *store.Restored) error {
 	}
 
 	// What was queued before the client left may have been sent to it.
-	s.mayHaveSeen = s.out.next
+	s.mayHaveSeen, s.seenUntil = s.out.next, s.away
 
 	for _, id := range v.Inbound {
 		s.received.add(id)
@@ -75,8 +75,9 @@ func (e *Engine) restoreSession(v *store.Restored) error {
 		m := restoredMessage(&w.Message)
 		s.will = &will{message: m, delay: w.DueDelay, listener: s.listener, username: s.username}
 
-		if w.Message.ExpiresAt > 0 {
-			s.will.expires, s.will.interval = true, uint32(w.Message.ExpiresAt) //nolint:gosec // an interval; see save
+		if m.expiresAt > 0 {
+			s.will.expires, s.will.interval = true, uint32(m.expiresAt-1) //nolint:gosec // an interval; see save
+			m.expiresAt = 0
 		}
 	}
 

@@ -181,7 +181,7 @@ func (s *session) sendRetainedNow(r *round, c *conn, due *retainedDue) bool {
 		defer c.mu.Unlock()
 
 		if !c.closing && !c.encode(r, m, nil, &h) {
-			r.count.Drop(metrics.TooLarge, 1, len(m.payload))
+			s.drop(r, metrics.TooLarge, m)
 		}
 
 		return true

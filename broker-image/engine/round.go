@@ -59,6 +59,8 @@ type commit struct {
 type waitingAnswer struct {
 	c  *conn
 	at uint64
+	// received: the packet id of a message of QoS 2 that is to be forgotten if the disk refuses it; or 0.
+	received uint16
 }
 
 // waitingEntry is a message in a queue that may be sent when the transaction is on disk.
@@ -89,6 +91,9 @@ func (r *round) begin() {
 // finish stores and sends what the round has brought about.
 func (r *round) finish() {
 	for {
+		// First to the disk: what somebody does because of what is sent now must come behind it.
+		r.settle()
+
 		// By index: flushing may make more connections dirty, as it makes room.
 		for i := 0; i < len(r.dirty); i++ {
 			c := r.dirty[i]
@@ -106,12 +111,14 @@ func (r *round) finish() {
 		if r.tx == nil {
 			return
 		}
+	}
+}
 
+// settle hands over what is to be stored so far, so that it comes to the disk before whatever others do to the same
+// session later.
+func (r *round) settle() {
+	if r.tx != nil {
 		r.commit()
-
-		if len(r.dirty) == 0 {
-			return
-		}
 	}
 }
 
@@ -158,7 +165,7 @@ func (e *Engine) committed(after *commit, err error) {
 	}
 
 	for _, a := range after.answers {
-		a.c.answer(r, a.at, err)
+		a.c.answer(r, a, err)
 	}
 
 	if err != nil {

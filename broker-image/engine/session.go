@@ -46,7 +46,8 @@ type session struct {
 	subs       []subscription
 	out        outbox
 	unsafe     seqSet // on their way to the disk
-	bytes      int64  // of messages that wait, in memory or on disk
+	messages   int    // that wait to be sent, in memory or on disk; a PUBREL that is owed is one of no bytes
+	bytes      int64  // of messages
 	offline    int    // how many messages of out lie on disk only
 	kept       int64  // bytes of messages of out that are in memory
 	received   packetSet
@@ -54,8 +55,12 @@ type session struct {
 	will       *will
 	dueAt      int64 // when will or session is due while offline, Unix milliseconds; 0: never
 	away       int64 // since when it is offline, Unix milliseconds
-	// mayHaveSeen: messages before this sequence number may have been sent by an earlier process.
+	// sentBefore: messages before this sequence number were sent by this process.
+	sentBefore uint64
+	// mayHaveSeen: messages before this sequence number that came before seenUntil may have been sent by an earlier
+	// process.
 	mayHaveSeen uint64
+	seenUntil   int64
 	timer       timer
 }
 
@@ -79,19 +84,6 @@ func (s *session) find(filter string) int {
 	}
 
 	return -1
-}
-
-// waiting is how many messages wait, with their bytes.
-func (s *session) waiting() (messages int, bytes int64) {
-	n := s.offline
-
-	for i := range s.out.len {
-		if !s.out.at(i).done {
-			n++
-		}
-	}
-
-	return n, s.bytes
 }
 
 // depth is a quick upper bound of how many messages wait.
@@ -166,9 +158,10 @@ func (s *session) attach(r *round, c *conn, now *state, w *will, expiry uint32, 
 
 	if s.stored || w != nil && s.e.store != nil && !c.who.probe {
 		s.save(r, true, r.nowMS)
+		r.settle()
 	}
 
-	s.resend(r, c)
+	s.resend()
 	s.pumpLocked(r)
 }
 
@@ -185,6 +178,13 @@ func (s *session) save(r *round, connected bool, since int64) {
 
 	if s.will != nil {
 		record.Will = &store.Will{Message: *storedMessage(s.will.message), DueDelay: s.will.delay}
+
+		// A will has no time at which it expires before it is published: the interval stands there, and one more, so
+		// that 0 goes on saying that there is none.
+		if s.will.expires {
+			record.Will.Message.ExpiresAt = int64(s.will.interval) + 1
+		}
+
 		s.willStored = true
 	}
 
@@ -237,11 +237,13 @@ func (s *session) detach(r *round, c *conn) {
 		e.discard(r, s)
 	}
 
-	sh.mu.Unlock()
-
+	// With its will, which must not be lost between the two.
 	if due != nil {
 		e.publishWill(r, due)
 	}
+
+	r.settle()
+	sh.mu.Unlock()
 }
 
 // schedule sets the timer to what is due first while nobody is connected: the will or the end of the session. mu is
@@ -376,7 +378,7 @@ func (s *session) deliverNow(r *round, p *publication, g grant) bool {
 
 	expiry, alive := p.expiry(r.nowMS)
 	if !alive {
-		r.count.Drop(metrics.Expired, 1, len(p.payload))
+		s.drop(r, metrics.Expired, &p.message)
 
 		return true
 	}
@@ -389,14 +391,14 @@ func (s *session) deliverNow(r *round, p *publication, g grant) bool {
 	}
 
 	if pending := c.pending(); pending > 0 && pending+len(p.payload) > fullOutput {
-		r.count.Drop(metrics.SlowClient, 1, len(p.payload))
+		s.drop(r, metrics.SlowClient, &p.message)
 
 		return true
 	}
 
 	h := wire.PublishHeader{Retain: g.retain, Identifiers: g.ids, Expiry: expiry, HasExpiry: p.expiresAt != 0}
 	if !c.encode(r, &p.message, p, &h) {
-		r.count.Drop(metrics.TooLarge, 1, len(p.payload))
+		s.drop(r, metrics.TooLarge, &p.message)
 	}
 
 	return true
@@ -406,6 +408,10 @@ func (s *session) deliverNow(r *round, p *publication, g grant) bool {
 func (c *conn) crowded() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+
+	if c.closing {
+		return true
+	}
 
 	if c.pending() < calmOutput {
 		return false
@@ -419,11 +425,11 @@ func (c *conn) crowded() bool {
 // sendFirst sends a message that need not wait: from the read buffer to the output, without a copy of its own. mu is
 // held.
 func (s *session) sendFirst(r *round, c *conn, p *publication, g grant) {
-	e := entry{ids: g.ids, group: g.group, qos: g.qos, retain: g.retain}
+	e := entry{ids: g.ids, group: g.group, qos: g.qos, retain: g.retain, size: p.size()}
 
 	expiry, alive := p.expiry(r.nowMS)
 	if !alive {
-		r.count.Drop(metrics.Expired, 1, len(p.payload))
+		s.drop(r, metrics.Expired, &p.message)
 
 		return
 	}
@@ -438,7 +444,7 @@ func (s *session) sendFirst(r *round, c *conn, p *publication, g grant) {
 	c.mu.Unlock()
 
 	if !ok {
-		r.count.Drop(metrics.TooLarge, 1, len(p.payload)) // [MQTT-3.1.2-25]
+		s.drop(r, metrics.TooLarge, &p.message) // [MQTT-3.1.2-25]
 
 		return
 	}
@@ -464,27 +470,30 @@ func (s *session) keeps(group *topics.Shared[*session]) bool {
 // enqueue lets a message wait in memory. mu is held.
 func (s *session) enqueue(r *round, p *publication, g grant) bool {
 	if why, ok := s.room(p.size()); !ok {
-		r.count.Drop(why, 1, len(p.payload))
+		s.drop(r, why, &p.message)
 		s.e.noteFull(s, why)
 
 		return true
 	}
 
-	s.out.push(entry{m: p.keep(), ids: g.ids, group: g.group, qos: g.qos, retain: g.retain})
+	s.out.push(entry{m: p.keep(), ids: g.ids, group: g.group, qos: g.qos, retain: g.retain, size: p.size()})
 	s.out.next++
 	s.grow(p.size())
+	s.queued(p, &g)
 
 	return true
 }
 
 // grow and lessen count what waits. mu is held.
 func (s *session) grow(size int) {
+	s.messages++
 	s.bytes += int64(size)
 	s.e.queuedMessages.Add(1)
 	s.e.queuedBytes.Add(int64(size))
 }
 
 func (s *session) lessen(size int) {
+	s.messages--
 	s.bytes -= int64(size)
 	s.e.queuedMessages.Add(-1)
 	s.e.queuedBytes.Add(-int64(size))
@@ -493,7 +502,7 @@ func (s *session) lessen(size int) {
 // enqueueStored puts a message into the queue on disk. It is sent when it is there. mu is held.
 func (s *session) enqueueStored(r *round, c *conn, p *publication, g grant) bool {
 	if why, ok := s.room(p.size()); !ok {
-		r.count.Drop(why, 1, len(p.payload))
+		s.drop(r, why, &p.message)
 		s.e.noteFull(s, why)
 
 		return true
@@ -505,6 +514,7 @@ func (s *session) enqueueStored(r *round, c *conn, p *publication, g grant) bool
 	}
 
 	seq := s.out.next
+	kept := s.out.spilled() == 0
 	s.out.next++
 	tx.Enqueue(s.id, seq, p.ref, g.qos, g.retain, g.ids)
 
@@ -513,10 +523,11 @@ func (s *session) enqueueStored(r *round, c *conn, p *publication, g grant) bool
 	after.queued = append(after.queued, waitingEntry{s: s, seq: seq, size: p.size()})
 	s.unsafe.add(seq)
 	s.grow(p.size())
+	s.queued(p, &g)
 
 	// What is on its way to a client that keeps up stays in memory too.
-	if c != nil && s.offline == 0 && s.out.len-s.out.sent < keptMessages && s.kept < keptBytes {
-		s.out.push(entry{m: p.keep(), ids: g.ids, group: g.group, qos: g.qos, retain: g.retain})
+	if c != nil && kept && s.out.len-s.out.sent < keptMessages && s.kept < keptBytes {
+		s.out.push(entry{m: p.keep(), ids: g.ids, group: g.group, qos: g.qos, retain: g.retain, size: p.size()})
 		s.kept += int64(p.size())
 	} else {
 		s.offline++
@@ -531,7 +542,7 @@ func (s *session) committed(r *round, q waitingEntry, err error) {
 	defer s.mu.Unlock()
 
 	if q.mark {
-		s.marked(r, q.seq)
+		s.marked(r, q.seq, err)
 
 		return
 	}
@@ -548,6 +559,11 @@ func (s *session) committed(r *round, q waitingEntry, err error) {
 
 	if err != nil {
 		r.count.Drop(metrics.StorageFault, 1, q.size)
+
+		if t := s.e.tracer.Load(); t != nil {
+			t.dropped(s, metrics.StorageFault, nil, 1)
+		}
+
 		s.lessen(q.size)
 
 		if i := q.seq - s.out.first; q.seq >= s.out.first && i < uint64(s.out.len) { //nolint:gosec // not negative
@@ -573,7 +589,7 @@ func (s *session) pump(r *round) {
 
 func (s *session) pumpLocked(r *round) {
 	c := s.conn.Load()
-	if c == nil || s.ended {
+	if c == nil || s.ended || s.suspended {
 		return
 	}
 
@@ -596,7 +612,9 @@ func (s *session) pumpLocked(r *round) {
 			break
 		}
 
-		s.sendNext(r, c)
+		if !s.sendNext(r, c) {
+			return
+		}
 	}
 
 	s.pumpRetained(r, c)
@@ -609,16 +627,11 @@ func (s *session) page(r *round, c *conn, limit uint64) bool {
 		return false
 	}
 
-	found, err := s.e.store.Read(s.id, from, pageMessages, pageBytes, r.pages[:0])
-	if err != nil {
-		s.e.log.Error("a queue cannot be read from disk; its client is disconnected", "client", s.clientID, "error", err)
-		s.e.storageFailed(err)
-		c.disconnect(r, wire.UnspecifiedError, "the queue cannot be read", metrics.ServerError)
-
+	found, ok := s.readQueue(r, c, from)
+	if !ok {
 		return false
 	}
 
-	r.pages = found[:0]
 	at := from
 
 	for i := range found {
@@ -638,7 +651,8 @@ func (s *session) page(r *round, c *conn, limit uint64) bool {
 		e := entry{qos: q.QoS, retain: q.Retain, ids: q.Identifiers, released: q.Released}
 		if q.Message != nil {
 			e.m = restoredMessage(q.Message)
-			s.kept += int64(e.m.size())
+			e.size = e.m.size()
+			s.kept += int64(e.size)
 		}
 
 		s.out.push(e)
@@ -657,48 +671,87 @@ func (s *session) page(r *round, c *conn, limit uint64) bool {
 				s.out.push(entry{done: true})
 			}
 		}
+	}
 
-		s.offline = 0
+	if s.out.spilled() == 0 {
+		s.recount()
 	}
 
 	return s.out.sent < s.out.len
 }
 
-// sendNext sends the first entry that has not been sent, or passes over it. mu is held.
-func (s *session) sendNext(r *round, c *conn) {
+// readQueue reads a part of the queue from disk, or parts with the client. mu is held.
+func (s *session) readQueue(r *round, c *conn, from uint64) ([]store.Queued, bool) {
+	found, err := s.e.store.Read(s.id, from, pageMessages, pageBytes, r.pages[:0])
+	if err != nil {
+		s.e.log.Error("a queue cannot be read from disk; its client is disconnected", "client", s.clientID, "error", err)
+		s.e.storageFailed(err)
+		c.disconnect(r, wire.UnspecifiedError, "the queue cannot be read", metrics.ServerError)
+
+		return nil, false
+	}
+
+	r.pages = found[:0]
+
+	return found, true
+}
+
+// recount counts again what waits when all of it is in memory: on disk messages have other sizes than here. mu is held.
+func (s *session) recount() {
+	n, bytes := 0, int64(0)
+
+	for i := s.out.sent; i < s.out.len; i++ {
+		if e := s.out.at(i); !e.done {
+			n++
+			bytes += int64(e.size)
+		}
+	}
+
+	s.e.queuedMessages.Add(int64(n - s.messages))
+	s.e.queuedBytes.Add(bytes - s.bytes)
+	s.messages, s.bytes, s.offline = n, bytes, 0
+}
+
+// sendNext sends the first entry that has not been sent, or passes over it. It is false when that has to wait. mu is
+// held.
+func (s *session) sendNext(r *round, c *conn) bool {
 	e := s.out.at(s.out.sent)
 	seq := s.out.first + uint64(s.out.sent) //nolint:gosec // not negative
 
-	if e.done {
+	switch {
+	case e.done:
 		s.out.sent++
 		s.out.trim()
 
-		return
-	}
-
-	if e.released {
+		return true
+	case e.confirming && !e.released:
+		return false // sent again when it is known what is on disk
+	case e.released:
 		s.out.sent++
 		s.out.inflight++
+		s.lessen(e.size)
 		c.sendRelease(r, packetID(seq))
 
-		return
+		return true
+	case e.m == nil:
+		return s.reload(r, c, e, seq)
 	}
 
 	m := e.m
-	size := m.size()
-	why, ok := s.sendEntry(r, c, e, m, packetID(seq), seq < s.mayHaveSeen && m.created <= s.away)
+	dup := seq < s.sentBefore || seq < s.mayHaveSeen && m.created <= s.seenUntil
+	why, ok := s.sendEntry(r, c, e, m, packetID(seq), dup)
 
 	s.out.sent++
 	s.out.inflight++
 
 	if s.stored {
-		s.kept -= int64(size)
+		s.kept -= int64(e.size)
 	}
 
-	s.lessen(size)
+	s.lessen(e.size)
 
 	if !ok {
-		r.count.Drop(why, 1, len(m.payload))
+		s.drop(r, why, m)
 
 		if s.stored {
 			r.write().Dequeue(s.id, seq)
@@ -706,12 +759,58 @@ func (s *session) sendNext(r *round, c *conn) {
 
 		s.out.finish(e)
 
-		return
+		return true
 	}
 
 	if !s.keeps(e.group) {
 		e.m, e.ids = nil, nil
 	}
+
+	return true
+}
+
+// reload reads messages again that were sent and are to be sent once more. mu is held.
+func (s *session) reload(r *round, c *conn, first *entry, seq uint64) bool {
+	var found []store.Queued
+
+	if s.stored {
+		var ok bool
+		if found, ok = s.readQueue(r, c, seq); !ok {
+			return false
+		}
+	}
+
+	for i := range found {
+		q := &found[i]
+
+		at := q.Seq - s.out.first
+		if at >= uint64(s.out.len) { //nolint:gosec // not negative
+			break
+		}
+
+		e := s.out.at(int(at)) //nolint:gosec // bounded
+		if e.done || e.released || e.m != nil {
+			continue
+		}
+
+		if q.Released {
+			e.released = true
+
+			continue
+		}
+
+		e.m, e.ids = restoredMessage(q.Message), q.Identifiers
+		s.kept += int64(e.size)
+	}
+
+	clear(found)
+
+	if first.m == nil && !first.released { // there is nothing to send it from
+		s.lessen(first.size)
+		first.done = true
+	}
+
+	return true
 }
 
 // sendEntry writes one message to the connection.
@@ -740,57 +839,21 @@ func (s *session) sendEntry(r *round, c *conn, e *entry, m *message, id uint16, 
 	return 0, true
 }
 
-// resend sends again what an earlier connection was sent and has not acknowledged, in the same order [MQTT-4.4.0-1]
-// [MQTT-4.6.0-1]. mu is held.
-func (s *session) resend(r *round, c *conn) {
+// resend has everything sent again that an earlier connection was sent and that is not acknowledged, in the same order
+// [MQTT-4.4.0-1] [MQTT-4.6.0-1]. mu is held.
+func (s *session) resend() {
 	sent := s.out.sent
 	if sent == 0 {
 		return
 	}
 
 	// From the start, so that the window of this connection is kept [MQTT-3.3.4-9].
-	s.mayHaveSeen = max(s.mayHaveSeen, s.out.first+uint64(sent)) //nolint:gosec // not negative
+	s.sentBefore = max(s.sentBefore, s.out.first+uint64(sent)) //nolint:gosec // not negative
 	s.out.sent, s.out.inflight = 0, 0
 
-	if !s.stored {
-		for i := range sent {
-			if e := s.out.at(i); !e.done && e.m != nil {
-				s.grow(e.m.size())
-			}
-		}
-
-		return
-	}
-
-	// Their messages are on disk.
-	last := s.out.first + uint64(sent) //nolint:gosec // not negative
-	for from := s.out.first; from < last; {
-		found, err := s.e.store.Read(s.id, from, pageMessages, pageBytes, r.pages[:0])
-		if err != nil || len(found) == 0 {
-			break
-		}
-
-		for i := range found {
-			q := &found[i]
-			if q.Seq >= last {
-				break
-			}
-
-			if e := s.out.at(int(q.Seq - s.out.first)); !e.done && !e.released && q.Message != nil { //nolint:gosec // bounded
-				e.m = restoredMessage(q.Message)
-				e.ids = q.Identifiers
-				s.grow(e.m.size())
-				s.kept += int64(e.m.size())
-			}
-		}
-
-		from = found[len(found)-1].Seq + 1
-		r.pages = found[:0]
-	}
-
 	for i := range sent {
-		if e := s.out.at(i); !e.done && !e.released && e.m == nil {
-			e.done = true // nothing to send it from; it was acknowledged, or has expired
+		if e := s.out.at(i); !e.done {
+			s.grow(e.size)
 		}
 	}
 

@@ -7,6 +7,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"net"
+	"net/netip"
 )
 
 // Status is what the engine does now.
@@ -16,7 +17,9 @@ type Status struct {
 	// Sessions is the number of sessions kept, those of connected clients included.
 	Sessions  int
 	Listeners []ListenerStatus
-	// Storage says why sessions cannot be written to disk, or nothing.
+	// QueuedMessages wait in sessions for their clients, RetainedMessages for subscriptions.
+	QueuedMessages, RetainedMessages int64
+	// Storage says why what must be kept cannot be written to disk, or nothing.
 	Storage string
 	// Panics is the number of connections that ended in a panic, since start, over the listeners that are open now.
 	Panics int64
@@ -42,6 +45,7 @@ func (e *Engine) Status() Status {
 
 	s.Connections = int(e.connections.Load())
 	s.Sessions = int(e.sessionCount())
+	s.QueuedMessages, s.RetainedMessages = e.queuedMessages.Load(), int64(e.retained.Len())
 
 	if e.store != nil {
 		s.Storage = e.store.Fault()
@@ -67,10 +71,19 @@ func (e *Engine) Status() Status {
 
 // Target is a door as a probe reaches it from inside.
 type Target struct {
-	Name    string
+	Name string
+	// Network is tcp or unix.
+	Network string
 	Address string
 	// TLS is nil for a door without. It accepts exactly the certificate that is configured now.
 	TLS *tls.Config
+	// WebSocket is the path of a door that begins with HTTP, else empty.
+	WebSocket string
+	// Proxy tells whether who comes from an address may send a PROXY header first; nil if nobody may. The address of a
+	// unix socket is the zero one.
+	Proxy func(from netip.Addr) bool
+	// Full says that the door has let in as many as it may, so that a probe would be turned away too.
+	Full bool
 }
 
 // ErrNotServing says that no configuration has been applied yet, or that the broker is shutting down.
@@ -98,7 +111,19 @@ func (e *Engine) Targets() ([]Target, error) {
 			continue
 		}
 
-		t := Target{Name: d.Name, Address: reachable(l.Address())}
+		t := Target{
+			Name: d.Name, Network: d.network(), Address: reachable(l.Address()),
+			Full: d.MaxConnections > 0 && l.Connections() >= d.MaxConnections,
+		}
+
+		if d.Protocol.IsWebSocket() {
+			t.WebSocket = d.Endpoint().Path
+		}
+
+		if p := d.settings(&now.limits).Proxy; p != nil {
+			t.Proxy = p.Listens
+		}
+
 		if d.tls != nil {
 			t.TLS = pinned(d.leaf)
 		}

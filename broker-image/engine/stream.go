@@ -44,8 +44,8 @@ func (c *conn) readStream() bool {
 	// One byte at first, so that an idle connection holds no buffer. No packet is that short.
 	if len(c.in) == 0 {
 		n, err := c.stream.Read(c.one[:])
-		if n == 0 || err != nil {
-			return false
+		if n == 0 {
+			return err == nil
 		}
 
 		have = 1
@@ -59,8 +59,9 @@ func (c *conn) readStream() bool {
 	n, err := c.stream.Read((*b)[have:])
 	have += n
 
-	if n == 0 || err != nil {
-		return false
+	// TLS tells the last bytes and the end at once.
+	if n == 0 {
+		return err == nil
 	}
 
 	r := c.e.borrow()
@@ -69,7 +70,7 @@ func (c *conn) readStream() bool {
 	r.count.Received.Bytes.Add(int64(have))
 	c.feedStream(r, (*b)[:have])
 
-	return true
+	return err == nil
 }
 
 func (c *conn) readLarge(need int) bool {
@@ -80,8 +81,8 @@ func (c *conn) readLarge(need int) bool {
 	}
 
 	n, err := c.stream.Read(c.in[len(c.in):cap(c.in)])
-	if n == 0 || err != nil {
-		return false
+	if n == 0 {
+		return err == nil
 	}
 
 	c.in = c.in[:len(c.in)+n]
@@ -95,7 +96,7 @@ func (c *conn) readLarge(need int) bool {
 		c.feedStream(r, nil)
 	}
 
-	return true
+	return err == nil
 }
 
 func (c *conn) feedStream(r *round, data []byte) {

@@ -40,6 +40,12 @@ func (c *conn) handleSubscribe(r *round, packet []byte) error {
 	stored := s.stored
 	s.mu.Unlock()
 
+	if t := c.e.tracer.Load(); t != nil {
+		for i := range in.Filters {
+			t.subscribed(c, &in.Filters[i], codes[i])
+		}
+	}
+
 	raw := wire.AppendSuback(nil, c.version, in.PacketID, codes, "") // [MQTT-3.8.4-1]
 	c.owe(r, answer{typ: wire.TypeSuback, code: byte(min(len(codes), 255)), raw: raw}, stored && r.tx != nil)
 
@@ -121,6 +127,12 @@ func (c *conn) handleUnsubscribe(r *round, packet []byte) error {
 	stored := s.stored
 	s.mu.Unlock()
 
+	if t := c.e.tracer.Load(); t != nil {
+		for i, filter := range in.Filters {
+			t.unsubscribed(c, filter, codes[i])
+		}
+	}
+
 	raw := wire.AppendUnsuback(nil, c.version, in.PacketID, codes, "")
 	c.owe(r, answer{typ: wire.TypeUnsuback, code: byte(min(len(codes), 255)), raw: raw}, stored && r.tx != nil)
 
@@ -163,18 +175,22 @@ func (c *conn) handleDisconnect(r *round, packet []byte) error {
 		}
 
 		s.mu.Lock()
-		s.expiry = min(in.SessionExpiry, s.e.state.Load().limits.MaxSessionExpiry)
+
+		if s.conn.Load() == c {
+			s.expiry = min(in.SessionExpiry, s.e.state.Load().limits.MaxSessionExpiry)
+		}
+
 		s.mu.Unlock()
 	}
 
-	c.ended = metrics.ByClient
 	c.orderly = in.Code != wire.DisconnectWithWill
+	ended := metrics.ByClient
 
 	if !c.orderly {
-		c.ended = metrics.ByClientWithWill
+		ended = metrics.ByClientWithWill
 	}
 
-	c.sever()
+	c.goes(ended)
 
 	return nil
 }

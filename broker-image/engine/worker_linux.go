@@ -42,6 +42,7 @@ type worker struct {
 	mail []*conn
 	stop bool
 	rung bool
+	gone bool // its bell is closed
 	done chan struct{}
 }
 
@@ -94,17 +95,22 @@ func (w *worker) adopt(c *conn) {
 // post has the worker look at a connection.
 func (w *worker) post(c *conn) {
 	w.mu.Lock()
-	w.mail = append(w.mail, c)
-	ring := !w.rung
-	w.rung = true
-	w.mu.Unlock()
+	defer w.mu.Unlock()
 
-	if ring {
+	w.mail = append(w.mail, c)
+
+	if !w.rung {
+		w.rung = true
 		w.ring()
 	}
 }
 
+// ring wakes the worker. mu is held: when the worker has gone, its bell may be another file.
 func (w *worker) ring() {
+	if w.gone {
+		return
+	}
+
 	one := [8]byte{1}
 	_, _ = unix.Write(w.bell, one[:])
 }
@@ -113,14 +119,20 @@ func (w *worker) ring() {
 func (w *worker) halt() {
 	w.mu.Lock()
 	w.stop = true
-	w.mu.Unlock()
 	w.ring()
+	w.mu.Unlock()
 	<-w.done
 }
 
 func (w *worker) run() {
 	defer close(w.done)
-	defer func() { _, _ = w.file.Close(), unix.Close(w.bell) }()
+	defer func() {
+		w.mu.Lock()
+		defer w.mu.Unlock()
+
+		w.gone = true
+		_, _ = w.file.Close(), unix.Close(w.bell)
+	}()
 
 	r := w.e.newRound()
 	events := make([]unix.EpollEvent, eventsAtOne)
@@ -247,6 +259,11 @@ func (w *worker) wake(r *round, c *conn) {
 		return
 	}
 
+	// What came before the pause; nothing is read on top of it.
+	if len(c.in) > 0 {
+		w.feed(r, c, c.in)
+	}
+
 	w.read(r, c)
 }
 
@@ -263,7 +280,7 @@ func (w *worker) read(r *round, c *conn) {
 
 	if c.paused {
 		// What is there is read after the pause; but who has gone need not be waited for.
-		if c.hungUp && c.phase != established {
+		if c.hungUp && (c.phase != established || c.deaf()) {
 			w.leave(r, c)
 		}
 
@@ -284,8 +301,8 @@ func (w *worker) read(r *round, c *conn) {
 			w.again = append(w.again, c)
 		}
 	case errors.Is(err, unix.EAGAIN):
-		if from > 0 && len(c.in) > 0 && wire.Need(c.in) > 0 && len(c.in) >= wire.Need(c.in) {
-			w.feed(r, c, buf[:from]) // left over from a pause
+		if from > 0 {
+			w.feed(r, c, buf[:from]) // what came with the PROXY header
 		}
 	case errors.Is(err, unix.EINTR):
 		w.again = append(w.again, c)
