@@ -234,7 +234,7 @@ func endpoint(t *testing.T, ca *authority, apply func(*contract.Config) error) (
 
 	keeper = NewKeeper(apply)
 
-	server, err := NewServer(Handler(keeper, func() Status { return Status{Connections: 3, Version: "test"} }), dir)
+	server, err := NewServer(Handler(keeper, func() Status { return Status{Connections: 3, Version: "test"} }, nil), dir)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -5,9 +5,13 @@
 //
 //	GET /v1/status   what runs: revision, digest of each part, connections, sessions, listeners
 //	PUT /v1/config   files of a newer configuration; those that did not change may be left out
+//	GET /v1/trace    what happens to ?client=, to ?topic= (a filter), or both; one JSON object per line, for ?for= at most
 //
 // Both ends prove themselves by certificates of one CA that exists for this broker alone, over TLS 1.3. The endpoint
 // knows no other way in.
+//
+// A trace names clients, users, topics and sizes, and holds no payload and no secret. It ends when the caller hangs up, at
+// the latest after [MaxTrace]. Who reads too slowly loses events, and is told how many.
 //
 // A [Keeper] holds the configuration that runs. The files of the mounted directory and the endpoint offer to the same
 // keeper, so whichever comes first wins and the other finds that there is nothing left to do.

@@ -13,6 +13,7 @@ import (
 const (
 	statusPath = "/v1/status"
 	configPath = "/v1/config"
+	tracePath  = "/v1/trace"
 )
 
 // maxBody bounds what a request or an answer may hold: every shard of users at its largest, in base64, and the rest.
@@ -27,6 +28,12 @@ type Status struct {
 	// Connections are clients that are connected, Sessions those that are kept, connected or not.
 	Connections int `json:"connections"`
 	Sessions    int `json:"sessions"`
+	// QueuedMessages wait in sessions for their clients, RetainedMessages for subscriptions. A broker of the release before
+	// says 0.
+	QueuedMessages   int64 `json:"queuedMessages,omitempty"`
+	RetainedMessages int64 `json:"retainedMessages,omitempty"`
+	// Storage says why what must be kept cannot be written to disk; empty when it can.
+	Storage string `json:"storage,omitempty"`
 	// Listeners that are open.
 	Listeners []ListenerStatus `json:"listeners"`
 	// Started is when the process began.

@@ -33,12 +33,16 @@ const (
 	maxHeader    = 8 << 10
 )
 
-// Handler serves the endpoint. status says what only the engine knows: connections, sessions, listeners, version.
-func Handler(keeper *Keeper, status func() Status) http.Handler {
-	s := &server{keeper: keeper, status: status}
+// Handler serves the endpoint. status says what only the engine knows: connections, sessions, listeners, version. trace
+// may be nil: then there is none.
+func Handler(keeper *Keeper, status func() Status, trace TraceFunc) http.Handler {
+	s := &server{keeper: keeper, status: status, trace: trace}
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET "+statusPath, s.getStatus)
 	mux.HandleFunc("PUT "+configPath, s.putConfig)
+	if trace != nil {
+		mux.HandleFunc("GET "+tracePath, s.getTrace)
+	}
 	return mux
 }
 
@@ -66,6 +70,7 @@ func NewServer(handler http.Handler, dir string) (*http.Server, error) {
 type server struct {
 	keeper *Keeper
 	status func() Status
+	trace  TraceFunc
 }
 
 func (s *server) now() Status {

@@ -15,7 +15,7 @@ const Format = "mqtt-operator.io/broker-config/v1"
 const (
 	// AdminPort serves the admin endpoint (mutual TLS).
 	AdminPort = 9443
-	// HealthPort serves /livez and /readyz (plain HTTP, no secret).
+	// HealthPort serves /livez, /readyz and /metrics (plain HTTP, no secret).
 	HealthPort = 9440
 	// FirstReservedPort and LastReservedPort bound the range kept for the broker.
 	FirstReservedPort = 9440

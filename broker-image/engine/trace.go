@@ -390,6 +390,10 @@ func tracedMessage(kind TraceKind, m *message) TraceEvent {
 }
 
 func (t *tracer) ack(c *conn, kind TraceKind, typ byte, id uint16, code byte) {
+	if typ == wire.TypeSuback || typ == wire.TypeUnsuback {
+		code = 0 // each filter has its own, and an event
+	}
+
 	event := c.traced(kind)
 	event.Packet, event.PacketID, event.Code = ackName(typ), id, code
 	t.tell(event)

@@ -10,10 +10,13 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"net/netip"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/coder/websocket"
 
 	"github.com/mqtt-operator/mqtt-operator/broker-image/contract"
 )
@@ -27,16 +30,28 @@ const (
 
 // Target is one listener.
 type Target struct {
-	Name    string
+	Name string
+	// Network is tcp or unix.
+	Network string
 	Address string
 	// TLS is nil for a listener without.
 	TLS *tls.Config
+	// WebSocket is the path of a listener that begins with HTTP, else empty.
+	WebSocket string
+	// Proxy tells whether a PROXY header from an address is read; nil if from none. The address of a unix socket is the
+	// zero one.
+	Proxy func(from netip.Addr) bool
+	// Full says that the listener has let in as many as it may. It serves those, so it is not tried and not at fault.
+	Full bool
 }
 
 // Broker is what is asked about.
 type Broker struct {
 	// Targets are the listeners of now. An error means that there is nothing to serve yet, or no more.
 	Targets func() ([]Target, error)
+	// Storage says why what must be kept cannot be written, or nothing. It is said and makes nobody unready: see the
+	// package comment. Nil says nothing.
+	Storage func() string
 	// Username and Password let the probe in.
 	Username, Password string
 }
@@ -112,7 +127,9 @@ func (c *Checker) look() (bool, string) {
 	faults := make([]error, len(targets))
 
 	for i := range targets {
-		all.Go(func() { faults[i] = c.try(ctx, &targets[i]) })
+		if !targets[i].Full {
+			all.Go(func() { faults[i] = c.try(ctx, &targets[i]) })
+		}
 	}
 
 	all.Wait()
@@ -122,19 +139,28 @@ func (c *Checker) look() (bool, string) {
 	var body strings.Builder
 
 	for i := range targets {
-		if faults[i] == nil {
+		switch {
+		case targets[i].Full:
+			fmt.Fprintf(&body, "listener %s: full, it has as many connections as it may\n", targets[i].Name)
+		case faults[i] == nil:
 			fmt.Fprintf(&body, "listener %s: ok\n", targets[i].Name)
+		default:
+			ready = false
 
-			continue
+			fmt.Fprintf(&body, "listener %s: %v\n", targets[i].Name, faults[i])
 		}
-
-		ready = false
-
-		fmt.Fprintf(&body, "listener %s: %v\n", targets[i].Name, faults[i])
 	}
 
 	if len(targets) == 0 {
 		body.WriteString("the configuration has no listeners\n")
+	}
+
+	if c.broker.Storage != nil {
+		if fault := c.broker.Storage(); fault != "" {
+			fmt.Fprintf(&body, "storage: degraded, what must be kept is refused: %s\n", fault)
+		} else {
+			body.WriteString("storage: ok\n")
+		}
 	}
 
 	return ready, body.String()
@@ -144,7 +170,12 @@ func (c *Checker) look() (bool, string) {
 func (c *Checker) try(ctx context.Context, t *Target) error {
 	var dialer net.Dialer
 
-	conn, err := dialer.DialContext(ctx, "tcp", t.Address)
+	network := t.Network
+	if network == "" {
+		network = "tcp"
+	}
+
+	conn, err := dialer.DialContext(ctx, network, t.Address)
 	if err != nil {
 		return fmt.Errorf("no connection: %w", err)
 	}
@@ -153,6 +184,12 @@ func (c *Checker) try(ctx context.Context, t *Target) error {
 
 	if deadline, ok := ctx.Deadline(); ok {
 		_ = conn.SetDeadline(deadline)
+	}
+
+	if t.Proxy != nil && t.Proxy(source(conn)) {
+		if _, err := conn.Write([]byte("PROXY UNKNOWN\r\n")); err != nil {
+			return fmt.Errorf("PROXY header: %w", err)
+		}
 	}
 
 	if t.TLS != nil {
@@ -164,7 +201,62 @@ func (c *Checker) try(ctx context.Context, t *Target) error {
 		conn = secure
 	}
 
+	if t.WebSocket != "" {
+		upgraded, err := upgrade(ctx, conn, t.WebSocket)
+		if err != nil {
+			return fmt.Errorf("no WebSocket: %w", err)
+		}
+
+		conn = upgraded
+	}
+
 	return c.converse(conn)
+}
+
+// source is where a connection comes from, as the other side sees it.
+func source(conn net.Conn) netip.Addr {
+	local, ok := conn.LocalAddr().(*net.TCPAddr)
+	if !ok {
+		return netip.Addr{}
+	}
+
+	return local.AddrPort().Addr()
+}
+
+// upgrade asks for a WebSocket on a connection that is there already.
+func upgrade(ctx context.Context, conn net.Conn, path string) (net.Conn, error) {
+	used := false
+	client := &http.Client{
+		Transport: &http.Transport{
+			DisableKeepAlives: true,
+			DialContext: func(context.Context, string, string) (net.Conn, error) {
+				if used {
+					return nil, errors.New("the listener closed the connection")
+				}
+
+				used = true
+
+				return conn, nil
+			},
+		},
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+	}
+
+	// TLS has been done, whatever the scheme says.
+	ws, response, err := websocket.Dial(ctx, "ws://probe"+path, &websocket.DialOptions{HTTPClient: client, Subprotocols: []string{"mqtt"}})
+	if response != nil && response.Body != nil {
+		_ = response.Body.Close()
+	}
+
+	if err != nil {
+		return nil, err
+	}
+
+	if got := ws.Subprotocol(); got != "mqtt" {
+		return nil, fmt.Errorf("the subprotocol is %q", got)
+	}
+
+	return websocket.NetConn(ctx, ws, websocket.MessageBinary), nil
 }
 
 // The packets of MQTT 3.1.1 that the probe needs.

@@ -70,6 +70,15 @@ func (p *Proxy) asks(remote netip.AddrPort) header {
 	return answer
 }
 
+// Listens tells whether a header from this address is read; from a unix socket it is the zero one.
+func (p *Proxy) Listens(from netip.Addr) bool {
+	if !from.IsValid() {
+		return p.asks(netip.AddrPort{}) != noHeader
+	}
+
+	return p.asks(netip.AddrPortFrom(from, 1)) != noHeader
+}
+
 // contains knows that ::ffff:10.0.0.0/104 is 10.0.0.0/8, and that ::/0 means everybody.
 func contains(network netip.Prefix, a netip.Addr) bool {
 	if network.Contains(a) {

@@ -171,7 +171,7 @@ func (s *Set) collectConnections(show shower, state State, listeners []*Listener
 	}
 
 	for _, l := range listeners {
-		show.counter(accepted, l.accepted.Load(), l.name)
+		show.counter(accepted, l.accepted.Load()+known[l.name].Accepted, l.name)
 
 		for i, p := range protocols {
 			show.gauge(connections, float64(l.now[i].Load()), l.name, p)

@@ -63,6 +63,8 @@ type ListenerState struct {
 	// Refused are connections that it refused by itself, since it is there. They are added to those that Listener.Refused
 	// was told.
 	Refused map[Refusal]int64
+	// Accepted sockets, whatever became of them; added to what Listener.Accepted was told.
+	Accepted int64
 	// Panics that it caught by itself; added to those in Counters.
 	Panics int64
 }

@@ -49,7 +49,7 @@ type load struct {
 // advance moves the averages on by what was counted in the time since. As for the load of a Unix machine, the past
 // counts for less the longer ago it is: after the window's time for 1/e.
 func (l *load) advance(total int64, since time.Duration) {
-	rate := float64(total-l.total) / since.Minutes()
+	rate := float64(max(0, total-l.total)) / since.Minutes() // with a listener goes what it had counted
 	l.total = total
 
 	for i, w := range windows {
@@ -72,6 +72,11 @@ func (s *Set) SysTopics(now time.Time) []SysTopic {
 	var lost int64
 	for r := range reasons {
 		lost += sum(counters, func(c *Counters) int64 { return c.dropped[r].messages.Load() })
+	}
+
+	sockets := s.accepted.Load()
+	for _, l := range state.Listeners {
+		sockets += l.Accepted
 	}
 
 	t := tree{}
@@ -115,7 +120,7 @@ func (s *Set) SysTopics(now time.Time) []SysTopic {
 	t.say("heap/maximum", strconv.FormatUint(s.sys.heap, 10))
 
 	s.sys.advance(now, [len(loadNames)]int64{
-		received.packets[typeConnect], s.accepted.Load(),
+		received.packets[typeConnect], sockets,
 		received.bytes, sent.bytes,
 		received.allPackets(), sent.allPackets(),
 		lost, received.allMessages(), sent.allMessages(),

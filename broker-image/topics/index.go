@@ -97,6 +97,7 @@ type Index[S comparable] struct {
 	seed       maphash.Seed
 	generation atomic.Uint64
 	count      atomic.Int64
+	shared     atomic.Int64
 	root       node[S]
 	edges      edges[S]
 	shares     map[string]*share[S] // by name; under mu
@@ -131,6 +132,10 @@ func (x *Index[S]) Subscribe(filter string, s S, o Options) (existed bool) {
 
 	if !existed {
 		x.count.Add(1)
+
+		if shared {
+			x.shared.Add(1)
+		}
 	}
 
 	x.generation.Add(1) // behind the change: see Generation
@@ -175,6 +180,10 @@ func (x *Index[S]) Unsubscribe(filter string, s S) bool {
 		x.trim(n)
 	}
 
+	if shared {
+		x.shared.Add(-1)
+	}
+
 	x.count.Add(-1)
 	x.generation.Add(1)
 
@@ -190,6 +199,11 @@ func (x *Index[S]) Generation() uint64 {
 // Len is the number of subscriptions.
 func (x *Index[S]) Len() int {
 	return int(x.count.Load())
+}
+
+// Shared is the number of those that are shared.
+func (x *Index[S]) Shared() int {
+	return int(x.shared.Load())
 }
 
 const sharePrefix = "$share/"

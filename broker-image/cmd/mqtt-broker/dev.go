@@ -11,6 +11,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"slices"
 
 	"github.com/mqtt-operator/mqtt-operator/broker-image/acl"
 	"github.com/mqtt-operator/mqtt-operator/broker-image/contract"
@@ -26,6 +27,7 @@ type devSettings struct {
 	maxPacketSize                     uint
 	receiveMaximum, aliases           uint
 	serverKeepAlive                   uint
+	profiling                         profiling
 }
 
 // dev runs a broker to try things out with.
@@ -44,6 +46,7 @@ func dev(ctx context.Context, args []string, out, errs io.Writer) error {
 	flags.UintVar(&s.serverKeepAlive, "server-keep-alive", 0, "seconds that replace the keep-alive that clients of MQTT 5 ask for; 0 leaves it to them")
 	flags.StringVar(&s.data, "data", "", "directory that keeps sessions over a restart; empty keeps nothing")
 	flags.StringVar(&s.metrics, "metrics-listen", "", "loopback address of /metrics; empty for none")
+	s.profiling.flags(flags)
 	flags.StringVar(&s.config, "config", "", "broker.json of a configuration to run instead, or its directory")
 
 	if err := parse(flags, args, errs, 0); err != nil {
@@ -51,6 +54,10 @@ func dev(ctx context.Context, args []string, out, errs io.Writer) error {
 	}
 
 	config, err := s.configuration(flags)
+	if err == nil {
+		err = s.profiling.check()
+	}
+
 	if err != nil {
 		return err
 	}
@@ -67,8 +74,12 @@ func dev(ctx context.Context, args []string, out, errs io.Writer) error {
 		return errors.Join(err, stop(broker, defaultShutdown)) //nolint:contextcheck // see stop
 	}
 
-	opened := &servers{failed: make(chan error, 1)}
+	opened := &servers{failed: make(chan error, 2)}
 	defer opened.close()
+
+	if err := s.profiling.open(opened, logs.logger()); err != nil {
+		return errors.Join(err, stop(broker, defaultShutdown)) //nolint:contextcheck // see stop
+	}
 
 	if s.metrics != "" {
 		mux := http.NewServeMux()
@@ -97,7 +108,7 @@ func (s *devSettings) configuration(flags *flag.FlagSet) (*contract.Config, erro
 		var other error
 
 		flags.Visit(func(f *flag.Flag) {
-			if f.Name != "config" && f.Name != "data" && f.Name != "metrics-listen" {
+			if !slices.Contains([]string{"config", "data", "metrics-listen", "pprof-listen", "pprof-insecure"}, f.Name) {
 				other = fmt.Errorf("--%s and --config exclude one another: a configuration has its own listeners and limits", f.Name)
 			}
 		})

@@ -19,26 +19,33 @@ func releaseProgram() {
 		return
 	}
 
-	maps, err := os.Open("/proc/self/maps")
+	maps, err := os.Open("/proc/self/smaps")
 	if err != nil {
 		return
 	}
 	defer maps.Close() //nolint:errcheck // only read
 
+	var begin, end uint64
+
 	for lines := bufio.NewScanner(maps); lines.Scan(); {
-		// start-end rights offset device inode path; what is private and written to is no longer the file's.
 		fields := strings.Fields(lines.Text())
-		if len(fields) < 6 || fields[5] != self || strings.Contains(fields[1], "w") {
-			continue
-		}
 
-		from, to, _ := strings.Cut(fields[0], "-")
+		switch {
+		case len(fields) >= 6 && strings.Contains(fields[0], "-"):
+			// start-end rights offset device inode path
+			begin, end = 0, 0
 
-		begin, err1 := strconv.ParseUint(from, 16, 64)
-		end, err2 := strconv.ParseUint(to, 16, 64)
-
-		if err1 == nil && err2 == nil {
-			_, _, _ = unix.Syscall(unix.SYS_MADVISE, uintptr(begin), uintptr(end-begin), unix.MADV_DONTNEED)
+			if fields[5] == self && !strings.Contains(fields[1], "w") {
+				from, to, _ := strings.Cut(fields[0], "-")
+				begin, _ = strconv.ParseUint(from, 16, 64)
+				end, _ = strconv.ParseUint(to, 16, 64)
+			}
+		case len(fields) >= 2 && fields[0] == "Anonymous:":
+			// Pages that were written to are no longer the file's, even if nobody may write to them any more: the dynamic
+			// linker seals its tables so. What the file cannot give back must stay.
+			if begin < end && fields[1] == "0" {
+				_, _, _ = unix.Syscall(unix.SYS_MADVISE, uintptr(begin), uintptr(end-begin), unix.MADV_DONTNEED)
+			}
 		}
 	}
 }

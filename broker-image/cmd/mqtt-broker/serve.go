@@ -29,6 +29,7 @@ const (
 // settings are the flags of serve.
 type settings struct {
 	configDir, data, adminListen, adminTLS, healthListen string
+	profiling                                            profiling
 	shutdown                                             time.Duration
 }
 
@@ -40,10 +41,15 @@ func serve(ctx context.Context, args []string, errs io.Writer) error {
 	flags.StringVar(&s.data, "data", contract.DataDir, "directory that keeps sessions over a restart; empty keeps nothing")
 	flags.StringVar(&s.adminListen, "admin-listen", port(contract.AdminPort), "address of the admin endpoint; empty for none")
 	flags.StringVar(&s.adminTLS, "admin-tls", contract.AdminTLSDir, "directory with tls.crt, tls.key and ca.crt of the admin endpoint")
-	flags.StringVar(&s.healthListen, "health-listen", port(contract.HealthPort), "address of "+contract.LivePath+" and "+contract.ReadyPath+"; empty for none")
+	flags.StringVar(&s.healthListen, "health-listen", port(contract.HealthPort), "address of "+contract.LivePath+", "+contract.ReadyPath+" and "+contract.MetricsPath+"; empty for none")
+	s.profiling.flags(flags)
 	flags.DurationVar(&s.shutdown, "shutdown-timeout", defaultShutdown, "how long clients and the disk may take at the end")
 
 	if err := parse(flags, args, errs, 0); err != nil {
+		return err
+	}
+
+	if err := s.profiling.check(); err != nil {
 		return err
 	}
 
@@ -64,14 +70,23 @@ func port(n int) string { return ":" + strconv.Itoa(n) }
 
 // runBroker serves until the context ends.
 func runBroker(ctx context.Context, s *settings, logs *logs, log *slog.Logger) error {
-	broker, err := engine.New(engine.Options{Log: log, DataDir: s.data, Version: versionText()})
+	var keeper *admin.Keeper // the broker asks it, and it the broker
+
+	broker, err := engine.New(engine.Options{
+		Log: log, DataDir: s.data, Version: versionText(),
+		ConfigFault: func() bool {
+			_, _, refused := keeper.Running()
+
+			return refused != nil
+		},
+	})
 	if err != nil {
 		return err
 	}
 
 	var release sync.Once
 
-	keeper := admin.NewKeeper(func(config *contract.Config) error { //nolint:contextcheck // a socket is bound at once or not at all
+	keeper = admin.NewKeeper(func(config *contract.Config) error { //nolint:contextcheck // a socket is bound at once or not at all
 		if err := broker.Apply(config); err != nil {
 			return err
 		}
@@ -129,6 +144,7 @@ func newChecker(broker *engine.Engine) *health.Checker {
 	return health.New(health.Broker{
 		Username: credential.Username,
 		Password: credential.Password,
+		Storage:  func() string { return broker.Status().Storage },
 		Targets: func() ([]health.Target, error) {
 			doors, err := broker.Targets()
 			targets := make([]health.Target, 0, len(doors))
@@ -149,21 +165,31 @@ type servers struct {
 }
 
 func openServers(s *settings, keeper *admin.Keeper, broker *engine.Engine, checker *health.Checker, log *slog.Logger) (*servers, error) {
-	opened := &servers{failed: make(chan error, 2)}
+	opened := &servers{failed: make(chan error, 3)}
 
 	if s.healthListen != "" {
+		mux := http.NewServeMux()
+		mux.Handle("/", checker.Handler())
+		mux.Handle("GET "+contract.MetricsPath, broker.Metrics().Handler())
+
 		server := &http.Server{
-			Handler: checker.Handler(), ReadTimeout: healthTimeout, WriteTimeout: healthTimeout, MaxHeaderBytes: 8 << 10,
+			Handler: mux, ReadTimeout: healthTimeout, WriteTimeout: healthTimeout, MaxHeaderBytes: 8 << 10,
 		}
 		if err := opened.open("health", s.healthListen, server, log); err != nil {
 			return nil, err
 		}
 	}
 
+	if err := s.profiling.open(opened, log); err != nil {
+		opened.close()
+
+		return nil, err
+	}
+
 	if s.adminListen != "" {
 		started := time.Now()
 
-		server, err := admin.NewServer(admin.Handler(keeper, func() admin.Status { return status(broker, started) }), s.adminTLS)
+		server, err := admin.NewServer(admin.Handler(keeper, func() admin.Status { return status(broker, started) }, tracing(broker)), s.adminTLS)
 		if err == nil {
 			err = opened.open("admin", s.adminListen, server, log)
 		}
@@ -216,7 +242,8 @@ func status(broker *engine.Engine, started time.Time) admin.Status {
 	now := broker.Status()
 	said := admin.Status{
 		Connections: now.Connections, Sessions: now.Sessions, Listeners: []admin.ListenerStatus{},
-		Started: started, Version: versionText(),
+		Started: started, Version: versionText(), Storage: now.Storage,
+		QueuedMessages: now.QueuedMessages, RetainedMessages: now.RetainedMessages,
 	}
 
 	for _, l := range now.Listeners {
@@ -224,4 +251,26 @@ func status(broker *engine.Engine, started time.Time) admin.Status {
 	}
 
 	return said
+}
+
+// tracing has the engine's traces speak the admin endpoint's words.
+func tracing(broker *engine.Engine) admin.TraceFunc {
+	return func(ctx context.Context, filter admin.TraceFilter, emit func(admin.TraceEvent) error) error {
+		err := broker.Trace(ctx, engine.TraceFilter{ClientID: filter.Client, TopicFilter: filter.Topic}, func(e engine.TraceEvent) error {
+			return emit(admin.TraceEvent{
+				Time: e.Time, Event: string(e.Kind), Client: e.Client, User: e.User, Listener: e.Listener, Remote: e.Remote,
+				Version: e.Version, Topic: e.Topic, Filter: e.Filter, QoS: e.QoS, Retain: e.Retain, Dup: e.Dup, Size: e.Size,
+				PacketID: e.PacketID, Packet: e.Packet, Code: e.Code, Reason: e.Reason, Count: e.Count,
+			})
+		})
+
+		switch {
+		case errors.Is(err, engine.ErrTraceBusy):
+			return admin.ErrTraceBusy
+		case errors.Is(err, engine.ErrTraceFilter):
+			return fmt.Errorf("%w: %w", admin.ErrTraceFilter, err)
+		default:
+			return err
+		}
+	}
 }
