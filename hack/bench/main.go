@@ -39,8 +39,11 @@ next. After several rounds it prints the numbers, and for each broker the ratio 
 // settings are the flags.
 type settings struct {
 	brokers, scenarios, curves string
+	curveBrokers               string
 	rounds, clients, version   int
+	most                       int
 	seconds                    float64
+	budget                     time.Duration
 	quick, write               bool
 	binary                     string
 }
@@ -91,6 +94,9 @@ func parse(args []string, errs io.Writer) (*settings, error) {
 	flags.Float64Var(&s.seconds, "seconds", 0, "how long a run is measured (default 3, with -quick 2); the open loop takes twice as long")
 	flags.IntVar(&s.clients, "clients", 8000, "how many clients the scenario connect has, 1 to 100000")
 	flags.IntVar(&s.version, "version", 4, "level of MQTT: 4 (3.1.1) or 5")
+	flags.StringVar(&s.curves, "curves", "", "curves, with commas, or none (default all with -write, else none), of ours and Mosquitto unless -broker says otherwise: "+strings.Join(scenario.CurveNames(), ","))
+	flags.IntVar(&s.most, "most", 1_000_000, "where curves end, at least 1000")
+	flags.DurationVar(&s.budget, "budget", 40*time.Minute, "time for all of it; a round or a curve for which there is none left is left out, and said so")
 	flags.BoolVar(&s.quick, "quick", false, "ours and Mosquitto, one short round, no curves")
 	flags.BoolVar(&s.write, "write", false, "write docs/benchmarks.md and the curves beside it")
 	flags.StringVar(&s.binary, "binary", "", "our broker, built already; empty builds it from this repository")
@@ -117,6 +123,8 @@ func parse(args []string, errs io.Writer) (*settings, error) {
 		return complain("-rounds is 1 to 100")
 	case s.seconds < 0.1 || s.seconds > 60:
 		return complain("-seconds is 0.1 to 60")
+	case s.most < 1000:
+		return complain("-most is at least 1000")
 	case s.clients < 1 || s.clients > 100_000:
 		return complain("-clients is 1 to 100000")
 	}
@@ -137,8 +145,15 @@ func (s *settings) defaults() {
 	if s.seconds == 0 {
 		s.seconds = seconds
 	}
+	if s.curves == "" {
+		s.curves = "none"
+		if s.write && !s.quick {
+			s.curves = strings.Join(scenario.CurveNames(), ",")
+		}
+	}
+	s.curveBrokers = s.brokers
 	if s.brokers == "" {
-		s.brokers = strings.Join(peer.Names(), ",")
+		s.brokers, s.curveBrokers = strings.Join(peer.Names(), ","), "ours,mosquitto"
 	}
 	if s.scenarios == "" {
 		s.scenarios = strings.Join(scenario.Names(), ",")
@@ -201,6 +216,12 @@ func bench(ctx context.Context, s *settings, kit *peer.Kit, out io.Writer) error
 	if err != nil {
 		return err
 	}
+	curves, err := scenario.FindCurves(list(s.curves))
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, s.budget)
+	defer cancel()
 	document := &report.Document{
 		Date: time.Now(), Machine: proc.Machine(), Load: proc.Load(), Disk: proc.Filesystem(kit.Cache),
 		Results: report.NewResults(s.rounds),
@@ -216,8 +237,13 @@ func bench(ctx context.Context, s *settings, kit *peer.Kit, out io.Writer) error
 	if err != nil {
 		return err
 	}
-	r := &runner{kit: kit, options: options, results: document.Results, begin: time.Now()}
+	r := &runner{kit: kit, options: options, document: document, begin: time.Now(), budget: s.budget}
+	r.reserve = time.Duration(len(curves)) * curveTime
 	err = r.all(ctx, peers, scenarios, s.rounds)
+	if err == nil {
+		drawn := slices.DeleteFunc(slices.Clone(peers), func(p *peer.Peer) bool { return !slices.Contains(list(s.curveBrokers), p.Name) })
+		err = r.curves(ctx, curves, drawn, s)
+	}
 	document.Console(out) // what there is, also after an interruption
 	if err != nil {
 		return err
@@ -226,6 +252,49 @@ func bench(ctx context.Context, s *settings, kit *peer.Kit, out io.Writer) error
 		return save(document, kit)
 	}
 	return nil
+}
+
+// curveTime is what a curve takes, more or less.
+const curveTime = 2 * time.Minute
+
+// curves measures and draws how cost grows.
+func (r *runner) curves(ctx context.Context, curves []*scenario.Curve, peers []*peer.Peer, s *settings) error {
+	for _, c := range curves {
+		if left := r.left(); left < curveTime {
+			r.leftOut("the curve " + c.Name)
+			continue
+		}
+		drawings, err := c.Run(ctx, r.kit, peers, r.options, s.most)
+		if err != nil {
+			return err
+		}
+		for _, d := range drawings {
+			file := d.Name + ".svg"
+			r.document.Curves = append(r.document.Curves, report.Curve{
+				Title: d.Chart.Title, Text: report.CurveText(&d.Chart, d.Notes), File: "benchmarks/" + file,
+			})
+			if !s.write {
+				continue
+			}
+			dir := filepath.Join(r.kit.Root, "docs", "benchmarks")
+			if err := os.MkdirAll(dir, 0o755); err != nil { //nolint:gosec // documentation
+				return err
+			}
+			if err := os.WriteFile(filepath.Join(dir, file), d.Chart.SVG(), 0o644); err != nil { //nolint:gosec // documentation
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// left is how much time there is.
+func (r *runner) left() time.Duration { return r.budget - time.Since(r.begin) }
+
+// leftOut says so where it will be read.
+func (r *runner) leftOut(what string) {
+	r.kit.Say("no time left for %s", what)
+	r.document.Settings = append(r.document.Settings, "left out because the time was over: "+what)
 }
 
 func describe(s *settings, o *scenario.Options) []string {
@@ -272,21 +341,36 @@ func prepare(ctx context.Context, kit *peer.Kit, peers []*peer.Peer, d *report.D
 
 // runner goes through rounds.
 type runner struct {
-	kit     *peer.Kit
-	options scenario.Options
-	results *report.Results
-	begin   time.Time
-	done    int
-	total   int
+	kit      *peer.Kit
+	options  scenario.Options
+	document *report.Document
+	begin    time.Time
+	budget   time.Duration
+	reserve  time.Duration // of it, for what comes after the rounds
+	done     int
+	total    int
 }
 
 func (r *runner) all(ctx context.Context, peers []*peer.Peer, scenarios []*scenario.Scenario, rounds int) error {
-	r.total = rounds * len(scenarios) * len(peers)
+	for _, s := range scenarios {
+		for _, p := range peers {
+			if takesPart(p, s) {
+				r.total += rounds
+			}
+		}
+	}
 	for round := range rounds {
+		if each := time.Since(r.begin) / time.Duration(max(1, round)); round > 0 && each > r.left()-r.reserve {
+			r.leftOut(fmt.Sprintf("round %d of %d and those behind it", round+1, rounds))
+			return nil
+		}
 		for _, s := range scenarios {
 			// Another order in each round, so that no broker always has the machine as the same one left it.
-			order := slices.Concat(peers[round%max(1, len(peers)):], peers[:round%max(1, len(peers))])
-			for _, p := range order {
+			first := round % max(1, len(peers))
+			for _, p := range slices.Concat(peers[first:], peers[:first]) {
+				if !takesPart(p, s) {
+					continue
+				}
 				if err := r.one(ctx, p, s, round); err != nil {
 					return err
 				}
@@ -296,16 +380,15 @@ func (r *runner) all(ctx context.Context, peers []*peer.Peer, scenarios []*scena
 	return nil
 }
 
+func takesPart(p *peer.Peer, s *scenario.Scenario) bool { return s.Task.Durable || !p.Only }
+
 func (r *runner) one(ctx context.Context, p *peer.Peer, s *scenario.Scenario, round int) error {
 	r.done++
 	task := s.Task
 	task.Version = r.options.Version
 	prefix := fmt.Sprintf("%4.0fs %3d/%d  round %d  %-10s %-15s", time.Since(r.begin).Seconds(), r.done, r.total, round+1, s.Name, p.Name)
-	if p.Only && !task.Durable {
-		return nil
-	}
 	if why := p.Unable(task); why != "" {
-		r.results.Note(p.Name, s.Name, why)
+		r.document.Results.Note(p.Name, s.Name, why)
 		r.kit.Say("%s %s", prefix, why)
 		return nil
 	}
@@ -314,7 +397,7 @@ func (r *runner) one(ctx context.Context, p *peer.Peer, s *scenario.Scenario, ro
 		return ctx.Err()
 	}
 	if err != nil {
-		r.results.Note(p.Name, s.Name, "failed: "+firstLine(err))
+		r.document.Results.Note(p.Name, s.Name, "failed: "+firstLine(err))
 		r.kit.Say("%s failed: %v", prefix, err)
 		return nil
 	}
@@ -328,11 +411,11 @@ func (r *runner) one(ctx context.Context, p *peer.Peer, s *scenario.Scenario, ro
 		line += fmt.Sprintf("  [broker %.0f %%, generator %.0f %%]", cpu, outcome.Values["generator-cpu"])
 	}
 	for name, value := range outcome.Values {
-		r.results.Set(p.Name, name, round, value)
-		r.results.Set(p.Name, s.Name+"/"+name, round, value)
+		r.document.Results.Set(p.Name, name, round, value)
+		r.document.Results.Set(p.Name, s.Name+"/"+name, round, value)
 	}
 	for _, note := range outcome.Notes {
-		r.results.Note(p.Name, s.Name, note)
+		r.document.Results.Note(p.Name, s.Name, note)
 		line += "; " + note
 	}
 	r.kit.Say("%s", line)

@@ -126,6 +126,17 @@ func (b *Bench) Connect(ctx context.Context, clients []*Client, parallel int) er
 	return nil
 }
 
+// Settled waits until every client has all its subscriptions.
+func (b *Bench) Settled(ctx context.Context, d time.Duration) error {
+	if err := b.Until(ctx, d, func() bool { return b.ready == len(b.clients) }); err != nil {
+		return err
+	}
+	if b.ready < len(b.clients) {
+		return fmt.Errorf("after %s %d of %d clients have their subscriptions", d, b.ready, len(b.clients))
+	}
+	return nil
+}
+
 // Flow adds a flow that sender publishes.
 func (b *Bench) Flow(sender *Client, o FlowOptions) *Flow {
 	f := &Flow{FlowOptions: o, bench: b, index: uint32(len(b.flows)), sender: sender} //nolint:gosec // few
@@ -185,6 +196,11 @@ func (b *Bench) quiet() bool {
 }
 
 func (b *Bench) turn(ctx context.Context, timeout time.Duration) error {
+	// What was said between two turns leaves before anybody waits.
+	if len(b.due) > 0 {
+		timeout = 0
+	}
+	b.loop.Flush()
 	if err := b.loop.Turn(timeout, b.top); err != nil {
 		return err
 	}

@@ -2,7 +2,11 @@
 
 package load
 
-import "encoding/binary"
+import (
+	"encoding/binary"
+
+	"github.com/mqtt-operator/mqtt-operator/hack/bench/wire"
+)
 
 // FlowOptions say how one publisher sends.
 type FlowOptions struct {
@@ -17,11 +21,14 @@ type FlowOptions struct {
 	Window int
 	// Limit, if not 0, is how many messages are sent at most.
 	Limit uint64
+	// Patch, if set, writes into the topic of each message; the topic keeps its length.
+	Patch func(topic []byte, number uint64)
 }
 
 // template is a message that was encoded once.
 type template struct {
 	bytes           []byte
+	topic           int // its length
 	idAt, payloadAt int
 }
 
@@ -51,7 +58,7 @@ func (f *Flow) init(run uint32, version byte, payload int) {
 	binary.LittleEndian.PutUint32(body[flowAt:], f.index)
 	binary.LittleEndian.PutUint32(body[runAt:], run)
 	for _, topic := range f.Topics {
-		var t template
+		t := template{topic: len(topic)}
 		t.bytes, t.idAt, t.payloadAt = encode(version, f.QoS, f.Retain, topic, body)
 		f.templates = append(f.templates, t)
 	}
@@ -119,6 +126,17 @@ func (f *Flow) append(out []byte, due int64) []byte {
 		last := len(f.free) - 1
 		binary.BigEndian.PutUint16(out[at+t.idAt:], f.free[last])
 		f.free = f.free[:last]
+	}
+	if f.Patch != nil {
+		// The topic stands before the identifier, or before the payload and the empty properties of MQTT 5.
+		end := t.idAt
+		if f.QoS == 0 {
+			end = t.payloadAt
+			if f.bench.Version == wire.V5 {
+				end--
+			}
+		}
+		f.Patch(out[at+end-t.topic:at+end], f.Sent)
 	}
 	body := out[at+t.payloadAt:]
 	binary.LittleEndian.PutUint64(body[dueAt:], uint64(due)) //nolint:gosec // our own clock

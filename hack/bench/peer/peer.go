@@ -84,10 +84,10 @@ func NewKit(progress io.Writer) (*Kit, error) {
 	return k, err
 }
 
-// build compiles a Go program of a module into the cache.
+// build compiles a Go program of a module into the cache, without C, as images are built.
 func (k *Kit) build(ctx context.Context, name, module, pkg string) (string, error) {
 	path := k.path(name)
-	_, err := run(ctx, filepath.Join(k.Root, module), nil, "go", "build", "-trimpath", "-o", path, pkg)
+	_, err := run(ctx, filepath.Join(k.Root, module), []string{"CGO_ENABLED=0"}, "go", "build", "-trimpath", "-o", path, pkg)
 	return path, err
 }
 

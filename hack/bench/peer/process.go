@@ -4,6 +4,7 @@ package peer
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -13,6 +14,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"strings"
 	"sync"
 	"syscall"
 	"time"
@@ -62,6 +64,8 @@ func startProcess(dir string, argv, env []string) (*Process, error) {
 	p.Pid = cmd.Process.Pid
 	go func() {
 		p.err = cmd.Wait()
+		// At once, while nobody else can have its number: children that it left.
+		_ = syscall.Kill(-p.Pid, syscall.SIGKILL)
 		close(p.done)
 	}()
 	return p, nil
@@ -71,35 +75,58 @@ func startProcess(dir string, argv, env []string) (*Process, error) {
 func (p *Process) Alive() error {
 	select {
 	case <-p.done:
-		return fmt.Errorf("the broker has ended (%w); its log ends with:\n%s", errors.Join(errEnded, p.err), p.Tail())
+		return fmt.Errorf("the broker has ended (%w):\n%s", cmp.Or(p.err, errEnded), p.Tail())
 	default:
 		return nil
 	}
 }
 
-var errEnded = errors.New("ended")
+var errEnded = errors.New("by itself")
 
-// Tail is the end of the broker's log.
+// Tail is the end of the broker's log, or of a crash its beginning.
 func (p *Process) Tail() string {
+	const most = 15
 	text, _ := os.ReadFile(p.log)
-	lines := bytes.Split(bytes.TrimSpace(text), []byte("\n"))
-	return string(bytes.Join(lines[max(0, len(lines)-12):], []byte("\n")))
+	lines := strings.Split(strings.TrimSpace(string(text)), "\n")
+	for i, line := range lines {
+		if strings.HasPrefix(line, "panic:") || strings.HasPrefix(line, "fatal error:") || strings.HasPrefix(line, "SIG") {
+			return strings.Join(lines[i:min(len(lines), i+most)], "\n")
+		}
+	}
+	return strings.Join(lines[max(0, len(lines)-most):], "\n")
+}
+
+// KeepLog copies the log to where it outlives the run; it returns nothing if there is none.
+func (p *Process) KeepLog(path string) string {
+	if copyFile(path, p.log) != nil {
+		return ""
+	}
+	return path
 }
 
 // Stop ends the broker and all its children, politely for a while.
 func (p *Process) Stop(patience time.Duration) {
-	_ = syscall.Kill(p.Pid, syscall.SIGTERM)
+	p.signal(p.Pid, syscall.SIGTERM)
 	select {
 	case <-p.done:
 	case <-time.After(patience):
+		p.Kill()
 	}
-	p.Kill()
 }
 
 // Kill ends the broker and all its children at once.
 func (p *Process) Kill() {
-	_ = syscall.Kill(-p.Pid, syscall.SIGKILL)
+	p.signal(-p.Pid, syscall.SIGKILL)
 	<-p.done
+}
+
+// signal reaches nobody once the broker has ended: its number may be another's.
+func (p *Process) signal(pid int, signal syscall.Signal) {
+	select {
+	case <-p.done:
+	default:
+		_ = syscall.Kill(pid, signal)
+	}
 }
 
 // run executes a command to its end, and says its output only if it failed.

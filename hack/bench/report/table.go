@@ -5,9 +5,12 @@ package report
 import (
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"time"
 	"unicode/utf8"
+
+	"github.com/mqtt-operator/mqtt-operator/hack/bench/plot"
 )
 
 // Ours and Base are the brokers that floors and goals are about.
@@ -148,6 +151,40 @@ func (d *Document) Console(w io.Writer) {
 	}
 }
 
+// CurveText is a chart's notes, and its numbers as a table.
+func CurveText(c *plot.Chart, notes []string) string {
+	var b strings.Builder
+	if len(notes) > 0 {
+		b.WriteString(strings.Join(notes, " ") + "\n\n")
+	}
+	table := [][]string{{c.X}}
+	var xs []float64
+	for _, s := range c.Series {
+		table[0] = append(table[0], s.Name)
+		for _, p := range s.Points {
+			if !slices.Contains(xs, p.X) {
+				xs = append(xs, p.X)
+			}
+		}
+	}
+	slices.Sort(xs)
+	for _, x := range xs {
+		line := []string{number(x, 0)}
+		for _, s := range c.Series {
+			cell := "–"
+			for _, p := range s.Points {
+				if p.X == x {
+					cell = plot.Short(p.Y)
+				}
+			}
+			line = append(line, cell)
+		}
+		table = append(table, line)
+	}
+	markdown(&b, table)
+	return b.String()
+}
+
 func (d *Document) has(name string) bool {
 	for _, b := range d.Brokers {
 		if b.Name == name {
@@ -219,7 +256,7 @@ round. A ratio is the median of the rounds' ratios, with the smallest and the la
 	if len(d.Curves) > 0 {
 		_, _ = fmt.Fprintf(w, "\n## How cost grows\n")
 		for _, c := range d.Curves {
-			_, _ = fmt.Fprintf(w, "\n### %s\n\n![%s](%s)\n\n%s\n", c.Title, c.Title, c.File, c.Text)
+			_, _ = fmt.Fprintf(w, "\n### %s\n\n![%s](%s)\n\n%s", c.Title, c.Title, c.File, c.Text)
 		}
 	}
 	_, _ = fmt.Fprintf(w, "\n## Brokers and their settings\n\n")

@@ -113,7 +113,7 @@ func connect(e *env) error {
 
 // durable measures acknowledgements of messages that an offline session must keep, and then looks whether it has them.
 func durable(e *env) error {
-	stored, err := e.store(0)
+	stored, err := e.store(0, true)
 	if err != nil {
 		return err
 	}
@@ -141,18 +141,20 @@ type storedMessages struct {
 	rate  float64
 }
 
-// store makes a session that stays, takes its client away, and publishes to it: count messages, or for the measured time.
-func (e *env) store(count uint64) (storedMessages, error) {
+// store publishes to a session that nobody uses: count messages, or for the measured time. A fresh one is made before.
+func (e *env) store(count uint64, fresh bool) (storedMessages, error) {
 	if err := e.open(); err != nil {
 		return storedMessages{}, err
 	}
 	defer e.bench.Close()
 	b := e.bench
-	absent := &load.Client{ID: keeper, Keep: true, Filters: []string{"bench/keep/#"}, QoS: 1}
-	if err := b.Connect(e.ctx, []*load.Client{absent}, 1); err != nil {
-		return storedMessages{}, err
+	if fresh {
+		absent := &load.Client{ID: keeper, Keep: true, Filters: []string{"bench/keep/#"}, QoS: 1}
+		if err := b.Connect(e.ctx, []*load.Client{absent}, 1); err != nil {
+			return storedMessages{}, err
+		}
+		absent.Hang()
 	}
-	absent.Hang()
 	var flows []*load.Flow
 	var senders []*load.Client
 	for i := range durablePublishers {

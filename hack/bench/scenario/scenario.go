@@ -6,6 +6,7 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"time"
@@ -92,6 +93,11 @@ func start(ctx context.Context, k *peer.Kit, p *peer.Peer, o Options, task peer.
 		} else if tail := e.process.Tail(); tail != "" {
 			err = fmt.Errorf("%w\nthe broker's log ends with:\n%s", err, tail)
 		}
+		if ctx.Err() == nil {
+			if kept := e.process.KeepLog(filepath.Join(k.Cache, "failed-"+p.Name+".log")); kept != "" {
+				err = fmt.Errorf("%w\nall of it: %s", err, kept)
+			}
+		}
 		return e.out, err
 	}
 	if note := p.Note(task); note != "" {
@@ -100,8 +106,11 @@ func start(ctx context.Context, k *peer.Kit, p *peer.Peer, o Options, task peer.
 	return e.out, nil
 }
 
-func (e *env) launch() (err error) {
-	e.process, err = e.peer.Start(e.ctx, e.kit, e.dir, e.task)
+func (e *env) launch() error {
+	process, err := e.peer.Start(e.ctx, e.kit, e.dir, e.task)
+	if err == nil {
+		e.process = process
+	}
 	return err
 }
 
