@@ -278,6 +278,8 @@ func TestCommands(t *testing.T) {
 		"dev for everybody":           {[]string{"dev", "--listen", "0.0.0.0:1883"}, 1, []string{"can be reached from outside"}},
 		"dev for everybody, in short": {[]string{"dev", "--listen", ":1883"}, 1, []string{"can be reached from outside"}},
 		"dev with two minds":          {[]string{"dev", "--listen", "127.0.0.1:1", "--config", dir}, 1, []string{"exclude one another"}},
+		"pprof for everybody":         {[]string{"dev", "--pprof-listen", ":6060"}, 1, []string{"--pprof-listen :6060 can be reached from outside"}},
+		"pprof of a server":           {[]string{"serve", "--pprof-listen", "0.0.0.0:6060"}, 1, []string{"can be reached from outside", "--pprof-insecure"}},
 		"serve without certificates":  {[]string{"serve", "--data", "", "--health-listen", "", "--admin-listen", "127.0.0.1:0", "--admin-tls", dir}, 1, []string{"certificate of the admin endpoint"}},
 	}
 	for name, c := range cases {
