@@ -103,6 +103,7 @@ type Engine struct {
 	serving sync.WaitGroup     // added to under mu, while not stopping
 	doors   map[string]*metrics.Listener
 
+	busyDisk  int64
 	stalledMu sync.Mutex
 	stalled   []*conn
 
@@ -165,6 +166,7 @@ func New(options Options) (*Engine, error) {
 		sockets:  map[string]*listen.Listener{},
 		members:  map[*conn]struct{}{},
 		doors:    map[string]*metrics.Listener{},
+		busyDisk: busyDisk,
 		quit:     make(chan struct{}),
 		idle:     make(chan struct{}),
 	}
@@ -637,7 +639,7 @@ func (c *conn) slowDown(r *round) {
 
 // resumeStalled lets publishers go on when the disk has caught up.
 func (e *Engine) resumeStalled() {
-	if e.store.Pending() > busyDisk/2 {
+	if e.store.Pending() > e.busyDisk/2 {
 		return
 	}
 
@@ -663,7 +665,7 @@ func (c *conn) stall(r *round) {
 	e.stalled = append(e.stalled, c)
 	e.stalledMu.Unlock()
 
-	if e.store.Pending() <= busyDisk/2 { // it has caught up meanwhile
+	if e.store.Pending() <= e.busyDisk/2 { // it has caught up meanwhile
 		e.resumeStalled()
 	}
 }

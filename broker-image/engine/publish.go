@@ -61,7 +61,7 @@ func (c *conn) handlePublish(r *round, packet []byte) error {
 	r.release(p)
 	c.acknowledge(r, in, kept, found)
 
-	if kept && c.e.store.Pending() > busyDisk && !c.paused {
+	if kept && !c.paused && c.e.store.Pending() > c.e.busyDisk {
 		c.stall(r)
 	}
 
