@@ -97,7 +97,7 @@ func (b *Bench) Connect(ctx context.Context, clients []*Client, parallel int) er
 	dial := func(c *Client) error {
 		n := len(b.clients)
 		b.clients = append(b.clients, c)
-		from := netip.AddrFrom4([4]byte{127, 0, 0, byte(1 + n/perAddress)})
+		from := netip.AddrFrom4([4]byte{127, 0, 0, byte(1 + n/perAddress)}) //nolint:gosec // few addresses
 		c.bench = b
 		then := c.Ready
 		c.Ready = func() {

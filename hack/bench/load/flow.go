@@ -64,7 +64,7 @@ func (f *Flow) init(run uint32, version byte, payload int) {
 	}
 	if f.QoS > 0 {
 		for id := min(f.Window, 65535); id > 0; id-- {
-			f.free = append(f.free, uint16(id)) //nolint:gosec // bounded above
+			f.free = append(f.free, uint16(id))
 		}
 	}
 	f.pos = make([]uint64, f.Receivers)
@@ -77,7 +77,7 @@ func (f *Flow) init(run uint32, version byte, payload int) {
 	}
 	f.batch = 1
 	if f.QoS == 0 {
-		f.batch = uint64(max(1, f.Ahead/8)) //nolint:gosec // positive
+		f.batch = uint64(max(1, f.Ahead/8))
 	}
 }
 
@@ -179,7 +179,7 @@ func (f *Flow) advance(slot int, to uint64) {
 		f.wake()
 		return
 	}
-	mask := uint64(len(f.done) - 1)
+	mask := uint64(len(f.done) - 1) //nolint:gosec // it has a receiver
 	for ; from < to; from++ {
 		f.done[from&mask]++
 	}

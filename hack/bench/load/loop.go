@@ -195,8 +195,8 @@ func (l *Loop) Turn(timeout time.Duration, then func()) error {
 func (l *Loop) wait(timeout time.Duration) (int, error) {
 	if !l.noWait2 && timeout > 0 {
 		spec := unix.NsecToTimespec(int64(timeout))
-		n, _, errno := unix.Syscall6(unix.SYS_EPOLL_PWAIT2, uintptr(l.ep), uintptr(unsafe.Pointer(&l.events[0])), maxEvents,
-			uintptr(unsafe.Pointer(&spec)), 0, 0)
+		n, _, errno := unix.Syscall6(unix.SYS_EPOLL_PWAIT2, uintptr(l.ep), uintptr(unsafe.Pointer(&l.events[0])), maxEvents, //nolint:gosec // what the kernel writes to
+			uintptr(unsafe.Pointer(&spec)), 0, 0) //nolint:gosec // what the kernel reads
 		if errno == 0 {
 			return int(n), nil
 		}
@@ -277,7 +277,7 @@ func (c *Conn) read() {
 		c.fail(errors.New("a packet is too large for the load generator"))
 		return
 	}
-	n, _, errno := unix.RawSyscall(unix.SYS_READ, uintptr(c.fd), uintptr(unsafe.Pointer(&buf[kept])), uintptr(len(buf)-kept))
+	n, _, errno := unix.RawSyscall(unix.SYS_READ, uintptr(c.fd), uintptr(unsafe.Pointer(&buf[kept])), uintptr(len(buf)-kept)) //nolint:gosec // a buffer
 	switch {
 	case errno == unix.EAGAIN || errno == unix.EINTR:
 		return
@@ -332,7 +332,7 @@ func (c *Conn) flush() {
 	if c.fd < 0 || c.connecting || len(c.out) == 0 {
 		return
 	}
-	n, _, errno := unix.RawSyscall(unix.SYS_WRITE, uintptr(c.fd), uintptr(unsafe.Pointer(&c.out[0])), uintptr(len(c.out)))
+	n, _, errno := unix.RawSyscall(unix.SYS_WRITE, uintptr(c.fd), uintptr(unsafe.Pointer(&c.out[0])), uintptr(len(c.out))) //nolint:gosec // a buffer
 	if errno != 0 && errno != unix.EAGAIN && errno != unix.EINTR {
 		c.fail(errno)
 		return

@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"time"
 )
@@ -21,26 +22,8 @@ func loopback(port int) string { return fmt.Sprintf("127.0.0.1:%d", port) }
 // installed makes sure of a Debian package, and that its service does not run because of us.
 func (k *Kit) installed(ctx context.Context, pkg, file string) (version string, err error) {
 	if _, err := os.Stat(file); err != nil {
-		if os.Geteuid() != 0 {
-			return "", fmt.Errorf("%s is missing: run as root: apt-get install --no-install-recommends %s", file, pkg)
-		}
-		k.Say("installing the Debian package %s", pkg)
-		env := []string{"DEBIAN_FRONTEND=noninteractive"}
-		install := func() error {
-			_, err := run(ctx, "/", env, "apt-get", "install", "--yes", "--quiet", "--no-install-recommends", pkg)
-			return err
-		}
-		if install() != nil { // the likely reason is an old package list
-			if _, err := run(ctx, "/", env, "apt-get", "update", "--quiet"); err != nil {
-				return "", err
-			}
-			if err := install(); err != nil {
-				return "", err
-			}
-		}
-		if _, err := exec.LookPath("systemctl"); err == nil {
-			// Fails where systemd does not run, and then there is no service either.
-			_, _ = run(ctx, "/", nil, "systemctl", "disable", "--now", pkg)
+		if err := k.install(ctx, pkg); err != nil {
+			return "", fmt.Errorf("%s is missing: %w", file, err)
 		}
 	}
 	version, err = run(ctx, "/", nil, "dpkg-query", "--show", "--showformat=${Version}", pkg)
@@ -48,6 +31,28 @@ func (k *Kit) installed(ctx context.Context, pkg, file string) (version string, 
 		return "unknown version", nil //nolint:nilerr // not Debian, but the program is there
 	}
 	return "Debian " + strings.TrimSpace(version), nil
+}
+
+func (k *Kit) install(ctx context.Context, pkg string) error {
+	if os.Geteuid() != 0 {
+		return fmt.Errorf("run as root: apt-get install --no-install-recommends %s", pkg)
+	}
+	k.Say("installing the Debian package %s", pkg)
+	apt := func(args ...string) error {
+		_, err := run(ctx, "/", []string{"DEBIAN_FRONTEND=noninteractive"}, append([]string{"apt-get", "--quiet"}, args...)...)
+		return err
+	}
+	install := []string{"install", "--yes", "--no-install-recommends", pkg}
+	if apt(install...) != nil { // the likely reason is an old package list
+		if err := errors.Join(apt("update"), apt(install...)); err != nil {
+			return err
+		}
+	}
+	if _, err := exec.LookPath("systemctl"); err == nil {
+		// Fails where systemd does not run, and then there is no service either.
+		_, _ = run(ctx, "/", nil, "systemctl", "disable", "--now", pkg)
+	}
+	return nil
 }
 
 const mosquittoPath = "/usr/sbin/mosquitto"
@@ -137,11 +142,11 @@ log.console.level = warning
 				err3 = os.WriteFile(cookie, []byte("bench"), 0o400)
 			}
 			env := []string{
-				"HOME=" + dir, "RABBITMQ_BASE=" + dir, "RABBITMQ_NODENAME=bench" + fmt.Sprint(port) + "@localhost",
+				"HOME=" + dir, "RABBITMQ_BASE=" + dir, "RABBITMQ_NODENAME=bench" + strconv.Itoa(port) + "@localhost",
 				"RABBITMQ_MNESIA_BASE=" + filepath.Join(dir, "mnesia"), "RABBITMQ_LOG_BASE=" + dir,
 				"RABBITMQ_CONFIG_FILE=" + filepath.Join(dir, "rabbitmq"), "RABBITMQ_ENABLED_PLUGINS_FILE=" + filepath.Join(dir, "enabled_plugins"),
 				"RABBITMQ_CONF_ENV_FILE=/dev/null", "RABBITMQ_PID_FILE=" + filepath.Join(dir, "pid"),
-				"ERL_EPMD_PORT=" + fmt.Sprint(port-10_000), "ERL_EPMD_ADDRESS=127.0.0.1", "RABBITMQ_DIST_PORT=" + fmt.Sprint(port+10_000),
+				"ERL_EPMD_PORT=" + strconv.Itoa(port-10_000), "ERL_EPMD_ADDRESS=127.0.0.1", "RABBITMQ_DIST_PORT=" + strconv.Itoa(port+10_000),
 			}
 			// A node starts the daemon that maps names to ports, and the daemon would outlive it. So there is one already, as
 			// the node's child, on a port of its own, which is killed when its parent ends.

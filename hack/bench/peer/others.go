@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 )
 
@@ -77,7 +78,7 @@ func aedes() *Peer {
 				return "", err
 			}
 			for _, name := range []string{"package.json", "package-lock.json", "run.mjs"} {
-				if err := copyFile(filepath.Join(dir(k), name), filepath.Join(k.Root, "hack/bench/peers/aedes", name)); err != nil {
+				if err := copyFile(filepath.Join(dir(k), name), filepath.Join(k.Root, "hack", "bench", "peers", "aedes", name)); err != nil {
 					return "", err
 				}
 			}
@@ -90,7 +91,7 @@ func aedes() *Peer {
 			return "1.2.0, Node.js " + strings.TrimSpace(version), err
 		},
 		command: func(k *Kit, _ string, port int, _ Task) ([]string, []string, error) {
-			return []string{"node", filepath.Join(dir(k), "run.mjs"), fmt.Sprint(port)}, nil, nil
+			return []string{"node", filepath.Join(dir(k), "run.mjs"), strconv.Itoa(port)}, nil, nil
 		},
 		unable: func(task Task) string {
 			if task.Version == 5 {

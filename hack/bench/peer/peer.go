@@ -153,7 +153,7 @@ func (p *Peer) Note(task Task) string {
 // Start runs the broker with its data in dir, and waits until it welcomes a client. A broker that is started again in the
 // same directory finds what it has stored.
 func (p *Peer) Start(ctx context.Context, k *Kit, dir string, task Task) (*Process, error) {
-	port, err := freePort()
+	port, err := freePort(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -180,7 +180,7 @@ func (p *Peer) Start(ctx context.Context, k *Kit, dir string, task Task) (*Proce
 // await asks until a CONNECT is answered.
 func (p *Process) await(ctx context.Context, patience time.Duration, version byte) error {
 	for end := time.Now().Add(patience); ; time.Sleep(5 * time.Millisecond) {
-		err := p.greet(version)
+		err := p.greet(ctx, version)
 		if err == nil {
 			return nil
 		}
@@ -196,8 +196,8 @@ func (p *Process) await(ctx context.Context, patience time.Duration, version byt
 	}
 }
 
-func (p *Process) greet(version byte) error {
-	conn, err := net.DialTimeout("tcp", p.Address.String(), time.Second)
+func (p *Process) greet(ctx context.Context, version byte) error {
+	conn, err := (&net.Dialer{Timeout: time.Second}).DialContext(ctx, "tcp", p.Address.String())
 	if err != nil {
 		return err
 	}
@@ -226,10 +226,10 @@ func (p *Process) greet(version byte) error {
 }
 
 // freePort finds a port below those that outgoing connections take.
-func freePort() (int, error) {
+func freePort(ctx context.Context) (int, error) {
 	for range 100 {
 		port := 20_000 + int(time.Now().UnixNano()/1000%10_000)
-		l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", port))
+		l, err := (&net.ListenConfig{}).Listen(ctx, "tcp", fmt.Sprintf("127.0.0.1:%d", port))
 		if err == nil {
 			return port, l.Close()
 		}

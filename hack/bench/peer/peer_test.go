@@ -3,6 +3,7 @@
 package peer
 
 import (
+	"bytes"
 	"os"
 	"strconv"
 	"strings"
@@ -75,7 +76,7 @@ func members(t *testing.T, group int) []string {
 		if err != nil {
 			continue
 		}
-		fields := strings.Fields(string(text[strings.LastIndexByte(string(text), ')')+1:]))
+		fields := strings.Fields(string(text[bytes.LastIndexByte(text, ')')+1:]))
 		if len(fields) > 2 && fields[0] != "Z" && fields[2] == strconv.Itoa(group) {
 			found = append(found, entry.Name())
 		}

@@ -51,8 +51,8 @@ func startProcess(dir string, argv, env []string) (*Process, error) {
 	if err != nil {
 		return nil, err
 	}
-	defer log.Close() //nolint:errcheck // the child has its own
-	cmd := exec.Command(argv[0], argv[1:]...)
+	defer log.Close()
+	cmd := exec.Command(argv[0], argv[1:]...) //nolint:gosec,noctx // a broker of ours, which Stop ends
 	cmd.Dir, cmd.Stdout, cmd.Stderr = dir, log, log
 	cmd.Env = append(os.Environ(), env...)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
@@ -132,7 +132,7 @@ func (p *Process) signal(pid int, signal syscall.Signal) {
 // run executes a command to its end, and says its output only if it failed.
 func run(ctx context.Context, dir string, env []string, argv ...string) (string, error) {
 	var out bytes.Buffer
-	cmd := exec.CommandContext(ctx, argv[0], argv[1:]...)
+	cmd := exec.CommandContext(ctx, argv[0], argv[1:]...) //nolint:gosec // commands of this package
 	cmd.Dir = dir
 	cmd.Env = append(os.Environ(), env...)
 	cmd.Stdout, cmd.Stderr = &out, &out
@@ -152,7 +152,7 @@ func copyFile(to, from string) error {
 	if err != nil {
 		return err
 	}
-	defer in.Close() //nolint:errcheck // only read
+	defer in.Close()
 	out, err := os.OpenFile(to, os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o600)
 	if err != nil {
 		return err

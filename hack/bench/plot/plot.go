@@ -8,6 +8,7 @@ import (
 	"encoding/xml"
 	"fmt"
 	"math"
+	"slices"
 	"strings"
 )
 
@@ -101,11 +102,11 @@ func dashes(dashed bool) string {
 func mark(x, y float64, i int) string {
 	switch i % 3 {
 	case 0:
-		return fmt.Sprintf(`<circle cx="%.1f" cy="%.1f" r="4" fill="%s"/>`, x, y, color(i))
+		return fmt.Sprintf(`<circle cx="%.1f" cy="%.1f" r="4" fill=%q/>`, x, y, color(i))
 	case 1:
-		return fmt.Sprintf(`<rect x="%.1f" y="%.1f" width="8" height="8" fill="%s"/>`, x-4, y-4, color(i))
+		return fmt.Sprintf(`<rect x="%.1f" y="%.1f" width="8" height="8" fill=%q/>`, x-4, y-4, color(i))
 	default:
-		return fmt.Sprintf(`<path d="M%.1f %.1fl5 5l-5 5l-5 -5z" fill="%s"/>`, x, y-5, color(i))
+		return fmt.Sprintf(`<path d="M%.1f %.1fl5 5l-5 5l-5 -5z" fill=%q/>`, x, y-5, color(i))
 	}
 }
 
@@ -157,9 +158,9 @@ func (a *axis) round() {
 		return
 	}
 	base := math.Pow(10, math.Floor(math.Log10(a.low)+1e-9))
-	for i := len(steps) - 1; i >= 0; i-- {
-		if steps[i]*base <= a.low*(1+1e-9) {
-			a.low = steps[i] * base
+	for _, step := range slices.Backward(steps) {
+		if step*base <= a.low*(1+1e-9) {
+			a.low = step * base
 			break
 		}
 	}

@@ -29,7 +29,7 @@ func Tree(pid int) []int {
 		files, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/children", pids[i]))
 		for _, file := range files {
 			text, _ := os.ReadFile(file)
-			for _, word := range strings.Fields(string(text)) {
+			for word := range strings.FieldsSeq(string(text)) {
 				if child, err := strconv.Atoi(word); err == nil && !slices.Contains(pids, child) {
 					pids = append(pids, child)
 				}

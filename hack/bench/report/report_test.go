@@ -113,7 +113,7 @@ func TestDocumentSaysAll(t *testing.T) {
 	if !strings.Contains(console.String(), "5.50× (5.00..6.00)") {
 		t.Errorf("the ratio is missing in\n%s", console.String())
 	}
-	for _, line := range strings.Split(markdown.String(), "\n") {
+	for line := range strings.SplitSeq(markdown.String(), "\n") {
 		if strings.HasPrefix(line, "| 50 pairs, QoS 1") {
 			t.Errorf("a row without values: %s", line)
 		}

@@ -278,13 +278,13 @@ func (d *Document) effort() [][]string {
 			continue
 		}
 		seen[row.Scenario] = true
-		line, any := []string{row.Scenario}, false
+		line, some := []string{row.Scenario}, false
 		for _, b := range d.Brokers {
 			broker := d.Results.Value(b.Name, row.Scenario+"/broker-cpu")
 			generator := d.Results.Value(b.Name, row.Scenario+"/generator-cpu")
 			cell := "–"
 			if broker.Count > 0 {
-				any = true
+				some = true
 				cell = fmt.Sprintf("%.0f %% + %.0f %%", broker.Median, generator.Median)
 				if each := d.Results.Value(b.Name, row.Scenario+"/broker-ns"); each.Count > 0 {
 					cell += fmt.Sprintf(", %s ns each", number(each.Median, 0))
@@ -292,7 +292,7 @@ func (d *Document) effort() [][]string {
 			}
 			line = append(line, cell)
 		}
-		if any {
+		if some {
 			table = append(table, line)
 		}
 	}

@@ -336,29 +336,38 @@ func retained(e *env, c *trace) error {
 			return fmt.Errorf("%d messages were not stored within two minutes", n)
 		}
 		took := time.Since(begin)
-		var one, many []float64
-		for range 20 {
-			topic := []byte(retainedTopic)
-			patchRetained(topic, rand.Uint64N(uint64(n))) //nolint:gosec // no secret
-			ms, err := wait(string(topic), 1)
-			if err != nil {
-				return err
-			}
-			one = append(one, ms)
+		one, many, err := subscribeTimes(wait, n, step)
+		if err != nil {
+			return err
 		}
-		for i := range 5 {
-			// Each filter once: some brokers send nothing for one that is there.
-			ms, err := wait(fmt.Sprintf("r/%04d/+", 10*step+i), 1000)
-			if err != nil {
-				return err
-			}
-			many = append(many, ms)
-		}
-		c.point(0, "1 topic", false, float64(n), median(one))
-		c.point(0, "1,000 by +", true, float64(n), median(many))
-		c.step(fmt.Sprintf("%d retained (%.1f s): %.2f ms for one, %.2f ms for 1,000", n, took.Seconds(), median(one), median(many)))
+		c.point(0, "1 topic", false, float64(n), one)
+		c.point(0, "1,000 by +", true, float64(n), many)
+		c.step(fmt.Sprintf("%d retained (%.1f s): %.2f ms for one, %.2f ms for 1,000", n, took.Seconds(), one, many))
 	}
 	return nil
+}
+
+// subscribeTimes are the medians for one topic among n, and for filters with 1,000. Each filter is used once: some brokers
+// send nothing for one that is there.
+func subscribeTimes(wait func(filter string, messages int) (float64, error), n, step int) (one, many float64, err error) {
+	var ones, manies []float64
+	for range 20 {
+		topic := []byte(retainedTopic)
+		patchRetained(topic, rand.Uint64N(uint64(n))) //nolint:gosec // no secret
+		ms, err := wait(string(topic), 1)
+		if err != nil {
+			return 0, 0, err
+		}
+		ones = append(ones, ms)
+	}
+	for i := range 5 {
+		ms, err := wait(fmt.Sprintf("r/%04d/+", 10*step+i), 1000)
+		if err != nil {
+			return 0, 0, err
+		}
+		manies = append(manies, ms)
+	}
+	return median(ones), median(manies), nil
 }
 
 func median(values []float64) float64 {

@@ -124,7 +124,7 @@ func durable(e *env) error {
 	}
 	e.set("durable-drain", got)
 	if missing > 0 {
-		e.note("%d of %d acknowledged messages had not come when the session was back for %s", missing, stored.acked, collectTime)
+		e.notef("%d of %d acknowledged messages had not come when the session was back for %s", missing, stored.acked, collectTime)
 	}
 	return nil
 }
@@ -216,7 +216,7 @@ func (e *env) collect(stored storedMessages) (perSecond float64, missing uint64,
 		return 0, 0, err
 	}
 	if !back.Present {
-		e.note("the session was gone")
+		e.notef("the session was gone")
 	}
 	err = b.Until(e.ctx, collectTime, func() bool { return count >= stored.acked || b.Now()-last > int64(3*time.Second) })
 	if count < stored.acked {

@@ -42,7 +42,7 @@ type Scenario struct {
 type env struct {
 	Options
 
-	ctx     context.Context
+	ctx     context.Context //nolint:containedctx // a run is one call; each of its steps would take the same
 	peer    *peer.Peer
 	kit     *peer.Kit
 	task    peer.Task
@@ -54,7 +54,7 @@ type env struct {
 
 func (e *env) set(name string, value float64) { e.out.Values[name] = value }
 
-func (e *env) note(format string, args ...any) {
+func (e *env) notef(format string, args ...any) {
 	e.out.Notes = append(e.out.Notes, fmt.Sprintf(format, args...))
 }
 
@@ -81,29 +81,34 @@ func start(ctx context.Context, k *peer.Kit, p *peer.Peer, o Options, task peer.
 	if err != nil {
 		return e.out, err
 	}
-	defer os.RemoveAll(dir) //nolint:errcheck // what stays is in a cache
+	defer os.RemoveAll(dir)
 	e.dir = dir
 	if err := e.launch(); err != nil {
 		return e.out, err
 	}
 	defer func() { e.process.Stop(3 * time.Second) }() // not the first one: a restart makes another
 	if err := measure(e); err != nil {
-		if dead := e.process.Alive(); dead != nil {
-			err = dead
-		} else if tail := e.process.Tail(); tail != "" {
-			err = fmt.Errorf("%w\nthe broker's log ends with:\n%s", err, tail)
-		}
-		if ctx.Err() == nil {
-			if kept := e.process.KeepLog(filepath.Join(k.Cache, "failed-"+p.Name+".log")); kept != "" {
-				err = fmt.Errorf("%w\nall of it: %s", err, kept)
-			}
-		}
-		return e.out, err
+		return e.out, e.explain(err)
 	}
 	if note := p.Note(task); note != "" {
-		e.note("%s", note)
+		e.notef("%s", note)
 	}
 	return e.out, nil
+}
+
+// explain says what the broker said before it failed.
+func (e *env) explain(err error) error {
+	if dead := e.process.Alive(); dead != nil {
+		err = dead
+	} else if tail := e.process.Tail(); tail != "" {
+		err = fmt.Errorf("%w\nthe broker's log ends with:\n%s", err, tail)
+	}
+	if e.ctx.Err() == nil {
+		if kept := e.process.KeepLog(filepath.Join(e.kit.Cache, "failed-"+e.peer.Name+".log")); kept != "" {
+			err = fmt.Errorf("%w\nall of it: %s", err, kept)
+		}
+	}
+	return err
 }
 
 func (e *env) launch() error {
@@ -146,11 +151,11 @@ func (e *env) account() {
 		what  string
 	}{{b.Lost, "lost"}, {b.Again, "twice or out of order"}, {b.Foreign, "not of this run"}} {
 		if fault.count > 0 {
-			e.note("%d messages %s", fault.count, fault.what)
+			e.notef("%d messages %s", fault.count, fault.what)
 		}
 	}
 	if e.task.QoS > 0 && b.Granted < e.task.QoS {
-		e.note("QoS %d was granted instead of %d", b.Granted, e.task.QoS)
+		e.notef("QoS %d was granted instead of %d", b.Granted, e.task.QoS)
 	}
 }
 

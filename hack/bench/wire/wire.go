@@ -84,7 +84,7 @@ func appendVarint(dst []byte, value int) []byte {
 		dst = append(dst, byte(value)|0x80)
 		value >>= 7
 	}
-	return append(dst, byte(value))
+	return append(dst, byte(value)) //nolint:gosec // less than 128
 }
 
 func appendString(dst []byte, s string) []byte {
@@ -273,7 +273,7 @@ func AppendAck(dst []byte, kind byte, id uint16) []byte {
 	if kind == Pubrel {
 		first |= 2
 	}
-	return append(dst, first, 2, byte(id>>8), byte(id))
+	return append(dst, first, 2, byte(id>>8), byte(id)) //nolint:gosec // its lower half
 }
 
 // AppendEmpty appends a packet without a body: PINGREQ, PINGRESP, DISCONNECT.
