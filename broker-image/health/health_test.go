@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"net/netip"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -103,6 +104,8 @@ func TestReady(t *testing.T) {
 		"it speaks something else":    {[]Target{{Name: "a", Address: other}}, nil, 503, []string{"listener a: CONNECT: answered with packet 0x48"}},
 		"PINGREQ is answered oddly":   {[]Target{{Name: "a", Address: odd}}, nil, 503, []string{"listener a: PINGREQ: answered with packet 0x30"}},
 		"PINGREQ is not answered":     {[]Target{{Name: "a", Address: dumb}}, nil, 503, []string{"listener a: PINGREQ: no answer"}},
+		"WebSocket is not there":      {[]Target{{Name: "a", Address: other, WebSocket: "/mqtt"}}, nil, 503, []string{"listener a: no WebSocket"}},
+		"no socket file":              {[]Target{{Name: "a", Network: "unix", Address: "/nowhere/s"}}, nil, 503, []string{"listener a: no connection"}},
 		"TLS is wanted and not there": {[]Target{{Name: "a", Address: good, TLS: pinnedToNothing()}}, nil, 503, []string{"listener a: no TLS"}},
 	}
 	for name, c := range cases {
@@ -120,6 +123,72 @@ func TestReady(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+func TestWhatIsSaidAndNoReasonToStayAway(t *testing.T) {
+	good, _ := stage(t, []byte{connack, 2, 0, 0}, []byte{pingresp, 0})
+
+	cases := map[string]struct {
+		reason  string
+		target  Target
+		storage string
+		says    string
+	}{
+		"a full listener":     {"unready would shut the other listeners too", Target{Name: "a", Address: "127.0.0.1:1", Full: true}, "", "listener a: full"},
+		"a full disk":         {"those who come for their queues make room", Target{Name: "a", Address: good}, "no space left", "storage: degraded, what must be kept is refused: no space left"},
+		"a disk that is well": {"its word is there too", Target{Name: "a", Address: good}, "", "storage: ok"},
+	}
+	for name, c := range cases {
+		t.Run(name, func(t *testing.T) {
+			k := New(Broker{
+				Targets: func() ([]Target, error) { return []Target{c.target}, nil }, Username: "u", Password: "p",
+				Storage: func() string { return c.storage },
+			})
+
+			if code, body := get(t, k, "/readyz"); code != http.StatusOK || !strings.Contains(body, c.says) {
+				t.Errorf("%d, want 200 and %q: %s\n%s", code, c.says, c.reason, body)
+			}
+		})
+	}
+}
+
+func TestAProxyHeaderComesFirst(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+
+	first := make(chan string, 1)
+
+	go func() {
+		conn, err := l.Accept()
+		if err != nil {
+			return
+		}
+		defer conn.Close()
+
+		line := make([]byte, len("PROXY UNKNOWN\r\n"))
+		_, _ = io.ReadFull(conn, line)
+		first <- string(line)
+	}()
+
+	asked := netip.Addr{}
+	target := Target{Name: "a", Address: l.Addr().String(), Proxy: func(from netip.Addr) bool {
+		asked = from
+
+		return true
+	}}
+
+	get(t, checker([]Target{target}, nil), "/readyz")
+
+	if got := <-first; got != "PROXY UNKNOWN\r\n" {
+		t.Errorf("got %q", got)
+	}
+
+	if !asked.IsLoopback() {
+		t.Errorf("asked for %v; it must be the address that the listener sees", asked)
 	}
 }
 
