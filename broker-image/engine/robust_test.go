@@ -4,9 +4,13 @@ package engine
 
 import (
 	"bytes"
+	"encoding/base64"
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
 	"runtime"
 	"strings"
 	"testing"
@@ -160,48 +164,159 @@ func TestKeepAlive(t *testing.T) {
 	}
 }
 
-// TestNothingSecretIsLogged is A8: the library logs whole packets.
+// TestNothingSecretIsLogged is A8: the library logs whole packets. What a client sends as password, payload or data of
+// an authentication goes neither into the log, in either format, nor into traces, metrics or panics.
 func TestNothingSecretIsLogged(t *testing.T) {
-	log := &logbook{}
-	h := open(t, Options{Log: log.logger(), DataDir: t.TempDir()}, baseConfig(person(t, "anna", allow("a/#"))))
-
 	const secret, content = "p4ssw0rd", "p4yl0ad"
 
-	if _, ack := h.knock(login{user: "anna", password: secret}); ack.body[1] != 0x86 {
-		t.Error("must be refused")
+	plain, structured := &logbook{}, &logbook{}
+	options := &slog.HandlerOptions{Level: slog.LevelDebug, AddSource: true}
+	log := slog.New(slog.NewMultiHandler(slog.NewTextHandler(plain, options), slog.NewJSONHandler(structured, options)))
+
+	h := open(t, Options{
+		Log: log, DataDir: t.TempDir(),
+		Methods: map[string]func() Exchange{"known": func() Exchange { return failing{} }},
+	}, baseConfig(person(t, "anna", allow("a/#")), person(t, "otto", only(acl.Subscribe, "#"))))
+	h.mustApply(func(c *contract.Config) {
+		c.Limits.MaxQueuedMessages, c.Limits.MaxRetainedMessages, c.Limits.ReceiveMaximum = 1, 1, 2
+	})
+
+	everything := h.spyOn(TraceFilter{TopicFilter: "#"})
+
+	var clients []*spy
+	for _, id := range []string{"client-anna", ""} {
+		clients = append(clients, h.spyOn(TraceFilter{ClientID: id, TopicFilter: "+/#"}))
 	}
 
+	revealing(t, h, secret, content)
+
+	probe := h.ProbeCredential().Password
+	numbers := scrape(h)
+
+	h.close()
+
+	places := map[string]string{"text log": plain.String(), "JSON log": structured.String(), "metrics": numbers}
+	for i, s := range append(clients, everything) {
+		<-s.done
+
+		places[fmt.Sprintf("trace %d", i)] = fmt.Sprintf("%#v", s.events)
+		if len(s.events) < 5 {
+			t.Errorf("trace %d has seen little: %v", i, s.lines())
+		}
+	}
+
+	for where, said := range places {
+		for _, s := range []string{
+			secret, content, probe, "$sha256$", fmt.Sprintf("% x", content), fmt.Sprintf("%x", content), fmt.Sprintf("%x", secret),
+			strings.Trim(fmt.Sprintf("%d", []byte(content)), "[]"), strings.Trim(fmt.Sprintf("%d", []byte(secret)), "[]"),
+			base64.StdEncoding.EncodeToString([]byte(content)), base64.StdEncoding.EncodeToString([]byte(secret)),
+		} {
+			if strings.Contains(said, s) {
+				t.Errorf("the %s holds %q", where, s)
+			}
+		}
+	}
+
+	for _, s := range []string{
+		"client connected", "client refused", "publish refused", "subscription refused", "client broke the protocol",
+		"the queue of a session is full", "is not retained", "client disconnected",
+	} {
+		if !strings.Contains(plain.String(), s) {
+			t.Errorf("the log should say %q:\n%s", s, plain)
+		}
+	}
+}
+
+// revealing does everything that has something to hide in it, with success and without.
+func revealing(t *testing.T, h *house, secret, content string) {
+	t.Helper()
+
+	// Passwords that are wrong, of nobody, and without a user.
+	for _, l := range []login{
+		{user: "anna", password: secret}, {user: "nobody", password: secret}, {password: secret}, {user: "anna", password: secret, version: 4},
+		{user: "anna", password: "anna", willTopic: "no", willText: content}, {user: "anna", password: "anna", willTopic: "a/+", willText: content},
+		{version: 5, props: append([]byte{pAuthMethod}, append(text("unknown"), append([]byte{0x16}, text(secret)...)...)...)},
+		{version: 5, props: append([]byte{pAuthMethod}, append(text("known"), append([]byte{0x16}, text(secret)...)...)...)},
+		{version: 9, user: "anna", password: secret},
+	} {
+		if _, ack := h.knock(l); ack.body[1] == 0 {
+			t.Errorf("must be refused: %+v", l)
+		}
+	}
+
+	away := h.login(login{version: 5, id: "away", user: "otto", resume: true, props: u32prop(pExpiry, 3600)})
+	away.subscribe(2, "a/#")
+	away.bye()
+
+	there := h.login(login{version: 5, id: "there", user: "otto", props: u32prop(pMaxPacket, 100)})
+	there.subscribe(0, "a/#")
+
 	p := h.user("anna")
+	p.subscribe(0, "no/"+"x")
 	p.published("a/b", content, true)
-	p.publish(posted{topic: "no", payload: content, qos: 1})
-	p.expect(tPuback)
+	p.published("a/c", content, true) // no more is retained
+	p.published("a/d", content, false)
+	p.publish(posted{topic: "a/big", payload: strings.Repeat(content, 50)})
+	p.publish(posted{topic: "no", payload: content})
+	p.published("no", content, false)
+	p.publish(posted{topic: "a/2", payload: content, qos: 2})
+	p.expect(tPubrec)
+	p.send(packet{kind: tPubrel, flags: 2, body: []byte{byte(p.nextID >> 8), byte(p.nextID)}})
+	p.expect(tPubcomp)
 	p.send(login{version: 5, id: "again", user: "anna", password: secret}.packet()) // a second CONNECT
 	p.expectClosed()
 
-	p = h.user("anna")
-	p.send(packet{kind: tPublish, body: append(append(text("a/+"), 0), content...)}) // a topic that is none
-	p.expectClosed()
+	for reason, broken := range map[string]packet{
+		"a topic that is none":      {kind: tPublish, body: append(append(text("a/+"), 0), content...)},
+		"an alias that is none":     {kind: tPublish, body: append(append(text(""), props(u16prop(pAlias, 7))...), content...)},
+		"a topic that is no UTF-8":  {kind: tPublish, body: append(append(text("a\xff"), 0), content...)},
+		"a bad property":            {kind: tPublish, body: append(append(text("a"), 2, 0x7E, 1), content...)},
+		"an AUTH for no method":     {kind: 15, body: append([]byte{0x18}, props(append([]byte{pAuthMethod}, text(secret)...))...)},
+		"a packet of the server":    {kind: tConnack, body: []byte(content)},
+		"a SUBSCRIBE that is none":  {kind: tSubscribe, flags: 2, body: append([]byte{0, 9, 0}, content...)},
+		"a PUBACK that is too long": {kind: tPuback, body: append([]byte{0, 1, 0, 0}, content...)},
+		"an UNSUBSCRIBE in pieces":  {kind: tUnsubscribe, flags: 2, body: append([]byte{0, 9, 0}, content...)},
+	} {
+		p := h.login(login{version: 5, id: "client-anna", user: "anna", willTopic: "a/w", willText: content})
+		p.send(broken)
+
+		if p.expectClosed() == 0 {
+			t.Errorf("%s must end the connection", reason)
+		}
+	}
 
 	v3 := h.user3("anna")
 	v3.publish(posted{topic: "no", payload: content, qos: 1})
 	v3.expectClosed()
 
-	willing := h.login(login{version: 5, id: "w", user: "anna", willTopic: "a/w", willText: content})
-	willing.send(packet{kind: tSubscribe, flags: 2, body: append([]byte{0, 9, 0}, text("a")...)}) // A1
-	willing.expectClosed()
-	h.close()
+	// What waits is dropped with its session.
+	h.login(login{version: 5, id: "away", user: "otto"}).bye()
+	there.bye()
 
-	for _, s := range []string{secret, content, fmt.Sprintf("% x", content), strings.Trim(fmt.Sprintf("%d", []byte(content)), "[]"), "$sha256$"} {
-		if strings.Contains(log.String(), s) {
-			t.Errorf("the log holds %q", s)
-		}
-	}
+	// A user whose password is changed is sent away, and its will published.
+	p = h.login(login{version: 5, id: "client-anna", user: "anna", willTopic: "a/w", willText: content})
+	h.mustApply(func(c *contract.Config) { c.Users[0].Verifiers = []string{person(t, secret).Verifiers[0]} })
+	p.expectClosed()
+	h.login(login{version: 5, id: "client-anna", user: "anna", password: secret}).bye()
 
-	for _, s := range []string{"client connected", "client refused", "publish refused"} {
-		if !strings.Contains(log.String(), s) {
-			t.Errorf("the log should say %q:\n%s", s, log.String())
-		}
+	if err := h.apply(func(c *contract.Config) { c.Users[0].Verifiers = []string{"$sha256$" + secret} }); err == nil || strings.Contains(err.Error(), secret) {
+		t.Errorf("a verifier that is none must be refused, and not repeated: %v", err)
 	}
+}
+
+// failing is a method of authentication that lets nobody in.
+type failing struct{}
+
+func (failing) Step([]byte) ([]byte, bool, string, error) {
+	return nil, false, "", errors.New("the proof does not fit")
+}
+
+// scrape is what /metrics shows.
+func scrape(h *house) string {
+	w := httptest.NewRecorder()
+	h.Metrics().Handler().ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/metrics", http.NoBody))
+
+	return w.Body.String()
 }
 
 func TestAuditIsRateLimited(t *testing.T) {
