@@ -38,11 +38,11 @@ type State struct {
 	Subscriptions, SharedSubscriptions int64
 	// Retained messages, and the bytes of their payloads.
 	RetainedMessages, RetainedBytes int64
-	// Queued messages wait in a session, sent or not, and are not acknowledged; the bytes are those of their payloads.
+	// Queued messages wait in a session to be sent; the bytes are those of topic, properties and payload.
 	QueuedMessages, QueuedBytes int64
-	// Inflight messages are sent and not acknowledged: a part of the queued ones.
+	// Inflight messages are sent and not acknowledged.
 	Inflight int64
-	// Stored messages are held by the broker, each counted once however many wait for it: retained and queued ones.
+	// Stored messages are held by the broker: retained ones, and queued ones once for each session.
 	StoredMessages, StoredBytes int64
 	// StorageFault says that what must be kept cannot be written at the moment.
 	StorageFault bool
