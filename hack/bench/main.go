@@ -37,10 +37,11 @@ type settings struct {
 	brokers, scenarios, curves string
 	curveBrokers               string
 	rounds, clients, version   int
+	ahead                      int
 	most                       int
 	seconds                    float64
 	budget                     time.Duration
-	quick, write               bool
+	quick, write, anyway       bool
 	binary                     string
 }
 
@@ -77,6 +78,12 @@ func run(ctx context.Context, args []string, out, errs io.Writer) error {
 		return err
 	}
 	kit.Binary = s.binary
+	if !s.anyway {
+		if err := kit.Lock(); err != nil {
+			return err
+		}
+		defer kit.Unlock()
+	}
 	return bench(ctx, s, kit, out)
 }
 
@@ -90,10 +97,12 @@ func parse(args []string, errs io.Writer) (*settings, error) {
 	flags.Float64Var(&s.seconds, "seconds", 0, "how long a run is measured (default 3, with -quick 2); the open loop takes twice as long")
 	flags.IntVar(&s.clients, "clients", 8000, "how many clients the scenario connect has, 1 to 100000")
 	flags.IntVar(&s.version, "version", 4, "level of MQTT: 4 (3.1.1) or 5")
+	flags.IntVar(&s.ahead, "ahead", 0, "how many messages a sender of QoS 0 may be ahead of its slowest receiver, up to 10000 (default 1000 in pairs, 100 in fanout, 50 in fanin); the fewer, the less there is to do at once")
 	flags.StringVar(&s.curves, "curves", "", "curves, with commas, or none (default all with -write, else none), of ours and Mosquitto unless -broker says otherwise: "+strings.Join(scenario.CurveNames(), ","))
 	flags.IntVar(&s.most, "most", 1_000_000, "where curves end, at least 1000")
 	flags.DurationVar(&s.budget, "budget", 40*time.Minute, "time for all of it; a round or a curve for which there is none left is left out, and said so")
 	flags.BoolVar(&s.quick, "quick", false, "ours and Mosquitto, one short round, no curves")
+	flags.BoolVar(&s.anyway, "anyway", false, "run although another bench runs")
 	flags.BoolVar(&s.write, "write", false, "write docs/benchmarks.md and the curves beside it")
 	flags.StringVar(&s.binary, "binary", "", "our broker, built already; empty builds it from this repository")
 	flags.Usage = func() {
@@ -119,6 +128,8 @@ func parse(args []string, errs io.Writer) (*settings, error) {
 		return complain("-rounds is 1 to 100")
 	case s.seconds < 0.1 || s.seconds > 60:
 		return complain("-seconds is 0.1 to 60")
+	case s.ahead < 0 || s.ahead > 10_000:
+		return complain("-ahead is 0 to 10000")
 	case s.most < 1000:
 		return complain("-most is at least 1000")
 	case s.clients < 1 || s.clients > 100_000:

@@ -52,7 +52,7 @@ func bench(ctx context.Context, s *settings, kit *peer.Kit, out io.Writer) error
 		Results: report.NewResults(s.rounds),
 	}
 	options := scenario.Options{
-		Version: byte(s.version), Seconds: s.seconds, Settle: 3 * time.Second, Clients: s.clients, Payload: 64, //nolint:gosec // 4 or 5
+		Version: byte(s.version), Seconds: s.seconds, Settle: 3 * time.Second, Clients: s.clients, Payload: 64, Ahead: s.ahead, //nolint:gosec // 4 or 5
 	}
 	if s.quick {
 		options.Settle = 1500 * time.Millisecond
@@ -127,9 +127,13 @@ func describe(s *settings, o *scenario.Options) []string {
 	if s.version == 5 {
 		name = "5.0"
 	}
+	ahead := "1,000 (pairs), 100 (1 → 500) or 50 (100 → 2)"
+	if o.Ahead > 0 {
+		ahead = thousands(o.Ahead)
+	}
 	return []string{
 		fmt.Sprintf("MQTT %s, %d bytes of payload, %d rounds, %g s measured per run after a warm-up", name, o.Payload, s.rounds, o.Seconds),
-		"closed loop: a sender of QoS 0 is at most 1,000 (pairs), 100 (1 → 500) or 50 (100 → 2) messages ahead of its slowest receiver, a sender of QoS 1 and 2 has 20 in flight; so nothing needs to be dropped, and each message is counted where it arrives",
+		"closed loop: a sender of QoS 0 is at most " + ahead + " messages ahead of its slowest receiver, a sender of QoS 1 and 2 has 20 in flight; so nothing needs to be dropped, and each message is counted where it arrives",
 		"open loop: 20 pairs, each message at its own time; latency counts from when it was due to when the receiver read it",
 		fmt.Sprintf("connect: %s clients from loopback addresses, 64 in their handshake at once; memory %s after the last one", thousands(s.clients), o.Settle),
 		"memory is the resident set of the broker's processes; per connection: less what it was just started",

@@ -146,6 +146,8 @@ log.console.level = warning
 				"RABBITMQ_MNESIA_BASE=" + filepath.Join(dir, "mnesia"), "RABBITMQ_LOG_BASE=" + dir,
 				"RABBITMQ_CONFIG_FILE=" + filepath.Join(dir, "rabbitmq"), "RABBITMQ_ENABLED_PLUGINS_FILE=" + filepath.Join(dir, "enabled_plugins"),
 				"RABBITMQ_CONF_ENV_FILE=/dev/null", "RABBITMQ_PID_FILE=" + filepath.Join(dir, "pid"),
+				// Without this a shell stands between us and the node, and the node would outlive a kill.
+				"RUNNING_UNDER_SYSTEMD=true",
 				"ERL_EPMD_PORT=" + strconv.Itoa(port-10_000), "ERL_EPMD_ADDRESS=127.0.0.1", "RABBITMQ_DIST_PORT=" + strconv.Itoa(port+10_000),
 			}
 			// A node starts the daemon that maps names to ports, and the daemon would outlive it. So there is one already, as

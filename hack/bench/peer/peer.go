@@ -13,6 +13,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/mqtt-operator/mqtt-operator/hack/bench/wire"
@@ -49,6 +50,8 @@ type Kit struct {
 	Binary string // of our broker, if it is not to be built
 	Self   string // this program
 	Say    func(format string, args ...any)
+
+	lock *os.File
 }
 
 // NewKit finds the repository from the working directory, and the cache.
@@ -83,6 +86,29 @@ func NewKit(progress io.Writer) (*Kit, error) {
 	k.Self, err = os.Executable()
 	return k, err
 }
+
+// Lock keeps a second bench away: both would measure each other. It holds until the program ends, and clears away what an
+// earlier one left when it was killed.
+func (k *Kit) Lock() error {
+	lock, err := os.OpenFile(k.path("lock"), os.O_CREATE|os.O_RDWR, 0o600)
+	if err != nil {
+		return err
+	}
+	if err := syscall.Flock(int(lock.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
+		return errors.Join(errors.New("another bench runs on this machine, and both would be wrong; -anyway runs nevertheless"), lock.Close())
+	}
+	k.lock = lock
+	left, _ := filepath.Glob(k.path("run-*"))
+	for _, dir := range left {
+		if err := os.RemoveAll(dir); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Unlock lets another bench run.
+func (k *Kit) Unlock() { _ = k.lock.Close() }
 
 // build compiles a Go program of a module into the cache, without C, as images are built.
 func (k *Kit) build(ctx context.Context, name, module, pkg string) (string, error) {

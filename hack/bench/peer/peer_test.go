@@ -109,3 +109,25 @@ func TestOurConfigurationIsOneListenerOnLoopback(t *testing.T) {
 		t.Errorf("got %s", got)
 	}
 }
+
+func TestOneBenchAtATime(t *testing.T) {
+	cache := t.TempDir()
+	left := cache + "/run-1"
+	if err := os.Mkdir(left, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	first, second := &Kit{Cache: cache}, &Kit{Cache: cache}
+	if err := first.Lock(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := os.Stat(left); err == nil {
+		t.Error("what an earlier one left is still there")
+	}
+	if second.Lock() == nil {
+		t.Error("two at once measure each other")
+	}
+	first.Unlock()
+	if err := second.Lock(); err != nil {
+		t.Errorf("the first has ended: %v", err)
+	}
+}

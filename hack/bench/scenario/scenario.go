@@ -23,6 +23,8 @@ type Options struct {
 	Settle  time.Duration
 	Clients int // of the scenario connect
 	Payload int
+	// Ahead, if not 0, replaces how far a sender of QoS 0 may be ahead of its slowest receiver.
+	Ahead int
 }
 
 // Outcome is what one run tells.

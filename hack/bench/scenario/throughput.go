@@ -70,13 +70,17 @@ func (e *env) build(s shape) error {
 	if err := e.bench.Connect(e.ctx, senders, handshakes); err != nil {
 		return err
 	}
+	ahead := s.ahead
+	if e.Ahead > 0 && s.qos == 0 {
+		ahead = e.Ahead
+	}
 	count := s.receivers
 	if s.each {
 		count = 1
 	}
 	for i, sender := range senders {
 		e.bench.Flow(sender, load.FlowOptions{
-			QoS: s.qos, Topics: []string{s.topic(i)}, Receivers: count, Ahead: s.ahead, Window: window20,
+			QoS: s.qos, Topics: []string{s.topic(i)}, Receivers: count, Ahead: ahead, Window: window20,
 		})
 	}
 	return nil
