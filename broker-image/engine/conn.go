@@ -3,6 +3,7 @@
 package engine
 
 import (
+	"encoding/binary"
 	"net"
 	"runtime/debug"
 	"strings"
@@ -44,6 +45,8 @@ const (
 // conn is one network connection. What stands above mu belongs to the goroutine that reads the connection, its owner:
 // a worker, or its own.
 type conn struct {
+	output // guarded by mu
+
 	e      *Engine
 	door   *door
 	socket *listen.Conn // gives the place under the listener's bounds back
@@ -87,8 +90,7 @@ type conn struct {
 	verdict atomic.Pointer[verified]
 	one     [1]byte
 
-	mu sync.Mutex
-	output
+	mu        sync.Mutex
 	keepAlive time.Duration // negative before CONNECT
 	// window of what the client takes at once, and its largest packet; 0 means any.
 	receiveMaximum int
@@ -252,11 +254,11 @@ func (c *conn) handle(r *round, packet []byte) {
 	case wire.TypePingreq:
 		if err = wire.Validate(packet, c.version); err == nil {
 			c.mu.Lock()
-			c.put(r, func(b []byte) []byte { return wire.AppendPingresp(b) }) // [MQTT-3.12.4-1]
+			c.put(r, wire.AppendPingresp) // [MQTT-3.12.4-1]
 			c.mu.Unlock()
 		}
 	case wire.TypeDisconnect:
-		err = c.handleDisconnect(r, packet)
+		err = c.handleDisconnect(packet)
 	case wire.TypeAuth:
 		err = c.handleAuth(r, packet)
 	case wire.TypeConnect:
@@ -680,7 +682,7 @@ func (c *conn) encode(r *round, m *message, p *publication, h *wire.PublishHeade
 		*b = append(*b, frame...)
 
 		if pid > 0 {
-			(*b)[at+pid], (*b)[at+pid+1] = byte(h.PacketID>>8), byte(h.PacketID)
+			binary.BigEndian.PutUint16((*b)[at+pid:], h.PacketID)
 		}
 	default:
 		b := c.buffer()

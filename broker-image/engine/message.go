@@ -4,7 +4,6 @@ package engine
 
 import (
 	"strings"
-	"time"
 
 	"github.com/mqtt-operator/mqtt-operator/broker-image/store"
 	"github.com/mqtt-operator/mqtt-operator/broker-image/topics"
@@ -37,7 +36,7 @@ func (m *message) expiry(now int64) (seconds uint32, alive bool) {
 		return 0, false
 	}
 
-	return uint32(min((left+999)/1000, forever)), true //nolint:gosec // bounded
+	return uint32(min((left+999)/1000, forever)), true
 }
 
 func (m *message) size() int { return len(m.topic) + len(m.payload) + len(m.properties) }
@@ -55,7 +54,6 @@ type publication struct {
 	many     bool // frames are worth caching
 	frames   [12][]byte
 	pids     [12]int
-	received time.Time
 }
 
 // keep gives the message bytes of its own, once.

@@ -33,7 +33,7 @@ func (t *retainedTimer) due(r *round) {
 	}
 
 	e.retained.Delete(t.m.topic)
-	e.retainedBytes.Add(-int64(len(t.m.payload)))
+	e.retainedBytes.Add(-t.m.retainedSize())
 
 	if e.store != nil {
 		r.write().DeleteRetained(t.m.topic)

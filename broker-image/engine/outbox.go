@@ -45,7 +45,7 @@ type outbox struct {
 	inflight int
 }
 
-func packetID(seq uint64) uint16 { return uint16((seq-1)%maxPacketID + 1) } //nolint:gosec // bounded
+func packetID(seq uint64) uint16 { return uint16((seq-1)%maxPacketID + 1) }
 
 func (o *outbox) at(i int) *entry { return &o.ring[(o.head+i)&(len(o.ring)-1)] }
 
@@ -146,13 +146,7 @@ func (s *packetSet) has(id uint16) bool {
 		return s.many[id/64]&(1<<(id%64)) != 0
 	}
 
-	for _, have := range s.few {
-		if have == id {
-			return true
-		}
-	}
-
-	return false
+	return slices.Contains(s.few, id)
 }
 
 // add is false if the id was there.

@@ -22,7 +22,7 @@ func (c *conn) handlePublish(r *round, packet []byte) error {
 
 	now := c.e.state.Load()
 
-	topic, err := c.topicOf(in, &now.limits)
+	topic, err := c.topicOf(in)
 	if err != nil {
 		return err
 	}
@@ -32,7 +32,7 @@ func (c *conn) handlePublish(r *round, packet []byte) error {
 	}
 
 	if in.QoS > 0 {
-		if again, err := c.beginReceive(r, in, &now.limits); again || err != nil {
+		if again, err := c.beginReceive(r, in); again || err != nil {
 			return err
 		}
 	}
@@ -70,7 +70,7 @@ func (c *conn) handlePublish(r *round, packet []byte) error {
 
 // topicOf resolves the alias and looks whether the topic is one that anybody may publish to. The answer may be a view
 // into the packet.
-func (c *conn) topicOf(in *wire.Publish, l *limits) (string, error) {
+func (c *conn) topicOf(in *wire.Publish) (string, error) {
 	topic := view(in.Topic)
 
 	if in.Alias == 0 {
@@ -99,7 +99,7 @@ func (c *conn) topicOf(in *wire.Publish, l *limits) (string, error) {
 }
 
 // beginReceive counts a message of QoS 1 or 2 against the window, and recognises one of QoS 2 that has come before.
-func (c *conn) beginReceive(r *round, in *wire.Publish, l *limits) (again bool, err error) {
+func (c *conn) beginReceive(r *round, in *wire.Publish) (again bool, err error) {
 	s := c.sess
 
 	if in.QoS == 2 {

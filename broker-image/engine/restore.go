@@ -35,7 +35,7 @@ func (e *Engine) restoreMessage(m *store.Message) error {
 	kept.retain = true
 	kept.born = e.births.Add(1)
 	e.retained.Set(kept.topic, kept)
-	e.retainedBytes.Add(int64(len(kept.payload)))
+	e.retainedBytes.Add(kept.retainedSize())
 
 	if kept.expiresAt != 0 {
 		e.expireRetained(e.storeRound, kept)

@@ -8,6 +8,9 @@ import (
 	"github.com/mqtt-operator/mqtt-operator/broker-image/wire"
 )
 
+// retainedSize is what counts against the bound of retained messages.
+func (m *message) retainedSize() int64 { return int64(len(m.topic) + len(m.payload)) }
+
 // retainedRoom tells whether one more message may be retained.
 func (e *Engine) retainedRoom(topic string, size int) bool {
 	l := &e.state.Load().limits
@@ -15,7 +18,7 @@ func (e *Engine) retainedRoom(topic string, size int) bool {
 		return true
 	}
 
-	if e.retained.Len() < l.MaxRetainedMessages && e.retainedBytes.Load()+int64(size) <= l.MaxRetainedBytes {
+	if e.retained.Len() < l.MaxRetainedMessages && e.retainedBytes.Load()+int64(len(topic)+size) <= l.MaxRetainedBytes {
 		return true
 	}
 
@@ -34,7 +37,9 @@ func (e *Engine) noteRetainedFull(p *publication) {
 // message has to be on disk before it is acknowledged.
 func (e *Engine) retain(r *round, p *publication) (kept bool) {
 	p.born = e.births.Add(1)
-	own := p.from == nil && reserved(p.topic)
+	stored := e.store != nil && (p.from != nil || !reserved(p.topic))
+
+	var before retainedBefore
 
 	if len(p.payload) == 0 { // [MQTT-3.3.1-6]
 		old, had := e.retained.Delete(p.topic)
@@ -42,42 +47,49 @@ func (e *Engine) retain(r *round, p *publication) (kept bool) {
 			return false
 		}
 
-		e.retainedBytes.Add(-int64(len(old.payload)))
+		e.retainedBytes.Add(-old.retainedSize())
 
-		if e.store == nil || own {
-			return false
-		}
-
-		r.write().DeleteRetained(p.topic)
-		r.then().retains = append(r.then().retains, retainedBefore{topic: old.topic, old: old})
+		before = retainedBefore{topic: old.topic, old: old}
 	} else {
-		m := p.keep()
-		m.retain = true
-
-		old, had := e.retained.Set(m.topic, m)
-		if had {
-			e.retainedBytes.Add(-int64(len(old.payload)))
-		}
-
-		e.retainedBytes.Add(int64(len(m.payload)))
-
-		if m.expiresAt != 0 {
-			e.expireRetained(r, m)
-		}
-
-		if e.store == nil || own {
-			return false
-		}
-
-		r.write().PutRetained(storedMessage(m))
-		r.then().retains = append(r.then().retains, retainedBefore{topic: m.topic, old: old, now: m})
+		before = e.setRetained(r, p)
 	}
+
+	if !stored {
+		return false
+	}
+
+	if before.now == nil {
+		r.write().DeleteRetained(before.topic)
+	} else {
+		r.write().PutRetained(storedMessage(before.now))
+	}
+
+	r.then().retains = append(r.then().retains, before)
 
 	if p.qos > 0 {
 		r.hard()
 	}
 
 	return p.qos > 0
+}
+
+// setRetained keeps the message in memory.
+func (e *Engine) setRetained(r *round, p *publication) retainedBefore {
+	m := p.keep()
+	m.retain = true
+
+	old, had := e.retained.Set(m.topic, m)
+	if had {
+		e.retainedBytes.Add(-old.retainedSize())
+	}
+
+	e.retainedBytes.Add(m.retainedSize())
+
+	if m.expiresAt != 0 {
+		e.expireRetained(r, m)
+	}
+
+	return retainedBefore{topic: m.topic, old: old, now: m}
 }
 
 // restoreRetained takes back what the disk has refused, unless another message has come since.
@@ -89,16 +101,16 @@ func (e *Engine) restoreRetained(b retainedBefore) {
 
 	if b.old == nil {
 		e.retained.Delete(b.topic)
-		e.retainedBytes.Add(-int64(len(b.now.payload)))
+		e.retainedBytes.Add(-b.now.retainedSize())
 
 		return
 	}
 
 	e.retained.Set(b.topic, b.old)
-	e.retainedBytes.Add(int64(len(b.old.payload)))
+	e.retainedBytes.Add(b.old.retainedSize())
 
 	if b.now != nil {
-		e.retainedBytes.Add(-int64(len(b.now.payload)))
+		e.retainedBytes.Add(-b.now.retainedSize())
 	}
 }
 
@@ -195,11 +207,12 @@ func (s *session) sendRetainedNow(r *round, c *conn, due *retainedDue) bool {
 	p.message, p.kept = *m, m
 	g := grant{qos: due.qos, retain: true, ids: due.ids}
 
-	if s.stored {
+	switch {
+	case s.stored:
 		s.enqueueStored(r, c, p, g)
-	} else if s.out.sent == s.out.len && s.out.inflight < c.receiveMaximum && s.out.roomForID() {
+	case s.out.sent == s.out.len && s.out.inflight < c.receiveMaximum && s.out.roomForID():
 		s.sendFirst(r, c, p, g)
-	} else {
+	default:
 		s.enqueue(r, p, g)
 	}
 

@@ -233,8 +233,12 @@ func revealing(t *testing.T, h *house, secret, content string) {
 
 	// Passwords that are wrong, of nobody, and without a user.
 	for _, l := range []login{
-		{user: "anna", password: secret}, {user: "nobody", password: secret}, {password: secret}, {user: "anna", password: secret, version: 4},
-		{user: "anna", password: "anna", willTopic: "no", willText: content}, {user: "anna", password: "anna", willTopic: "a/+", willText: content},
+		{user: "anna", password: secret},
+		{user: "nobody", password: secret},
+		{password: secret},
+		{user: "anna", password: secret, version: 4},
+		{user: "anna", password: "anna", willTopic: "no", willText: content},
+		{user: "anna", password: "anna", willTopic: "a/+", willText: content},
 		{version: 5, props: append([]byte{pAuthMethod}, append(text("unknown"), append([]byte{0x16}, text(secret)...)...)...)},
 		{version: 5, props: append([]byte{pAuthMethod}, append(text("known"), append([]byte{0x16}, text(secret)...)...)...)},
 		{version: 9, user: "anna", password: secret},

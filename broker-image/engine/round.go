@@ -34,12 +34,10 @@ type round struct {
 	tx    *store.Tx
 	after *commit
 
-	parsed  wire.Publish
-	ack     wire.Ack
-	free    []*publication
-	codes   []byte
-	scratch []byte
-	pages   []store.Queued
+	parsed wire.Publish
+	ack    wire.Ack
+	free   []*publication
+	pages  []store.Queued
 	// delivered counts what was handed to connections for the latency histogram.
 	delivered int
 

@@ -65,8 +65,9 @@ type session struct {
 }
 
 type subscription struct {
-	filter string
 	topics.Options
+
+	filter string
 }
 
 // retainedDue is a retained message that a new subscription is owed.

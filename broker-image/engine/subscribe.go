@@ -161,7 +161,7 @@ func (s *session) unsubscribe(r *round, filter string) byte {
 	return wire.Success
 }
 
-func (c *conn) handleDisconnect(r *round, packet []byte) error {
+func (c *conn) handleDisconnect(packet []byte) error {
 	in, err := wire.ParseDisconnect(packet, c.version)
 	if err != nil {
 		return err

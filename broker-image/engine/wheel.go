@@ -18,7 +18,6 @@ type timer struct {
 	prev, next *timer
 	fire       func(*round)
 	at         int64 // in ticks; 0 when it is not set
-	slot       int32
 }
 
 // wheel is the one clock for keep-alive, session expiry, delayed wills and the expiry of retained messages. Setting,

@@ -68,7 +68,6 @@ func (e *Engine) startWorker() (*worker, error) {
 	w := &worker{e: e, epoll: epoll, bell: bell, conns: map[int32]*conn{}, done: make(chan struct{})}
 	w.file = os.NewFile(uintptr(epoll), "epoll")
 	w.sleep, err = w.file.SyscallConn()
-
 	if err != nil {
 		_, _ = w.file.Close(), unix.Close(bell)
 
@@ -185,7 +184,7 @@ func (w *worker) poll(events []unix.EpollEvent) int {
 		return 0
 	}
 
-	return int(n) //nolint:gosec // at most len(events)
+	return int(n)
 }
 
 func (w *worker) event(r *round, ev *unix.EpollEvent) {
@@ -374,7 +373,7 @@ func (c *conn) writev(segments []segment) (total int, err error) {
 			for i := range segments[:count] {
 				rest := segments[i].bytes[segments[i].off:]
 				wanted += len(rest)
-				iov = append(iov, unix.Iovec{Base: unsafe.SliceData(rest), Len: uint64(len(rest))})
+				iov = append(iov, unix.Iovec{Base: unsafe.SliceData(rest), Len: uint64(len(rest))}) //nolint:gosec // the kernel's interface
 			}
 
 			n, err = writevNow(c.fd, iov)
@@ -404,15 +403,15 @@ func (c *conn) writev(segments []segment) (total int, err error) {
 // the call's own work when the processor was idle before.
 
 func readNow(fd int, b []byte) (int, error) {
-	return done(unix.RawSyscall(unix.SYS_READ, uintptr(fd), uintptr(unsafe.Pointer(unsafe.SliceData(b))), uintptr(len(b))))
+	return done(unix.RawSyscall(unix.SYS_READ, uintptr(fd), uintptr(unsafe.Pointer(unsafe.SliceData(b))), uintptr(len(b)))) //nolint:gosec // the kernel's interface
 }
 
 func writeNow(fd int, b []byte) (int, error) {
-	return done(unix.RawSyscall(unix.SYS_WRITE, uintptr(fd), uintptr(unsafe.Pointer(unsafe.SliceData(b))), uintptr(len(b))))
+	return done(unix.RawSyscall(unix.SYS_WRITE, uintptr(fd), uintptr(unsafe.Pointer(unsafe.SliceData(b))), uintptr(len(b)))) //nolint:gosec // the kernel's interface
 }
 
 func writevNow(fd int, iov []unix.Iovec) (int, error) {
-	return done(unix.RawSyscall(unix.SYS_WRITEV, uintptr(fd), uintptr(unsafe.Pointer(unsafe.SliceData(iov))), uintptr(len(iov))))
+	return done(unix.RawSyscall(unix.SYS_WRITEV, uintptr(fd), uintptr(unsafe.Pointer(unsafe.SliceData(iov))), uintptr(len(iov)))) //nolint:gosec // the kernel's interface
 }
 
 func done(n, _ uintptr, errno unix.Errno) (int, error) {
@@ -420,5 +419,5 @@ func done(n, _ uintptr, errno unix.Errno) (int, error) {
 		return -1, errno
 	}
 
-	return int(n), nil //nolint:gosec // at most a buffer's length
+	return int(n), nil
 }
