@@ -56,7 +56,7 @@ var (
 	queuedBytes      = describe("queue_bytes", "Bytes of messages that wait in sessions: topic, properties and payload.")
 	inflight         = describe("inflight_messages", "Messages of QoS 1 and 2 sent to clients that are connected, and not acknowledged.")
 	retainedMessages = describe("retained_messages", "Retained messages.")
-	retainedBytes    = describe("retained_bytes", "Bytes of the payloads of retained messages.")
+	retainedBytes    = describe("retained_bytes", "Bytes of retained messages: topic and payload.")
 	storedMessages   = describe("stored_messages", "Messages held: retained ones, and those that wait, once for each session.")
 	storedBytes      = describe("stored_bytes", "Bytes of messages held.")
 	storageFault     = describe("storage_fault", "1 while what must be kept cannot be written.")

@@ -36,7 +36,7 @@ type State struct {
 	SessionsOnline, SessionsOffline int64
 	// Subscriptions includes SharedSubscriptions.
 	Subscriptions, SharedSubscriptions int64
-	// Retained messages, and the bytes of their payloads.
+	// Retained messages, and the bytes of their topics and payloads.
 	RetainedMessages, RetainedBytes int64
 	// Queued messages wait in a session to be sent; the bytes are those of topic, properties and payload.
 	QueuedMessages, QueuedBytes int64
