@@ -143,8 +143,8 @@ func (e *Engine) Trace(ctx context.Context, filter TraceFilter, sink func(TraceE
 	}
 }
 
-func (f TraceFilter) check() error {
-	if f == (TraceFilter{}) {
+func (f *TraceFilter) check() error {
+	if *f == (TraceFilter{}) {
 		return ErrTraceFilter
 	}
 

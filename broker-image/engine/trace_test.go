@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -59,22 +60,18 @@ func (s *spy) lines() []string {
 	var lines []string
 
 	for _, e := range s.events {
-		line := string(e.Kind)
-		for _, word := range []string{e.Client, e.Topic, e.Filter, e.Packet, e.Reason} {
-			if word != "" {
-				line += " " + word
-			}
-		}
+		words := []string{string(e.Kind), e.Client, e.Topic, e.Filter, e.Packet, e.Reason}
 
 		if e.Code != 0 {
-			line += fmt.Sprintf(" %#x", e.Code)
+			words = append(words, fmt.Sprintf("%#x", e.Code))
 		}
 
 		if e.Size > 0 {
-			line += fmt.Sprintf(" q%d %dB", e.QoS, e.Size)
+			words = append(words, fmt.Sprintf("q%d %dB", e.QoS, e.Size))
 		}
 
-		lines = append(lines, line)
+		words = slices.DeleteFunc(words, func(s string) bool { return s == "" })
+		lines = append(lines, strings.Join(words, " "))
 	}
 
 	return lines
@@ -244,17 +241,18 @@ func TestASlowReaderLosesEvents(t *testing.T) {
 
 	go func() {
 		_ = h.Trace(ctx, TraceFilter{TopicFilter: "a"}, func(e TraceEvent) error {
-			switch e.Kind {
-			case TraceBegun:
+			if e.Kind == TraceBegun {
 				close(begun)
 				<-goOn
-			case TraceLost:
-				lost <- e.Count
-
-				return errors.New("enough")
 			}
 
-			return nil
+			if e.Kind != TraceLost {
+				return nil
+			}
+
+			lost <- e.Count
+
+			return errors.New("enough")
 		})
 	}()
 

@@ -145,7 +145,9 @@ func (s *devSettings) configuration(flags *flag.FlagSet) (*contract.Config, erro
 		return nil, err
 	}
 
-	return config, config.Validate()
+	err := config.Validate()
+
+	return config, err
 }
 
 func (s *devSettings) limits(l *contract.Limits) error {
@@ -154,8 +156,10 @@ func (s *devSettings) limits(l *contract.Limits) error {
 		value uint
 		most  uint
 	}{
-		{"max-packet-size", s.maxPacketSize, contract.MaxPacketSize}, {"receive-maximum", s.receiveMaximum, 65535},
-		{"topic-alias-maximum", s.aliases, 65535}, {"server-keep-alive", s.serverKeepAlive, 65535},
+		{"max-packet-size", s.maxPacketSize, contract.MaxPacketSize},
+		{"receive-maximum", s.receiveMaximum, 65535},
+		{"topic-alias-maximum", s.aliases, 65535},
+		{"server-keep-alive", s.serverKeepAlive, 65535},
 	} {
 		if f.value > f.most {
 			return fmt.Errorf("--%s %d is too much: at most %d", f.name, f.value, f.most)

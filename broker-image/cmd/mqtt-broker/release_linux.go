@@ -23,7 +23,7 @@ func releaseProgram() {
 	if err != nil {
 		return
 	}
-	defer maps.Close() //nolint:errcheck // only read
+	defer maps.Close()
 
 	var begin, end uint64
 
