@@ -171,7 +171,7 @@ func (k *kubelet) start(ctx context.Context, broker string, set *appsv1.Stateful
 	if err := keeper.Offer(bundle); err != nil {
 		return nil, errors.Join(err, e.Shutdown(ctx))
 	}
-	handler := admin.Handler(keeper, func() admin.Status { return admin.Status{Version: "test"} })
+	handler := admin.Handler(keeper, func() admin.Status { return admin.Status{Version: "test"} }, nil)
 	server, err := admin.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if c.muted.Load() {
 			w.WriteHeader(http.StatusServiceUnavailable)

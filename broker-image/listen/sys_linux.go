@@ -100,7 +100,7 @@ func accept(listening int) (socket, error) {
 
 		switch errno {
 		case 0:
-			return socket{fd: int(fd), remote: peer(&from)}, nil //nolint:gosec // a descriptor fits
+			return socket{fd: int(fd), remote: peer(&from)}, nil
 		case unix.EINTR, unix.ECONNABORTED:
 			// A client that went away before its turn is no fault of ours.
 		case unix.EAGAIN:
