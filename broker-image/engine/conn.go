@@ -117,6 +117,12 @@ type answer struct {
 	settles bool
 	// received: the packet id of the message of QoS 2 that this answers for the first time.
 	received uint16
+	// released: the packet id that this ends.
+	released uint16
+	// again: what is answered has come before, on another connection maybe, and may be on its way to the disk still.
+	// undone is what the session's was when it came.
+	again  bool
+	undone uint32
 }
 
 func newConn(e *Engine, d *door, socket *listen.Conn) *conn {
@@ -397,9 +403,14 @@ func (c *conn) wakeStream() {
 
 // answer makes an acknowledgement ready that waited for the disk.
 func (c *conn) answer(r *round, w waitingAnswer, err error) {
-	if err != nil && w.received != 0 { // the message has not been taken: it must not be known when it comes again
+	switch {
+	case err != nil && w.received != 0: // the message has not been taken: it must not be known when it comes again
 		c.sess.forget(w.received)
+	case err != nil && w.released != 0: // the disk still knows it, and would after a restart
+		c.sess.recall(w.released)
 	}
+
+	undone := w.again && c.sess.hasUndone() != w.undone // maybe what this is about
 
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -412,7 +423,7 @@ func (c *conn) answer(r *round, w waitingAnswer, err error) {
 	a := &c.answers.waiting[i]
 	a.ready = true
 
-	if err != nil && !c.refuseStored(a) {
+	if undone || err != nil && !c.refuseStored(a) {
 		// Before MQTT 5 there is no way to say no: without an answer the client sends it again when it comes back.
 		c.ended = metrics.ServerError
 		c.severLocked()
@@ -455,7 +466,7 @@ func (c *conn) owe(r *round, a answer, wait bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 
-	if c.closing && (a.received == 0 || !wait) {
+	if c.closing && (a.received == 0 && a.released == 0 || !wait) {
 		return
 	}
 
@@ -472,7 +483,8 @@ func (c *conn) owe(r *round, a answer, wait bool) {
 		after := r.then()
 		after.hard = true
 		after.answers = append(after.answers, waitingAnswer{
-			c: c, at: c.answers.first + uint64(len(c.answers.waiting)) - 1, received: a.received,
+			c: c, at: c.answers.first + uint64(len(c.answers.waiting)) - 1, received: a.received, released: a.released,
+			again: a.again, undone: a.undone,
 		})
 	}
 }

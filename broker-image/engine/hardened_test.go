@@ -448,6 +448,50 @@ func TestARefusedMessageIsNotKnown(t *testing.T) {
 	}
 }
 
+// TestAnIDThatTheDiskDidNotReleaseIsKnown: or it would come back with a restart, and swallow the next message that has it.
+func TestAnIDThatTheDiskDidNotReleaseIsKnown(t *testing.T) {
+	h := open(t, Options{DataDir: t.TempDir()}, anybody(t))
+
+	anna := h.login(kept("anna"))
+	anna.publish(posted{topic: "a", payload: "x", qos: 2})
+	anna.expect(tPubrec)
+
+	var c *conn
+	for _, m := range h.allMembers() {
+		c = m
+	}
+
+	known := func() bool {
+		c.sess.mu.Lock()
+		defer c.sess.mu.Unlock()
+
+		return c.sess.received.has(1)
+	}
+
+	anna.send(packet{kind: tPubrel, flags: 2, body: []byte{0, 1}})
+	anna.expect(tPubcomp)
+
+	if known() {
+		t.Fatal("the id must be free")
+	}
+
+	before := c.sess.hasUndone()
+	r := h.borrow()
+	c.answer(r, waitingAnswer{c: c, released: 1}, errors.New("the disk is full"))
+	h.giveBack(r)
+
+	if !known() {
+		t.Error("the disk knows the id, so the session must: a restart would bring it back")
+	}
+
+	// What was answered a second time meanwhile is not true any more.
+	r = h.borrow()
+	c.owe(r, answer{typ: tPubcomp, id: 1, again: true, undone: before}, true)
+	r.write()
+	h.giveBack(r)
+	anna.expectClosed()
+}
+
 func TestPublishersWaitForTheDisk(t *testing.T) {
 	h := open(t, Options{DataDir: t.TempDir()}, withTLS(t, anybody(t)))
 	h.busyDisk = -1 // always

@@ -105,10 +105,11 @@ func (c *conn) beginReceive(r *round, in *wire.Publish) (again bool, err error) 
 	if in.QoS == 2 {
 		s.mu.Lock()
 		again = s.received.has(in.PacketID)
+		undone := s.undone
 		s.mu.Unlock()
 
 		if again { // [MQTT-4.3.3-10]
-			c.owe(r, answer{typ: wire.TypePubrec, id: in.PacketID}, false)
+			c.oweAgain(r, answer{typ: wire.TypePubrec, id: in.PacketID, again: true, undone: undone})
 
 			return true, nil
 		}
@@ -194,6 +195,34 @@ func (s *session) forget(id uint16) {
 	defer s.mu.Unlock()
 
 	s.received.remove(id)
+	s.undone++
+}
+
+// recall takes back that a message of QoS 2 was released.
+func (s *session) recall(id uint16) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+
+	s.received.add(id)
+	s.undone++
+}
+
+func (s *session) hasUndone() uint32 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+
+	return s.undone
+}
+
+// oweAgain answers what has come before. That may be on its way to the disk still, and a crash or a fault may come
+// first.
+func (c *conn) oweAgain(r *round, a answer) {
+	wait := c.sess.stored
+	if wait {
+		r.write() // an empty transaction comes behind those that were handed over
+	}
+
+	c.owe(r, a, wait)
 }
 
 // handleAck handles PUBACK, PUBREC and PUBCOMP for what the client was sent, and PUBREL for what it has sent.
@@ -317,7 +346,7 @@ func (c *conn) handlePubrel(r *round, id uint16) {
 	s := c.sess
 
 	s.mu.Lock()
-	known := s.received.remove(id)
+	known, undone := s.received.remove(id), s.undone
 
 	if known && s.stored {
 		r.write().DeleteInbound(s.id, id)
@@ -325,12 +354,18 @@ func (c *conn) handlePubrel(r *round, id uint16) {
 
 	s.mu.Unlock()
 
+	if known {
+		c.owe(r, answer{typ: wire.TypePubcomp, id: id, settles: true, released: id}, s.stored)
+
+		return
+	}
+
 	var code byte
-	if !known && c.version == wire.V5 {
+	if c.version == wire.V5 {
 		code = wire.PacketIdentifierNotFound
 	}
 
-	c.owe(r, answer{typ: wire.TypePubcomp, id: id, code: code, settles: known}, known && s.stored)
+	c.oweAgain(r, answer{typ: wire.TypePubcomp, id: id, code: code, again: true, undone: undone})
 }
 
 // route brings a message to everyone it concerns: the one place that decides where it goes. Kept tells whether it has

@@ -57,8 +57,11 @@ type commit struct {
 type waitingAnswer struct {
 	c  *conn
 	at uint64
-	// received: the packet id of a message of QoS 2 that is to be forgotten if the disk refuses it; or 0.
-	received uint16
+	// received: the packet id of a message of QoS 2 that is to be forgotten if the disk refuses it; or 0. released: one
+	// that is to be known again then. again and undone: see answer.
+	received, released uint16
+	again              bool
+	undone             uint32
 }
 
 // waitingEntry is a message in a queue that may be sent when the transaction is on disk.

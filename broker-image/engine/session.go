@@ -51,10 +51,12 @@ type session struct {
 	offline    int    // how many messages of out lie on disk only
 	kept       int64  // bytes of messages of out that are in memory
 	received   packetSet
-	retained   []retainedDue
-	will       *will
-	dueAt      int64 // when will or session is due while offline, Unix milliseconds; 0: never
-	away       int64 // since when it is offline, Unix milliseconds
+	// undone counts how often the disk refused a change of received.
+	undone   uint32
+	retained []retainedDue
+	will     *will
+	dueAt    int64 // when will or session is due while offline, Unix milliseconds; 0: never
+	away     int64 // since when it is offline, Unix milliseconds
 	// sentBefore: messages before this sequence number were sent by this process.
 	sentBefore uint64
 	// mayHaveSeen: messages before this sequence number that came before seenUntil may have been sent by an earlier
