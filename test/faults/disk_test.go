@@ -475,3 +475,105 @@ func serves(at string, messages int) (why string, wrong bool) {
 
 	return "", false
 }
+
+// TestReleaseOnFullDisk ends a QoS 2 message while the disk is full. What the broker cannot note down it must not
+// forget: the next message with the same packet id is another one.
+func TestReleaseOnFullDisk(t *testing.T) {
+	dir := small(t, "192m")
+	s := setup{data: filepath.Join(dir, "data"), config: plain(t, nil)}
+	b := start(t, s)
+
+	keeper, pub := who{id: "keeper", keep: true}, who{id: "pub", keep: true}
+
+	sub := join(t, b.at["tcp"], keeper)
+	if err := sub.subscribe("kept/#", 2); err != nil {
+		t.Fatal(err)
+	}
+
+	c := join(t, b.at["tcp"], pub)
+	if err := c.send(c.publishPacket("kept/a", "first", wire.PublishHeader{QoS: 2, PacketID: 9})); err != nil {
+		t.Fatal(err)
+	}
+
+	if p, err := c.await(wire.TypePubrec); err != nil || reason(p) != 0 {
+		t.Fatalf("% x, %v", p, err)
+	}
+
+	giveBack := fillUp(t, dir, 0)
+
+	full := &diskFull{at: b.at["tcp"], want: map[string]bool{}}
+	if err := full.until(refused); err != nil {
+		t.Fatal(err)
+	}
+
+	// As a client does: PUBREL again on each new connection, until PUBCOMP comes.
+	completed := false
+
+	for range 5 {
+		if c.ack(wire.TypePubrel, 9) == nil {
+			if _, err := c.await(wire.TypePubcomp); err == nil {
+				completed = true
+
+				break
+			}
+		}
+
+		c.close()
+		c = join(t, b.at["tcp"], pub)
+	}
+
+	giveBack()
+
+	if !completed {
+		within(t, patience, "PUBCOMP when there is room", func() (bool, string) {
+			c.close()
+			c = join(t, b.at["tcp"], pub)
+
+			if err := c.ack(wire.TypePubrel, 9); err != nil {
+				return false, err.Error()
+			}
+
+			_, err := c.await(wire.TypePubcomp)
+
+			return err == nil, fmt.Sprint(err)
+		})
+	}
+
+	b.kill()
+	b = start(t, s)
+	c = join(t, b.at["tcp"], pub)
+
+	if code, err := c.publish("kept/a", "second", wire.PublishHeader{QoS: 2, PacketID: 9}); err != nil || code != 0 {
+		t.Fatalf("%#x, %v", code, err)
+	}
+
+	sub = join(t, b.at["tcp"], keeper)
+
+	for _, want := range []string{"first", "second"} {
+		for got := ""; got != want; {
+			p, err := sub.await(wire.TypePublish)
+			if err != nil {
+				t.Fatalf("%s has not come: %v", want, err)
+			}
+
+			var m wire.Publish
+			if err := wire.ParsePublish(p, wire.V5, &m); err != nil {
+				t.Fatal(err)
+			}
+
+			if string(m.Topic) == "kept/a" && string(m.Payload) != want {
+				t.Fatalf("%s in place of %s", m.Payload, want)
+			}
+
+			if err := sub.obey(p); err != nil {
+				t.Fatal(err)
+			}
+
+			got = string(m.Payload)
+		}
+	}
+
+	sub.close()
+	c.close()
+	b.end()
+}

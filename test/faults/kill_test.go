@@ -12,6 +12,7 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"testing"
 	"time"
 
@@ -30,60 +31,93 @@ func TestKilled(t *testing.T) {
 	}
 }
 
-// earlyAck is the change that makes a broker acknowledge before anything is written: a wrong one, to see that it is
-// caught.
-var earlyAck = struct{ file, before, after string }{
-	file:   "../../broker-image/engine/conn.go",
-	before: "func (c *conn) owe(r *round, a answer, wait bool) {\n",
-	after:  "func (c *conn) owe(r *round, a answer, wait bool) {\n\twait = false\n",
+// tooEarly are the changes that make a broker send one type of answer before anything is written: a wrong broker, to see
+// that it is caught. The type comes by the environment, so that it takes one build for all.
+var tooEarly = struct {
+	file    string
+	changes []string // old and new by turns
+}{
+	file: "../../broker-image/engine/conn.go",
+	changes: []string{
+		"import (\n",
+		"import (\n\tearlyos \"os\"\n\tearlyconv \"strconv\"\n",
+		"func (c *conn) owe(r *round, a answer, wait bool) {\n",
+		"var tooEarly, _ = earlyconv.Atoi(earlyos.Getenv(\"TOO_EARLY\"))\n\n" +
+			"func (c *conn) owe(r *round, a answer, wait bool) {\n\twait = wait && int(a.typ) != tooEarly\n",
+	},
 }
 
-// TestKilledEarlyAck shows that TestKilled would notice a broker that acknowledges before a message is safe.
-func TestKilledEarlyAck(t *testing.T) {
-	source, err := os.ReadFile(earlyAck.file)
-	if err != nil {
+// TestKilledTooEarly shows that TestKilled would notice a broker that answers before what it answers is safe.
+func TestKilledTooEarly(t *testing.T) {
+	const most = 200
+
+	early := filepath.Join(t.TempDir(), "mqtt-broker")
+	if err := buildChanged(t, early, tooEarly.file, tooEarly.changes); err != nil {
 		t.Fatal(err)
 	}
 
-	if bytes.Count(source, []byte(earlyAck.before)) != 1 {
-		t.Fatalf("%s has changed: tell this test where acknowledgements wait for the disk", earlyAck.file)
+	for name, tc := range map[string]struct {
+		reason string
+		typ    byte
+		want   string
+	}{
+		"PUBACK":  {"a message of QoS 1 is lost", wire.TypePuback, "is lost"},
+		"PUBREC":  {"a message of QoS 2 is lost", wire.TypePubrec, "is lost"},
+		"PUBREL":  {"the broker sends a message again of which the client has let go", wire.TypePubrel, "came again"},
+		"PUBCOMP": {"the next message with the packet id is taken for the last one", wire.TypePubcomp, "is lost"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Setenv("TOO_EARLY", strconv.Itoa(int(tc.typ)))
+
+			err := besiege(t, early, most, false)
+			if err == nil {
+				t.Fatalf("too early a %s survived %d kills: the check does not see that %s", name, most, tc.reason)
+			}
+
+			if !strings.Contains(err.Error(), tc.want) {
+				t.Fatalf("caught, but for another reason: %v", err)
+			}
+
+			t.Logf("caught: %v", err)
+		})
+	}
+}
+
+// buildChanged builds a broker with one file changed, without touching it.
+func buildChanged(t *testing.T, to, file string, changes []string) error {
+	t.Helper()
+
+	source, err := os.ReadFile(file)
+	if err != nil {
+		return err
+	}
+
+	for i := 0; i < len(changes); i += 2 {
+		if bytes.Count(source, []byte(changes[i])) != 1 {
+			return fmt.Errorf("%s has changed: tell this test where answers wait for the disk", file)
+		}
+
+		source = bytes.Replace(source, []byte(changes[i]), []byte(changes[i+1]), 1)
+	}
+
+	original, err := filepath.Abs(file)
+	if err != nil {
+		return err
 	}
 
 	dir := t.TempDir()
-	changed := filepath.Join(dir, "conn.go")
+	changed, overlay := filepath.Join(dir, filepath.Base(file)), filepath.Join(dir, "overlay.json")
 
-	original, err := filepath.Abs(earlyAck.file)
+	replace, err := json.Marshal(map[string]any{"Replace": map[string]string{original: changed}})
 	if err != nil {
-		t.Fatal(err)
+		return err
 	}
 
-	overlay, err := json.Marshal(map[string]any{"Replace": map[string]string{original: changed}})
-	if err != nil {
-		t.Fatal(err)
+	if err := errors.Join(os.WriteFile(changed, source, 0o600), os.WriteFile(overlay, replace, 0o600)); err != nil {
+		return err
 	}
 
-	for name, content := range map[string][]byte{
-		"conn.go":      bytes.Replace(source, []byte(earlyAck.before), []byte(earlyAck.after), 1),
-		"overlay.json": overlay,
-	} {
-		if err := os.WriteFile(filepath.Join(dir, name), content, 0o600); err != nil {
-			t.Fatal(err)
-		}
-	}
-
-	early := filepath.Join(dir, "mqtt-broker")
-	if err := build(early, "-overlay", filepath.Join(dir, "overlay.json")); err != nil {
-		t.Fatal(err)
-	}
-
-	const most = 40
-
-	err = besiege(t, early, most, false)
-	if err == nil {
-		t.Fatalf("a broker that acknowledges too early survived %d kills: the check sees nothing", most)
-	}
-
-	t.Logf("caught: %v", err)
+	return build(to, "-overlay", overlay)
 }
 
 // besiege loads a broker, kills it again and again, and tells which promise it broke.
@@ -164,7 +198,7 @@ func (g *siege) assemble(seed uint64) error {
 	for i, v := range []wire.Version{wire.V5, wire.V311, wire.V5} {
 		p := &publisher{
 			who: who{id: fmt.Sprintf("p%d", i), version: v, keep: true}, g: g, rand: rand.New(rand.NewPCG(seed, uint64(10+i))), //nolint:gosec // small
-			window: []int{20, 20, 1}[i], done: make(chan struct{}),
+			window: []int{20, 20, 1}[i], ids: []uint16{0xffff, 25, 2}[i], done: make(chan struct{}),
 		}
 		g.publishers = append(g.publishers, p)
 

@@ -72,6 +72,8 @@ type publisher struct {
 	g      *siege
 	rand   *rand.Rand
 	window int
+	// ids is how many packet ids it uses: with few, each soon stands for another message.
+	ids    uint16
 	nextID uint16
 	total  [3]int // by QoS
 	// flight holds what is not acknowledged, in order.
@@ -164,8 +166,8 @@ func (p *publisher) talk(c *client) {
 
 func (p *publisher) next() *sent {
 	for taken := true; taken; {
-		p.nextID++
-		taken = p.nextID == 0 || slices.ContainsFunc(p.flight, func(m *sent) bool { return m.id == p.nextID })
+		p.nextID = p.nextID%p.ids + 1
+		taken = slices.ContainsFunc(p.flight, func(m *sent) bool { return m.id == p.nextID })
 	}
 
 	qos := byte(1 + p.rand.IntN(2))
