@@ -130,7 +130,7 @@ func newConn(e *Engine, d *door, socket *listen.Conn) *conn {
 		e: e, door: d, socket: socket, fd: -1, problem: true, ended: metrics.ConnectionLost,
 	}
 	c.timer.fire = c.alarm
-	c.heard.Store(time.Now().UnixMilli())
+	c.heard.Store(e.milliseconds(time.Now()))
 
 	return c
 }
