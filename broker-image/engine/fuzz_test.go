@@ -10,9 +10,8 @@ import (
 	"testing"
 	"time"
 
-	"github.com/mqtt-operator/mqtt-operator/broker-image/contract"
-
 	"github.com/mqtt-operator/mqtt-operator/broker-image/acl"
+	"github.com/mqtt-operator/mqtt-operator/broker-image/contract"
 )
 
 // FuzzConversation sends what follows a CONNECT, or comes instead of it, cut in two at some place. Whatever it is, the
@@ -39,7 +38,7 @@ func FuzzConversation(f *testing.F) {
 		if err != nil {
 			t.Skip(err)
 		}
-		defer conn.Close() //nolint:errcheck // over
+		defer conn.Close()
 
 		_ = conn.SetDeadline(time.Now().Add(patience))
 

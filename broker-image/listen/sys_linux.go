@@ -95,8 +95,8 @@ func accept(listening int) (socket, error) {
 		var from unix.RawSockaddrAny
 
 		size := uint32(unix.SizeofSockaddrAny)
-		fd, _, errno := unix.RawSyscall6(unix.SYS_ACCEPT4, uintptr(listening), uintptr(unsafe.Pointer(&from)),
-			uintptr(unsafe.Pointer(&size)), unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0, 0)
+		fd, _, errno := unix.RawSyscall6(unix.SYS_ACCEPT4, uintptr(listening), uintptr(unsafe.Pointer(&from)), //nolint:gosec // the kernel's interface
+			uintptr(unsafe.Pointer(&size)), unix.SOCK_NONBLOCK|unix.SOCK_CLOEXEC, 0, 0) //nolint:gosec // the kernel's interface
 
 		switch errno {
 		case 0:
@@ -115,11 +115,11 @@ func accept(listening int) (socket, error) {
 func peer(from *unix.RawSockaddrAny) netip.AddrPort {
 	switch from.Addr.Family {
 	case unix.AF_INET:
-		in := (*unix.RawSockaddrInet4)(unsafe.Pointer(from))
+		in := (*unix.RawSockaddrInet4)(unsafe.Pointer(from)) //nolint:gosec // the kernel's interface
 
 		return netip.AddrPortFrom(netip.AddrFrom4(in.Addr), in.Port<<8|in.Port>>8)
 	case unix.AF_INET6:
-		in := (*unix.RawSockaddrInet6)(unsafe.Pointer(from))
+		in := (*unix.RawSockaddrInet6)(unsafe.Pointer(from)) //nolint:gosec // the kernel's interface
 
 		return addrPort(&unix.SockaddrInet6{Addr: in.Addr, ZoneId: in.Scope_id, Port: int(in.Port<<8 | in.Port>>8)})
 	default:

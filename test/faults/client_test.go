@@ -36,7 +36,7 @@ func (w who) v() wire.Version {
 }
 
 func text(dst []byte, s string) []byte {
-	return append(binary.BigEndian.AppendUint16(dst, uint16(len(s))), s...) //nolint:gosec // short
+	return append(binary.BigEndian.AppendUint16(dst, uint16(len(s))), s...)
 }
 
 func packet(first byte, body []byte) []byte {

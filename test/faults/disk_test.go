@@ -61,7 +61,7 @@ func fillUp(t *testing.T, dir string, but int64) (giveBack func()) {
 	}
 	defer f.Close()
 
-	if err := syscall.Fallocate(int(f.Fd()), 0, 0, int64(st.Bavail)*st.Bsize-but); err != nil { //nolint:gosec // small
+	if err := syscall.Fallocate(int(f.Fd()), 0, 0, int64(st.Bavail)*st.Bsize-but); err != nil {
 		t.Fatal(err)
 	}
 
@@ -337,7 +337,7 @@ func TestDamagedStore(t *testing.T) {
 	b.kill()
 
 	files := filesBelow(t, original)
-	seed := uint64(time.Now().UnixNano()) //nolint:gosec // any number will do
+	seed := uint64(time.Now().UnixNano())
 	random := rand.New(rand.NewPCG(seed, 2))
 	t.Logf("seed %d, %d files", seed, len(files))
 

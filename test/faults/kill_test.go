@@ -124,7 +124,7 @@ func buildChanged(t *testing.T, to, file string, changes []string) error {
 func besiege(t *testing.T, program string, kills int, witnessed bool) error {
 	t.Helper()
 
-	seed := uint64(time.Now().UnixNano()) //nolint:gosec // any number will do
+	seed := uint64(time.Now().UnixNano())
 	random := rand.New(rand.NewPCG(seed, 1))
 	t.Logf("seed %d", seed)
 
@@ -197,7 +197,7 @@ func besiege(t *testing.T, program string, kills int, witnessed bool) error {
 func (g *siege) assemble(seed uint64) error {
 	for i, v := range []wire.Version{wire.V5, wire.V311, wire.V5} {
 		p := &publisher{
-			who: who{id: fmt.Sprintf("p%d", i), version: v, keep: true}, g: g, rand: rand.New(rand.NewPCG(seed, uint64(10+i))), //nolint:gosec // small
+			who: who{id: fmt.Sprintf("p%d", i), version: v, keep: true}, g: g, rand: rand.New(rand.NewPCG(seed, uint64(10+i))),
 			window: []int{20, 20, 1}[i], ids: []uint16{0xffff, 25, 2}[i], done: make(chan struct{}),
 		}
 		g.publishers = append(g.publishers, p)
@@ -219,7 +219,7 @@ func (g *siege) assemble(seed uint64) error {
 		{who: who{id: "offline311", version: wire.V311}},
 	} {
 		s.keep, s.g, s.held, s.last = true, g, map[uint16]bool{}, map[string]int{}
-		s.rand = rand.New(rand.NewPCG(seed, uint64(20+i))) //nolint:gosec // small
+		s.rand = rand.New(rand.NewPCG(seed, uint64(20+i)))
 		g.subscribers = append(g.subscribers, s)
 
 		c, err := dial(*g.at.Load(), s.who)
@@ -293,10 +293,12 @@ func (g *siege) settle() error {
 	deadline := time.Now().Add(limit)
 
 	for {
-		missing := ""
+		var gaps strings.Builder
 		for _, s := range g.subscribers {
-			missing += s.missing(g.publishers)
+			gaps.WriteString(s.missing(g.publishers))
 		}
+
+		missing := gaps.String()
 
 		if err := context.Cause(g.ctx); err != nil || missing == "" {
 			return err

@@ -33,7 +33,7 @@ type siege struct {
 }
 
 // fail ends the siege: the broker has broken a promise.
-func (g *siege) fail(format string, args ...any) { g.cancel(fmt.Errorf(format, args...)) }
+func (g *siege) failf(format string, args ...any) { g.cancel(fmt.Errorf(format, args...)) }
 
 // connect comes back until the broker is there. It is nil when the siege is over.
 func (g *siege) connect(w who) *client {
@@ -56,7 +56,7 @@ func (g *siege) connect(w who) *client {
 func (g *siege) resume(w who) *client {
 	c := g.connect(w)
 	if c != nil && !c.resumed {
-		g.fail("%s: its session is lost", w.id)
+		g.failf("%s: its session is lost", w.id)
 		c.close()
 
 		return nil
@@ -184,14 +184,14 @@ func (p *publisher) hear(out, in []byte) []byte {
 
 	// The PUBCOMP before this one may have been lost with its connection.
 	if code := reason(in); code != 0 && (typ != wire.TypePubcomp || code != wire.PacketIdentifierNotFound) {
-		p.g.fail("%s: acknowledgement of type %d says %#x", p.id, typ, code)
+		p.g.failf("%s: acknowledgement of type %d says %#x", p.id, typ, code)
 
 		return out
 	}
 
 	i := slices.IndexFunc(p.flight, func(m *sent) bool { return m.id == id })
 	if i < 0 {
-		p.g.fail("%s: acknowledgement of type %d for %d, which is not in flight", p.id, typ, id)
+		p.g.failf("%s: acknowledgement of type %d for %d, which is not in flight", p.id, typ, id)
 
 		return out
 	}
@@ -205,11 +205,11 @@ func (p *publisher) hear(out, in []byte) []byte {
 		return wire.AppendAck(out, p.v(), wire.TypePubrel, id, wire.Success, "")
 	case typ == wire.TypePuback && m.qos == 1:
 		if first := slices.IndexFunc(p.flight, func(m *sent) bool { return m.qos == 1 }); first != i { // [MQTT-4.6.0-2]
-			p.g.fail("%s: number %d is acknowledged before number %d", p.id, m.seq, p.flight[first].seq)
+			p.g.failf("%s: number %d is acknowledged before number %d", p.id, m.seq, p.flight[first].seq)
 		}
 	case typ == wire.TypePubcomp && m.received:
 	default:
-		p.g.fail("%s: acknowledgement of type %d for QoS %d", p.id, typ, m.qos)
+		p.g.failf("%s: acknowledgement of type %d for QoS %d", p.id, typ, m.qos)
 	}
 
 	p.flight = slices.Delete(p.flight, i, i+1)
@@ -261,7 +261,8 @@ func (s *subscriber) listen(c *client) {
 
 		out = s.hear(out, in)
 
-		if left--; s.flaps && left == 0 {
+		left--
+		if s.flaps && left == 0 {
 			// Half of the time what it would have answered is lost.
 			if s.rand.IntN(2) == 0 {
 				_ = c.send(out)
@@ -285,7 +286,7 @@ func (s *subscriber) hear(out, in []byte) []byte {
 	case wire.TypePublish:
 		var m wire.Publish
 		if err := wire.ParsePublish(in, s.v(), &m); err != nil {
-			s.g.fail("%s: a PUBLISH that is none: %w", s.id, err)
+			s.g.failf("%s: a PUBLISH that is none: %w", s.id, err)
 
 			return out
 		}
@@ -297,7 +298,7 @@ func (s *subscriber) hear(out, in []byte) []byte {
 
 		return wire.AppendAck(out, s.v(), wire.TypePubcomp, id, wire.Success, "")
 	default:
-		s.g.fail("%s: packet of type %d: % x", s.id, typ, in)
+		s.g.failf("%s: packet of type %d: % x", s.id, typ, in)
 
 		return out
 	}
@@ -308,7 +309,7 @@ func (s *subscriber) take(out []byte, m *wire.Publish) []byte {
 
 	seq, err := strconv.Atoi(number)
 	if err != nil || string(m.Payload) != payload(seq) {
-		s.g.fail("%s: a payload that nobody sent, with %d bytes", s.id, len(m.Payload))
+		s.g.failf("%s: a payload that nobody sent, with %d bytes", s.id, len(m.Payload))
 
 		return out
 	}
@@ -342,10 +343,10 @@ func (s *subscriber) count(topic string, seq int, m *wire.Publish) {
 	case seq == last+1:
 		s.last[topic] = seq
 	case seq > last:
-		s.g.fail("%s: %s: number %d came after %d: what is between is lost or late (QoS %d, id %d, dup %v)",
+		s.g.failf("%s: %s: number %d came after %d: what is between is lost or late (QoS %d, id %d, dup %v)",
 			s.id, topic, seq, last, m.QoS, m.PacketID, m.Dup)
 	case m.QoS == 2:
-		s.g.fail("%s: %s: number %d came again after %d with QoS 2 (id %d, dup %v)", s.id, topic, seq, last, m.PacketID, m.Dup)
+		s.g.failf("%s: %s: number %d came again after %d with QoS 2 (id %d, dup %v)", s.id, topic, seq, last, m.PacketID, m.Dup)
 	}
 }
 

@@ -334,8 +334,28 @@ func neverReads(t *testing.T, b *broker) {
 			if dropped == 0 {
 				t.Errorf("%s: nothing was counted as dropped", tc.reason)
 			}
+
+			if long && tc.qos == 0 {
+				partedWith(t, b, tc.dial(t, b))
+			}
 		})
 	}
+}
+
+// partedWith waits until the broker has lost its patience with a client that takes nothing in.
+func partedWith(t *testing.T, b *broker, conn net.Conn) {
+	t.Helper()
+
+	const parted = `disconnections_total{reason="NotReading"}`
+
+	before := b.value(t, parted)
+	defer stickFast(t, b, conn, 0, 99)()
+
+	within(t, 3*patience, "a client that does not read is parted with", func() (bool, string) {
+		n := b.value(t, parted)
+
+		return n > before, fmt.Sprintf("%v were", n)
+	})
 }
 
 // stickFast subscribes, is sent so much that nothing more goes into its socket and its queue, and reads nothing.
@@ -515,7 +535,7 @@ func storm(t *testing.T, b *broker) (end func()) {
 	begin := time.Now()
 
 	for range 2 {
-		for _, c := range all {
+		for _, c := range all[:] {
 			if c != nil {
 				c.close()
 			}
@@ -536,7 +556,7 @@ func storm(t *testing.T, b *broker) (end func()) {
 	t.Logf("%d clients came twice in %s", clients, time.Since(begin).Round(time.Millisecond))
 
 	return func() {
-		for _, c := range all {
+		for _, c := range all[:] {
 			c.close()
 		}
 	}
@@ -574,7 +594,7 @@ func halfOpen(t *testing.T, b *broker) (end func()) {
 	})
 
 	return func() {
-		for _, c := range all {
+		for _, c := range all[:] {
 			c.Close()
 		}
 	}
@@ -725,7 +745,7 @@ func hugeLengths(t *testing.T, b *broker) (end func()) {
 	})
 
 	return func() {
-		for _, c := range all {
+		for _, c := range all[:] {
 			c.Close()
 		}
 	}
