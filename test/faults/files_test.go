@@ -24,7 +24,7 @@ func TestDescriptorsUsedUp(t *testing.T) {
 			t.Fatal(err)
 		}
 
-		if most := int(min(own.Cur, 1<<20)) - 500; most < files { //nolint:gosec // bounded
+		if most := int(min(own.Cur, 1<<20)) - 500; most < files {
 			t.Logf("this process may have %d descriptors, so the broker gets %d, not %d", own.Cur, most, files)
 			files = most
 		}

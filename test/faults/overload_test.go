@@ -346,10 +346,11 @@ func neverReads(t *testing.T, b *broker) {
 func partedWith(t *testing.T, b *broker, conn net.Conn) {
 	t.Helper()
 
-	const parted = `disconnections_total{reason="NotReading"}`
+	const parted = `disconnections_total{reason="not_reading"}`
 
 	before := b.value(t, parted)
-	defer stickFast(t, b, conn, 0, 99)()
+	end := stickFast(t, b, conn, 0, 99)
+	defer end()
 
 	within(t, 3*patience, "a client that does not read is parted with", func() (bool, string) {
 		n := b.value(t, parted)
