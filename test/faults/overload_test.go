@@ -23,9 +23,17 @@ import (
 	"github.com/mqtt-operator/mqtt-operator/broker-image/wire"
 )
 
+// keeps is the share of their throughput that others keep: what is promised, where the machine is there for that alone.
+// In "make test", where it is not, a stall is what must be noticed.
+func keeps() float64 {
+	if long {
+		return 0.9
+	}
+
+	return 0.6
+}
+
 const (
-	// keeps is the share of their throughput that others keep.
-	keeps = 0.9
 	// attempts: the machine has other things to do, so a bad ratio counts only if it comes back every time.
 	attempts = 5
 	// spare is how much memory the broker may take on for any of what is done to it here.
@@ -107,9 +115,9 @@ type others struct {
 	all  sync.WaitGroup
 }
 
-// pairs lets publishers send to one subscriber each, with QoS 1 and up to 20 messages on their way; with an interval, ten
-// messages at a time and no more.
-func pairs(t *testing.T, at string, n int, interval time.Duration) *others {
+// pairs lets publishers send to one subscriber each, with QoS 1 and up to 20 messages on their way: as fast as it goes, or
+// as many per second as is said.
+func pairs(t *testing.T, at string, n, perSecond int) *others {
 	t.Helper()
 
 	o := &others{end: make(chan struct{})}
@@ -123,7 +131,7 @@ func pairs(t *testing.T, at string, n int, interval time.Duration) *others {
 		}
 
 		o.all.Go(func() { o.take(sub) })
-		o.all.Go(func() { o.give(pub, topic, interval) })
+		o.all.Go(func() { o.give(pub, topic, perSecond) })
 		o.all.Go(func() {
 			<-o.end
 			sub.close()
@@ -164,35 +172,32 @@ func (o *others) take(c *client) {
 	}
 }
 
-func (o *others) give(c *client, topic string, interval time.Duration) {
+func (o *others) give(c *client, topic string, perSecond int) {
 	const window = 20
 
 	var (
-		id   uint16
-		out  []byte
-		tick <-chan time.Time
+		id     uint16
+		out    []byte
+		flight int
+		sent   int
+		begin  = time.Now()
 	)
-
-	if interval > 0 {
-		ticker := time.NewTicker(interval)
-		defer ticker.Stop()
-
-		tick = ticker.C
-	}
-
-	flight := 0
 
 	for {
 		batch := window - flight
 
-		if tick != nil {
-			select {
-			case <-tick:
-			case <-o.end:
-				return
-			}
+		if perSecond > 0 {
+			due := int(time.Since(begin).Seconds()*float64(perSecond)) - sent
+			if batch = min(window, due); batch <= 0 {
+				pause := time.NewTimer(2 * time.Millisecond)
 
-			batch = min(10, batch)
+				select {
+				case <-pause.C:
+					continue
+				case <-o.end:
+					return
+				}
+			}
 		}
 
 		for range batch {
@@ -201,6 +206,7 @@ func (o *others) give(c *client, topic string, interval time.Duration) {
 		}
 
 		flight += batch
+		sent += batch
 
 		if c.send(out) != nil {
 			return
@@ -208,7 +214,7 @@ func (o *others) give(c *client, topic string, interval time.Duration) {
 
 		out = out[:0]
 
-		for first := true; first || c.in.Buffered() > 0; first = false {
+		for first := true; first || c.in.Buffered() > 0 || perSecond > 0 && flight > 0; first = false {
 			if _, err := c.read(time.Hour); err != nil {
 				return
 			}
@@ -241,7 +247,7 @@ type evil func(t *testing.T, b *broker) (end func())
 func bear(t *testing.T, b *broker, do evil) {
 	t.Helper()
 
-	o := pairs(t, b.at["tcp"], 4, 10*time.Millisecond)
+	o := pairs(t, b.at["tcp"], 4, 1000)
 	defer o.stop()
 
 	o.rate(200 * time.Millisecond)
@@ -268,7 +274,7 @@ func bear(t *testing.T, b *broker, do evil) {
 
 		t.Logf("others: %.0f/s without, %.0f/s with it; %d MiB more memory", without, with, grown>>20)
 
-		if best = max(best, with/without); best >= keeps {
+		if best = max(best, with/without); best >= keeps() {
 			return
 		}
 	}
@@ -322,12 +328,12 @@ func neverReads(t *testing.T, b *broker) {
 				ratio := median(with) / median(without)
 				t.Logf("others: %.0f/s without, %.0f/s with it; %.0f messages dropped", median(without), median(with), dropped)
 
-				if best = max(best, ratio); best >= keeps {
+				if best = max(best, ratio); best >= keeps() {
 					break
 				}
 			}
 
-			if best < keeps {
+			if best < keeps() {
 				t.Errorf("%s: others keep only %.0f %% of their throughput", tc.reason, best*100)
 			}
 
