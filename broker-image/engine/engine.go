@@ -653,6 +653,13 @@ func (e *Engine) resumeStalled() {
 	}
 }
 
+// mindDisk is called when a client has given the disk work, whether it waits for that or not.
+func (c *conn) mindDisk(r *round) {
+	if !c.paused && c.e.store != nil && c.e.store.Pending() > c.e.busyDisk {
+		c.stall(r)
+	}
+}
+
 // stall stops reading from a client whose messages need the disk while that has fallen behind.
 func (c *conn) stall(r *round) {
 	r.settle() // that too has to get there

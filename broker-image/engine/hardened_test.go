@@ -513,6 +513,13 @@ func TestPublishersWaitForTheDisk(t *testing.T) {
 			}
 
 			w.alive()
+
+			// Nor does the disk get more of those who do not wait for it than it takes.
+			for range 200 {
+				w.publish(posted{topic: "retained", payload: strings.Repeat("x", 100), retain: true})
+			}
+
+			w.alive()
 		})
 	}
 }

@@ -61,8 +61,8 @@ func (c *conn) handlePublish(r *round, packet []byte) error {
 	r.release(p)
 	c.acknowledge(r, in, kept, found)
 
-	if kept && !c.paused && c.e.store.Pending() > c.e.busyDisk {
-		c.stall(r)
+	if kept || in.Retain {
+		c.mindDisk(r)
 	}
 
 	return nil

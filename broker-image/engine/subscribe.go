@@ -65,6 +65,10 @@ func (c *conn) handleSubscribe(r *round, packet []byte) error {
 		s.mu.Unlock()
 	}
 
+	if stored {
+		c.mindDisk(r)
+	}
+
 	return nil
 }
 
@@ -135,6 +139,10 @@ func (c *conn) handleUnsubscribe(r *round, packet []byte) error {
 
 	raw := wire.AppendUnsuback(nil, c.version, in.PacketID, codes, "")
 	c.owe(r, answer{typ: wire.TypeUnsuback, code: byte(min(len(codes), 255)), raw: raw}, stored && r.tx != nil)
+
+	if stored {
+		c.mindDisk(r)
+	}
 
 	return nil
 }
