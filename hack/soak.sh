@@ -3,7 +3,7 @@
 #
 # The long form of what "make test" does in short: soak.sh [TIME], such as soak.sh 30m (default) or soak.sh 30s. First the
 # faults with 100 kills and all else in full, then random input for that time. TIME says nothing about the faults: they
-# take about ten minutes.
+# take about five minutes.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 exec </dev/null
