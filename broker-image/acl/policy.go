@@ -25,8 +25,10 @@ type Decision struct {
 }
 
 // Policy is a compiled list of rules. It never changes and is safe for concurrent use. A nil Policy denies everything.
+//
+// It is made of parts, each a list of rules, so that what many users share is held once.
 type Policy struct {
-	rules []compiled
+	parts [][]compiled
 }
 
 type kind uint8
@@ -60,17 +62,44 @@ type compiled struct {
 // Compile turns rules into a Policy. It fails on the first rule that is not valid; its error begins with the rule's
 // index and the field's name.
 func Compile(rules []Rule) (*Policy, error) {
-	p := &Policy{rules: make([]compiled, 0, len(rules))}
+	part := make([]compiled, 0, len(rules))
 
 	for i, r := range rules {
 		if err := r.Validate(); err != nil {
 			return nil, fmt.Errorf("[%d].%w", i, err)
 		}
 
-		p.rules = append(p.rules, compile(r))
+		part = append(part, compile(r))
 	}
 
-	return p, nil
+	return &Policy{parts: [][]compiled{part}}, nil
+}
+
+// Join is the policy that asks the rules of each, in order. It copies none of them; nil ones are passed over. The index
+// of a rule in a [Decision] counts through all of them.
+func Join(policies ...*Policy) *Policy {
+	joined := &Policy{}
+
+	for _, p := range policies {
+		if p != nil {
+			joined.parts = append(joined.parts, p.parts...)
+		}
+	}
+
+	return joined
+}
+
+// Len is the number of rules.
+func (p *Policy) Len() (n int) {
+	if p == nil {
+		return 0
+	}
+
+	for _, part := range p.parts {
+		n += len(part)
+	}
+
+	return n
 }
 
 func compile(r Rule) compiled {
@@ -155,21 +184,25 @@ func (p *Policy) Publish(s Subject, topic string, qos byte, retain bool) Decisio
 		return Decision{Rule: -1}
 	}
 
-	n := namesOf(&s)
+	n, before := namesOf(&s), 0
 
-	for i := range p.rules {
-		r := &p.rules[i]
-		if !r.publishes || !r.holds(&n, topic) {
-			continue
+	for _, part := range p.parts {
+		for i := range part {
+			r := &part[i]
+			if !r.publishes || !r.holds(&n, topic) {
+				continue
+			}
+
+			if !r.allow {
+				return Decision{Rule: before + i}
+			}
+
+			if qos <= r.maxQoS && (r.retain || !retain) {
+				return Decision{Allowed: true, Rule: before + i, MaxQoS: r.maxQoS}
+			}
 		}
 
-		if !r.allow {
-			return Decision{Rule: i}
-		}
-
-		if qos <= r.maxQoS && (r.retain || !retain) {
-			return Decision{Allowed: true, Rule: i, MaxQoS: r.maxQoS}
-		}
+		before += len(part)
 	}
 
 	return Decision{Rule: -1}
@@ -187,18 +220,22 @@ func (p *Policy) Subscribe(s Subject, filter string, qos byte) Decision {
 		filter = "/+/#" // as in compileFilter
 	}
 
-	n := namesOf(&s)
+	n, before := namesOf(&s), 0
 
-	for i := range p.rules {
-		r := &p.rules[i]
+	for _, part := range p.parts {
+		for i := range part {
+			r := &part[i]
 
-		switch {
-		case !r.subscribes:
-		case !r.allow && r.overlaps(&n, filter):
-			return Decision{Rule: i}
-		case r.allow && r.holds(&n, filter):
-			return Decision{Allowed: true, Rule: i, MaxQoS: min(qos, r.maxQoS)}
+			switch {
+			case !r.subscribes:
+			case !r.allow && r.overlaps(&n, filter):
+				return Decision{Rule: before + i}
+			case r.allow && r.holds(&n, filter):
+				return Decision{Allowed: true, Rule: before + i, MaxQoS: min(qos, r.maxQoS)}
+			}
 		}
+
+		before += len(part)
 	}
 
 	return Decision{Rule: -1}
@@ -211,19 +248,23 @@ func (p *Policy) Deliver(s Subject, topic string) Decision {
 		return Decision{Rule: -1}
 	}
 
-	n := namesOf(&s)
+	n, before := namesOf(&s), 0
 
-	for i := range p.rules {
-		r := &p.rules[i]
-		if !r.subscribes || !r.holds(&n, topic) {
-			continue
+	for _, part := range p.parts {
+		for i := range part {
+			r := &part[i]
+			if !r.subscribes || !r.holds(&n, topic) {
+				continue
+			}
+
+			if !r.allow {
+				return Decision{Rule: before + i}
+			}
+
+			return Decision{Allowed: true, Rule: before + i, MaxQoS: r.maxQoS}
 		}
 
-		if !r.allow {
-			return Decision{Rule: i}
-		}
-
-		return Decision{Allowed: true, Rule: i, MaxQoS: r.maxQoS}
+		before += len(part)
 	}
 
 	return Decision{Rule: -1}

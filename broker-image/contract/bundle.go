@@ -17,14 +17,18 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"github.com/mqtt-operator/mqtt-operator/broker-image/acl"
 )
 
 // Names of the files in a bundle.
 const (
-	BrokerFile  = "broker.json"
-	TLSFile     = "tls.json"
-	usersPrefix = "users-"
-	usersSuffix = ".json"
+	BrokerFile = "broker.json"
+	TLSFile    = "tls.json"
+	// PoliciesFile is absent while no policy is in use.
+	PoliciesFile = "policies.json"
+	usersPrefix  = "users-"
+	usersSuffix  = ".json"
 )
 
 const (
@@ -59,9 +63,13 @@ func UsersFile(n int) string { return usersPrefix + strconv.Itoa(n) + usersSuffi
 
 // IsFile reports whether name is a file that a bundle may hold.
 func IsFile(name string) bool {
-	if name == BrokerFile || name == TLSFile {
+	if name == BrokerFile || name == TLSFile || name == PoliciesFile {
 		return true
 	}
+	return isUsersFile(name)
+}
+
+func isUsersFile(name string) bool {
 	n, err := strconv.Atoi(strings.TrimSuffix(strings.TrimPrefix(name, usersPrefix), usersSuffix))
 	return err == nil && n >= 0 && n < MaxShards && name == UsersFile(n)
 }
@@ -112,6 +120,12 @@ type usersPart struct {
 // tlsPart is the content of tls.json.
 type tlsPart struct {
 	Pairs map[string]KeyPair `json:"pairs"`
+	Trust map[string]Trust   `json:"trust,omitempty"`
+}
+
+// policiesPart is the content of policies.json.
+type policiesPart struct {
+	Policies map[string][]acl.Rule `json:"policies"`
 }
 
 // Render writes cfg as a bundle with the given number of user shards. The result depends on cfg and shards alone;
@@ -133,8 +147,13 @@ func Render(cfg *Config, shards int) (Bundle, error) {
 		pairs = map[string]KeyPair{}
 	}
 	bundle := Bundle{}
-	if err := bundle.add(TLSFile, tlsPart{Pairs: pairs}); err != nil {
+	if err := bundle.add(TLSFile, tlsPart{Pairs: pairs, Trust: cfg.Trust}); err != nil {
 		return nil, err
+	}
+	if len(cfg.Policies) > 0 { // a broker of an older release knows no such file
+		if err := bundle.add(PoliciesFile, policiesPart{Policies: cfg.Policies}); err != nil {
+			return nil, err
+		}
 	}
 	for n, part := range users {
 		if err := bundle.add(UsersFile(n), part); err != nil {
@@ -150,7 +169,24 @@ func Render(cfg *Config, shards int) (Bundle, error) {
 	if broker.Listeners == nil {
 		broker.Listeners = []Listener{}
 	}
-	return bundle, bundle.add(BrokerFile, broker)
+	if err := bundle.add(BrokerFile, broker); err != nil {
+		return nil, err
+	}
+	// These three lie in one Secret.
+	if sum := len(bundle[BrokerFile]) + len(bundle[TLSFile]) + len(bundle[PoliciesFile]); sum > MaxShardBytes {
+		return nil, fmt.Errorf("%w: %s, %s and %s would have %d bytes together, %d fit a Secret", ErrTooLarge, BrokerFile, TLSFile, PoliciesFile, sum, MaxShardBytes)
+	}
+	return bundle, nil
+}
+
+// usersFiles is how many of the parts are shards of users.
+func usersFiles(parts map[string]string) (n int) {
+	for name := range parts {
+		if isUsersFile(name) {
+			n++
+		}
+	}
+	return n
 }
 
 func (b Bundle) add(name string, content any) error {
@@ -179,12 +215,7 @@ func Next(cfg *Config, prior Bundle, floor int64) (Bundle, int64, error) {
 	shards, revision := 1, int64(0)
 	if before, err := parseBroker(prior); err == nil {
 		revision = before.Revision
-		for name := range before.Parts {
-			if strings.HasPrefix(name, usersPrefix) {
-				shards = max(shards, len(before.Parts)-1)
-				break
-			}
-		}
+		shards = max(shards, usersFiles(before.Parts))
 	}
 	shards = Shards(cfg.Users, shards)
 	next := *cfg

@@ -4,6 +4,8 @@ package contract
 
 import (
 	"fmt"
+	"slices"
+	"strings"
 
 	"github.com/mqtt-operator/mqtt-operator/broker-image/acl"
 )
@@ -36,7 +38,11 @@ const (
 type Config struct {
 	Broker
 	Pairs map[string]KeyPair
-	Users []User
+	// Trust is what client certificates are checked against, by the name that a listener gives.
+	Trust map[string]Trust
+	// Policies are lists of rules that users share, by the name that users give.
+	Policies map[string][]acl.Rule
+	Users    []User
 }
 
 // Broker is the content of broker.json.
@@ -54,7 +60,9 @@ type Broker struct {
 	Limits    Limits     `json:"limits"`
 	// Persistence; its zero value means [SyncAlways].
 	Persistence Persistence `json:"persistence,omitzero"`
-	Logging     Logging     `json:"logging"`
+	// Authentication says whose tokens are believed.
+	Authentication Authentication `json:"authentication,omitzero"`
+	Logging        Logging        `json:"logging"`
 }
 
 // Protocol is what a listener speaks.
@@ -100,7 +108,32 @@ type Listener struct {
 	ConnectRate *Rate `json:"connectRate,omitempty"`
 	// Anonymous, when present, lets clients without credentials in under its rules.
 	Anonymous *Anonymous `json:"anonymous,omitempty"`
+	// Methods are the ways to prove an identity that the listener takes; empty means all that the broker knows.
+	Methods []Method `json:"methods,omitempty"`
 }
+
+// Method is a way to prove an identity.
+type Method string
+
+// The methods of this format.
+const (
+	// MethodPassword is a username with its password, plain in CONNECT or by SCRAM-SHA-256 (RFC 7677) in AUTH.
+	MethodPassword Method = "password"
+	// MethodCertificate is a client certificate that the listener's trust has signed.
+	MethodCertificate Method = "certificate"
+	// MethodJWT is a JSON Web Token of one of [Authentication.JWT].
+	MethodJWT Method = "jwt"
+	// MethodServiceAccount is a token of a Kubernetes ServiceAccount, [Authentication.ServiceAccounts].
+	MethodServiceAccount Method = "serviceAccount"
+)
+
+// Methods are all methods, in the order in which people read them.
+func Methods() []Method {
+	return []Method{MethodPassword, MethodCertificate, MethodJWT, MethodServiceAccount}
+}
+
+// Takes says whether a client may prove itself in this way on the listener.
+func (l *Listener) Takes(m Method) bool { return len(l.Methods) == 0 || slices.Contains(l.Methods, m) }
 
 // Endpoint is the HTTP side of a listener with its defaults filled in.
 func (l *Listener) Endpoint() WebSocket {
@@ -118,6 +151,74 @@ type ListenerTLS struct {
 	Pair string `json:"pair"`
 	// MinVersion is "1.2" or "1.3".
 	MinVersion string `json:"minVersion"`
+	// ClientAuth is [ClientAuthOptional] or [ClientAuthRequired]; empty asks for no client certificate.
+	ClientAuth string `json:"clientAuth,omitempty"`
+	// Trust names the entry of tls.json that client certificates are checked against; present exactly with ClientAuth.
+	Trust string `json:"trust,omitempty"`
+	// UsernameFrom is [UsernameFromCN] or [UsernameFromSAN]; empty means UsernameFromCN. Absent without ClientAuth.
+	UsernameFrom string `json:"usernameFrom,omitempty"`
+}
+
+// Whether a listener asks for client certificates.
+const (
+	ClientAuthOptional = "optional"
+	ClientAuthRequired = "required"
+)
+
+// The part of a client certificate that is the username.
+const (
+	// UsernameFromCN is the common name of the subject.
+	UsernameFromCN = "cn"
+	// UsernameFromSAN is the first subject alternative name among DNS names, e-mail addresses and URIs, in this order.
+	UsernameFromSAN = "san"
+)
+
+// Trust is what client certificates are checked against.
+type Trust struct {
+	// Authorities are CA certificates, PEM; at least one.
+	Authorities string `json:"authorities"`
+	// RevocationLists are CRLs, PEM (RFC 5280, section 5), each signed by one of Authorities; empty means none.
+	RevocationLists string `json:"revocationLists,omitempty"`
+}
+
+// Authentication says whose tokens are believed.
+type Authentication struct {
+	// JWT are the issuers whose tokens are taken, at most [MaxIssuers], each Issuer once.
+	JWT []TokenIssuer `json:"jwt,omitempty"`
+	// ServiceAccounts, when present, is the cluster itself. Its usernames are those of the users whose ServiceAccount
+	// the token names; UsernameClaim and ACLClaim are absent.
+	ServiceAccounts *TokenIssuer `json:"serviceAccounts,omitempty"`
+}
+
+// Bounds of what verifies tokens and certificates.
+const (
+	// MaxIssuers bounds [Authentication.JWT].
+	MaxIssuers = 8
+	// MaxJWKSBytes bounds a key set.
+	MaxJWKSBytes = 64 << 10
+	// MaxTrustBytes bounds the authorities and the revocation lists of one [Trust], each.
+	MaxTrustBytes = 256 << 10
+	// MaxTokenBytes bounds a token that is looked at.
+	MaxTokenBytes = 16 << 10
+)
+
+// DefaultUsernameClaim is the claim that holds the username where none is named.
+const DefaultUsernameClaim = "sub"
+
+// TokenIssuer is somebody whose JSON Web Tokens (RFC 7519) are believed.
+type TokenIssuer struct {
+	// Issuer is the value of iss, compared byte by byte.
+	Issuer string `json:"issuer"`
+	// Audiences are values of aud, of which a token must carry one; at least one.
+	Audiences []string `json:"audiences"`
+	// JWKS is a JSON Web Key Set (RFC 7517) as text; absent with JWKSURL. Only public keys for signatures are used.
+	JWKS string `json:"jwks,omitempty"`
+	// JWKSURL is an https address from where the broker fetches the set; absent with JWKS.
+	JWKSURL string `json:"jwksURL,omitempty"`
+	// UsernameClaim holds the username; empty means [DefaultUsernameClaim].
+	UsernameClaim string `json:"usernameClaim,omitempty"`
+	// ACLClaim holds rules in the form of [acl.Rule] as JSON; empty means that a user of that name has to hold them.
+	ACLClaim string `json:"aclClaim,omitempty"`
 }
 
 // Anonymous lets clients without credentials in.
@@ -269,14 +370,74 @@ func (KeyPair) String() string { return "contract.KeyPair{hidden}" }
 // GoString hides the key from %#v.
 func (k KeyPair) GoString() string { return k.String() }
 
-// User is one identity that may connect with a password.
+// User is one identity that may connect.
 type User struct {
 	// Username is 1 to 128 bytes of UTF-8 without control characters and without the characters + # /.
 	Username string `json:"username"`
-	// Verifiers are password hashes (package auth); a password that fits one of them is right.
+	// Verifiers are password hashes (package auth); a password that fits one of them is right. None means that no
+	// password opens.
 	Verifiers []string `json:"verifiers"`
-	// ACL is the ordered list of rules; no match denies.
+	// Certificate, when present, lets the user in with a client certificate that carries the username.
+	Certificate *CertificateLogin `json:"certificate,omitempty"`
+	// JWT names the issuer, one of [Authentication.JWT], whose tokens may carry the username; "*" means any of them;
+	// empty means none.
+	JWT string `json:"jwt,omitempty"`
+	// ServiceAccount is namespace/name of the Kubernetes ServiceAccount whose tokens are this user's.
+	ServiceAccount string `json:"serviceAccount,omitempty"`
+	// Suspended keeps the user out, whatever it shows. Its sessions stay until they expire.
+	Suspended bool `json:"suspended,omitempty"`
+	// ClientIDs, when present, bounds the client identifiers that the user may connect with.
+	ClientIDs *ClientIDs `json:"clientIDs,omitempty"`
+	// Quota, when present, bounds what the user may use, all of its connections together.
+	Quota *Quota `json:"quota,omitempty"`
+	// ACL is the ordered list of the user's own rules; no match denies.
 	ACL []acl.Rule `json:"acl"`
+	// Policies name entries of [Config.Policies] whose rules are asked behind ACL, in this order.
+	Policies []string `json:"policies,omitempty"`
+}
+
+// AnyIssuer in [User.JWT] stands for every issuer of the broker.
+const AnyIssuer = "*"
+
+// CertificateLogin says which certificates open.
+type CertificateLogin struct {
+	// Pins are SHA-256 sums of the certificates (their DER form), in hexadecimal, of which one must be shown. None
+	// means that any certificate will do that the listener trusts and that carries the username.
+	Pins []string `json:"pins,omitempty"`
+}
+
+// ClientIDs bounds client identifiers; exactly one of its fields is present.
+type ClientIDs struct {
+	// Exact lists those that are allowed, at most 64.
+	Exact []string `json:"exact,omitempty"`
+	// Prefix is what each must begin with.
+	Prefix string `json:"prefix,omitempty"`
+}
+
+// Allow says whether a client identifier is within the bounds; a nil ClientIDs allows all.
+func (c *ClientIDs) Allow(clientID string) bool {
+	switch {
+	case c == nil:
+		return true
+	case c.Prefix != "":
+		return strings.HasPrefix(clientID, c.Prefix)
+	default:
+		return slices.Contains(c.Exact, clientID)
+	}
+}
+
+// Quota bounds what one user may use; zero means no bound of its own.
+type Quota struct {
+	// Connections at the same time, at most 1,000,000.
+	Connections int `json:"connections,omitempty"`
+	// PublishRate in messages per second, at most 1,000,000; what comes faster is read more slowly.
+	PublishRate int `json:"publishRate,omitempty"`
+	// BytesRate in bytes per second that the user sends, at least 1,024; what comes faster is read more slowly.
+	BytesRate int64 `json:"bytesRate,omitempty"`
+	// QueuedMessages that wait for one session, at most 10,000,000; never more than [Limits.MaxQueuedMessages].
+	QueuedMessages int `json:"queuedMessages,omitempty"`
+	// SessionExpiry in seconds caps [Limits.MaxSessionExpiry] for the user; nil means that there is no cap of its own.
+	SessionExpiry *uint32 `json:"sessionExpiry,omitempty"`
 }
 
 // String hides the verifiers.

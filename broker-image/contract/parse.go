@@ -12,6 +12,8 @@ import (
 	"reflect"
 	"slices"
 	"strings"
+
+	"github.com/mqtt-operator/mqtt-operator/broker-image/acl"
 )
 
 // Error is one fault of a bundle, with the place where a person can mend it.
@@ -58,22 +60,37 @@ func Parse(bundle Bundle) (*Config, error) {
 		if !found || DigestOf(content) != broker.Parts[name] {
 			return nil, fmt.Errorf("%w: %s", ErrInconsistent, name)
 		}
-		if name == TLSFile {
-			part := tlsPart{}
-			if err := decode(name, content, &part); err != nil {
-				return nil, err
-			}
-			cfg.Pairs = part.Pairs
-			continue
-		}
-		part := usersPart{}
-		if err := decode(name, content, &part); err != nil {
+		if err := cfg.take(name, content); err != nil {
 			return nil, err
 		}
-		cfg.Users = append(cfg.Users, part.Users...)
 	}
 	cfg.Limits, cfg.Persistence = cfg.Limits.Resolved(), cfg.Persistence.Resolved()
 	return cfg, validate(cfg, bundle)
+}
+
+// take reads one part.
+func (cfg *Config) take(name string, content []byte) error {
+	switch name {
+	case TLSFile:
+		part := tlsPart{}
+		if err := decode(name, content, &part); err != nil {
+			return err
+		}
+		cfg.Pairs, cfg.Trust = part.Pairs, part.Trust
+	case PoliciesFile:
+		part := policiesPart{}
+		if err := decode(name, content, &part); err != nil {
+			return err
+		}
+		cfg.Policies = part.Policies
+	default:
+		users, err := ParseUsers(name, content)
+		if err != nil {
+			return err
+		}
+		cfg.Users = append(cfg.Users, users...)
+	}
+	return nil
 }
 
 // ParseUsers reads one shard of users strictly; it validates nothing beyond the types.
@@ -111,6 +128,16 @@ func ParsePairs(content []byte) (map[string]KeyPair, error) {
 	part := tlsPart{}
 	err := decode(TLSFile, content, &part)
 	return part.Pairs, err
+}
+
+// ParsePolicies reads policies.json strictly; it validates nothing beyond the types. No content is no policies.
+func ParsePolicies(content []byte) (map[string][]acl.Rule, error) {
+	if len(content) == 0 {
+		return nil, nil
+	}
+	part := policiesPart{}
+	err := decode(PoliciesFile, content, &part)
+	return part.Policies, err
 }
 
 // Revision is the revision that the broker.json of a bundle names.

@@ -3,13 +3,19 @@
 package contract
 
 import (
+	"bytes"
+	"crypto/sha256"
 	"crypto/tls"
+	"crypto/x509"
+	"encoding/hex"
+	"encoding/pem"
 	"errors"
 	"fmt"
 	"maps"
 	"math"
 	"net"
 	"net/netip"
+	"net/url"
 	"path"
 	"slices"
 	"strconv"
@@ -34,6 +40,8 @@ const (
 	maxSubscriptions  = 1_000_000
 	// minBytes is the least that a bound in bytes may be.
 	minBytes = 64 << 10
+	// minBytesRate lets a packet of the smallest kind through each second.
+	minBytesRate = 1024
 	// maxListed bounds origins and networks, each of which costs every connection a look.
 	maxListed       = 32
 	maxPathLength   = 256
@@ -54,7 +62,10 @@ func (cfg *Config) Validate() error { return validate(cfg, nil) }
 func validate(cfg *Config, bundle Bundle) error {
 	v := &validator{}
 	v.broker(cfg)
+	v.authentication(&cfg.Authentication)
 	v.pairs(cfg)
+	v.trust(cfg)
+	v.policies(cfg)
 	v.users(cfg)
 	errs := make([]error, 0, len(v.faults))
 	for _, f := range v.faults {
@@ -97,7 +108,7 @@ func (v *validator) broker(cfg *Config) {
 			v.add(BrokerFile, field+".name", "%q is taken by another listener", l.Name)
 		}
 		names[l.Name] = true
-		v.listener(field, l, addresses, cfg.Pairs)
+		v.listener(field, l, addresses, cfg)
 	}
 	v.limits(&cfg.Limits)
 	if sync := cfg.Persistence.Sync; !slices.Contains([]string{"", SyncAlways, SyncInterval}, sync) {
@@ -113,7 +124,7 @@ func (v *validator) broker(cfg *Config) {
 
 // listener looks at everything of a listener but its name. Of one with an unknown protocol nothing else is said: what
 // its other fields should be depends on what was meant.
-func (v *validator) listener(field string, l *Listener, addresses map[string]bool, pairs map[string]KeyPair) {
+func (v *validator) listener(field string, l *Listener, addresses map[string]bool, cfg *Config) {
 	switch l.Protocol {
 	case Unix:
 		v.socket(field+".address", l.Address, addresses)
@@ -123,7 +134,8 @@ func (v *validator) listener(field string, l *Listener, addresses map[string]boo
 		v.add(BrokerFile, field+".protocol", "%q is none of tcp, tls, ws, wss, unix", l.Protocol)
 		return
 	}
-	v.listenerTLS(field+".tls", l, pairs)
+	v.listenerTLS(field+".tls", l, cfg)
+	v.methods(field+".methods", l.Methods)
 	v.webSocket(field+".websocket", l)
 	v.proxyProtocol(field+".proxyProtocol", l)
 	v.within(field+".maxConnections", int64(l.MaxConnections), 0, maxConnections, "0 stands for no bound")
@@ -170,7 +182,7 @@ func (v *validator) address(field, address string, taken map[string]bool) {
 	taken[address] = true
 }
 
-func (v *validator) listenerTLS(field string, l *Listener, pairs map[string]KeyPair) {
+func (v *validator) listenerTLS(field string, l *Listener, cfg *Config) {
 	if !l.Protocol.HasTLS() {
 		if l.TLS != nil {
 			v.add(BrokerFile, field, "a %s listener has no TLS; make the protocol tls or wss, or remove this", l.Protocol)
@@ -181,11 +193,156 @@ func (v *validator) listenerTLS(field string, l *Listener, pairs map[string]KeyP
 		v.add(BrokerFile, field, "a %s listener needs it", l.Protocol)
 		return
 	}
-	if _, found := pairs[l.TLS.Pair]; !found {
+	if _, found := cfg.Pairs[l.TLS.Pair]; !found {
 		v.add(BrokerFile, field+".pair", "%s holds no pair %q", TLSFile, l.TLS.Pair)
 	}
 	if l.TLS.MinVersion != "1.2" && l.TLS.MinVersion != "1.3" {
 		v.add(BrokerFile, field+".minVersion", "%q is neither 1.2 nor 1.3", l.TLS.MinVersion)
+	}
+	v.clientAuth(field, l.TLS, cfg.Trust)
+}
+
+func (v *validator) clientAuth(field string, l *ListenerTLS, trust map[string]Trust) {
+	switch l.ClientAuth {
+	case "":
+		if l.Trust != "" || l.UsernameFrom != "" {
+			v.add(BrokerFile, field+".clientAuth", "is missing: trust and usernameFrom are for listeners that ask for client certificates")
+		}
+		return
+	case ClientAuthOptional, ClientAuthRequired:
+	default:
+		v.add(BrokerFile, field+".clientAuth", "%q is neither optional nor required", l.ClientAuth)
+	}
+	if _, found := trust[l.Trust]; !found {
+		v.add(BrokerFile, field+".trust", "%s holds no trust %q", TLSFile, l.Trust)
+	}
+	if !slices.Contains([]string{"", UsernameFromCN, UsernameFromSAN}, l.UsernameFrom) {
+		v.add(BrokerFile, field+".usernameFrom", "%q is neither cn nor san", l.UsernameFrom)
+	}
+}
+
+func (v *validator) methods(field string, methods []Method) {
+	for i, m := range methods {
+		switch {
+		case !slices.Contains(Methods(), m):
+			v.add(BrokerFile, fmt.Sprintf("%s[%d]", field, i), "%q is none of password, certificate, jwt, serviceAccount", m)
+		case slices.Contains(methods[:i], m):
+			v.add(BrokerFile, fmt.Sprintf("%s[%d]", field, i), "%q stands here twice", m)
+		}
+	}
+}
+
+func (v *validator) authentication(a *Authentication) {
+	if len(a.JWT) > MaxIssuers {
+		v.add(BrokerFile, "authentication.jwt", "has %d issuers; at most %d are allowed", len(a.JWT), MaxIssuers)
+	}
+	taken := map[string]bool{}
+	for i := range a.JWT {
+		field := fmt.Sprintf("authentication.jwt[%d]", i)
+		v.issuer(field, &a.JWT[i])
+		if taken[a.JWT[i].Issuer] {
+			v.add(BrokerFile, field+".issuer", "%q stands here twice", a.JWT[i].Issuer)
+		}
+		taken[a.JWT[i].Issuer] = true
+	}
+	if s := a.ServiceAccounts; s != nil {
+		v.issuer("authentication.serviceAccounts", s)
+		if s.UsernameClaim != "" || s.ACLClaim != "" {
+			v.add(BrokerFile, "authentication.serviceAccounts", "usernameClaim and aclClaim have no place here: the users say which ServiceAccount they are")
+		}
+	}
+}
+
+func (v *validator) issuer(field string, t *TokenIssuer) {
+	if t.Issuer == "" || t.Issuer == AnyIssuer {
+		v.add(BrokerFile, field+".issuer", "%q is no issuer; write the value of the iss claim", t.Issuer)
+	}
+	if len(t.Audiences) == 0 || slices.Contains(t.Audiences, "") {
+		v.add(BrokerFile, field+".audiences", "name at least one audience, none of them empty: without one any token of the issuer would open")
+	}
+	switch {
+	case (t.JWKS == "") == (t.JWKSURL == ""):
+		v.add(BrokerFile, field, "needs exactly one of jwks and jwksURL")
+	case len(t.JWKS) > MaxJWKSBytes:
+		v.add(BrokerFile, field+".jwks", "has %d bytes; at most %d are allowed", len(t.JWKS), MaxJWKSBytes)
+	case t.JWKSURL != "":
+		if u, err := url.Parse(t.JWKSURL); err != nil || u.Scheme != "https" || u.Host == "" || u.User != nil {
+			v.add(BrokerFile, field+".jwksURL", "is no https address without a username")
+		}
+	}
+}
+
+func (v *validator) trust(cfg *Config) {
+	for _, name := range slices.Sorted(maps.Keys(cfg.Trust)) {
+		t, field := cfg.Trust[name], "trust."+name
+		if len(t.Authorities) > MaxTrustBytes || len(t.RevocationLists) > MaxTrustBytes {
+			v.add(TLSFile, field, "authorities have %d bytes, revocation lists %d; at most %d each are allowed", len(t.Authorities), len(t.RevocationLists), MaxTrustBytes)
+			continue
+		}
+		if _, _, err := t.Parse(); err != nil {
+			v.add(TLSFile, field, "%v", err)
+		}
+	}
+}
+
+// Parse gives the authorities and the revocation lists. It fails when one cannot be read, when there is no authority, or
+// when a list was signed by none of them.
+func (t *Trust) Parse() ([]*x509.Certificate, []*x509.RevocationList, error) {
+	var authorities []*x509.Certificate
+	err := eachPEM(t.Authorities, "CERTIFICATE", "authorities", func(der []byte) error {
+		c, err := x509.ParseCertificate(der)
+		if err == nil && !c.IsCA {
+			err = fmt.Errorf("the certificate of %q may sign no others: it is no CA", c.Subject)
+		}
+		authorities = append(authorities, c)
+		return err
+	})
+	switch {
+	case err != nil:
+		return nil, nil, err
+	case len(authorities) == 0:
+		return nil, nil, errors.New("authorities: holds no certificate")
+	}
+	var lists []*x509.RevocationList
+	err = eachPEM(t.RevocationLists, "X509 CRL", "revocationLists", func(der []byte) error {
+		list, err := x509.ParseRevocationList(der)
+		if err != nil {
+			return err
+		}
+		if !slices.ContainsFunc(authorities, func(c *x509.Certificate) bool {
+			return bytes.Equal(c.RawSubject, list.RawIssuer) && list.CheckSignatureFrom(c) == nil
+		}) {
+			return fmt.Errorf("the list of %q was signed by none of the authorities", list.Issuer)
+		}
+		lists = append(lists, list)
+		return nil
+	})
+	return authorities, lists, err
+}
+
+func eachPEM(text, typ, field string, take func(der []byte) error) error {
+	rest := []byte(text)
+	for i := 0; ; i++ {
+		var block *pem.Block
+		block, rest = pem.Decode(rest)
+		if block == nil {
+			if len(bytes.TrimSpace(rest)) > 0 {
+				return fmt.Errorf("%s: there is text that is not PEM", field)
+			}
+			return nil
+		}
+		if block.Type != typ {
+			return fmt.Errorf("%s: block %d is %q, want %q", field, i, block.Type, typ)
+		}
+		if err := take(block.Bytes); err != nil {
+			return fmt.Errorf("%s: block %d: %w", field, i, err)
+		}
+	}
+}
+
+func (v *validator) policies(cfg *Config) {
+	for _, name := range slices.Sorted(maps.Keys(cfg.Policies)) {
+		v.rules(PoliciesFile, "policies."+name, cfg.Policies[name])
 	}
 }
 
@@ -256,14 +413,18 @@ func (v *validator) limits(l *Limits) {
 	v.within("limits.publishRate", int64(l.PublishRate), 0, maxRate, "0 stands for no bound")
 }
 
-// within refuses a number outside of its bounds; hint says what else there is.
+// within refuses a number of broker.json outside of its bounds; hint says what else there is.
 func (v *validator) within(field string, value, least, most int64, hint string) {
+	v.bounded(BrokerFile, field, value, least, most, hint)
+}
+
+func (v *validator) bounded(file, field string, value, least, most int64, hint string) {
 	switch {
 	case value >= least && value <= most:
 	case most == math.MaxInt64:
-		v.add(BrokerFile, field, "%d is less than %d, the least that is allowed; %s", value, least, hint)
+		v.add(file, field, "%d is less than %d, the least that is allowed; %s", value, least, hint)
 	default:
-		v.add(BrokerFile, field, "%d is not within %d to %d; %s", value, least, most, hint)
+		v.add(file, field, "%d is not within %d to %d; %s", value, least, most, hint)
 	}
 }
 
@@ -277,12 +438,7 @@ func (v *validator) pairs(cfg *Config) {
 }
 
 func (v *validator) users(cfg *Config) {
-	shards := 0
-	for name := range cfg.Parts {
-		if name != TLSFile {
-			shards++
-		}
-	}
+	shards := usersFiles(cfg.Parts)
 	places := make([]int, max(1, shards))
 	taken := make(map[string]bool, len(cfg.Users))
 	for i := range cfg.Users {
@@ -300,6 +456,38 @@ func (v *validator) users(cfg *Config) {
 		}
 		taken[user.Username] = true
 		v.rules(file, field+".acl", user.ACL)
+		v.user(file, field, user, cfg)
+	}
+}
+
+// user looks at everything of a user but its name, its verifiers and its own rules.
+func (v *validator) user(file, field string, u *User, cfg *Config) {
+	for i, name := range u.Policies {
+		if _, found := cfg.Policies[name]; !found {
+			v.add(file, fmt.Sprintf("%s.policies[%d]", field, i), "%s holds no policy %q", PoliciesFile, name)
+		}
+	}
+	if u.Certificate != nil {
+		for i, pin := range u.Certificate.Pins {
+			if sum, err := hex.DecodeString(pin); err != nil || len(sum) != sha256.Size {
+				v.add(file, fmt.Sprintf("%s.certificate.pins[%d]", field, i), "is no SHA-256 sum in hexadecimal")
+			}
+		}
+	}
+	if namespace, name, found := strings.Cut(u.ServiceAccount, "/"); u.ServiceAccount != "" && (!found || namespace == "" || name == "" || strings.Contains(name, "/")) {
+		v.add(file, field+".serviceAccount", "%q is not namespace/name", u.ServiceAccount)
+	}
+	if c := u.ClientIDs; c != nil && (len(c.Exact) == 0) == (c.Prefix == "") {
+		v.add(file, field+".clientIDs", "needs exactly one of exact and prefix")
+	}
+	if q := u.Quota; q != nil {
+		hint := "0 stands for no bound"
+		v.bounded(file, field+".quota.connections", int64(q.Connections), 0, maxRate, hint)
+		v.bounded(file, field+".quota.publishRate", int64(q.PublishRate), 0, maxRate, hint)
+		v.bounded(file, field+".quota.queuedMessages", int64(q.QueuedMessages), 0, maxQueuedMessages, hint)
+		if q.BytesRate != 0 {
+			v.bounded(file, field+".quota.bytesRate", q.BytesRate, minBytesRate, math.MaxInt64, hint)
+		}
 	}
 }
 
