@@ -42,7 +42,7 @@ type settings struct {
 	seconds                    float64
 	budget                     time.Duration
 	quick, write, anyway       bool
-	binary                     string
+	binary, turns              string
 }
 
 func main() {
@@ -105,6 +105,7 @@ func parse(args []string, errs io.Writer) (*settings, error) {
 	flags.BoolVar(&s.anyway, "anyway", false, "run although another bench runs")
 	flags.BoolVar(&s.write, "write", false, "write docs/benchmarks.md and the curves beside it")
 	flags.StringVar(&s.binary, "binary", "", "our broker, built already; empty builds it from this repository")
+	flags.StringVar(&s.turns, "turns", "", "lock files, with commas, that are held (flock, exclusive) while a scenario of a round or a curve is measured, so that other work that holds them otherwise takes turns with the bench")
 	flags.Usage = func() {
 		_, _ = fmt.Fprint(errs, usage)
 		flags.PrintDefaults()

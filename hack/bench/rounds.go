@@ -27,6 +27,7 @@ type runner struct {
 	begin    time.Time
 	budget   time.Duration
 	reserve  time.Duration // of it, for what comes after the rounds
+	turns    turns
 	done     int
 	total    int
 }
@@ -62,7 +63,7 @@ func bench(ctx context.Context, s *settings, kit *peer.Kit, out io.Writer) error
 	if err != nil {
 		return err
 	}
-	r := &runner{kit: kit, options: options, document: document, begin: time.Now(), budget: s.budget}
+	r := &runner{kit: kit, options: options, document: document, begin: time.Now(), budget: s.budget, turns: newTurns(s.turns)}
 	r.reserve = time.Duration(len(curves)) * curveTime
 	err = r.all(ctx, peers, scenarios, s.rounds)
 	if err == nil {
@@ -89,7 +90,11 @@ func (r *runner) curves(ctx context.Context, curves []*scenario.Curve, peers []*
 			r.leftOut("the curve " + c.Name)
 			continue
 		}
-		drawings, err := c.Run(ctx, r.kit, peers, r.options, s.most)
+		var drawings []scenario.Drawing
+		err := r.turns.take(func() (err error) {
+			drawings, err = c.Run(ctx, r.kit, peers, r.options, s.most)
+			return err
+		})
 		if err != nil {
 			return err
 		}
@@ -182,16 +187,24 @@ func (r *runner) all(ctx context.Context, peers []*peer.Peer, scenarios []*scena
 			return nil
 		}
 		for _, s := range scenarios {
-			// Another order in each round, so that no broker always has the machine as the same one left it.
-			first := round % max(1, len(peers))
-			for _, p := range slices.Concat(peers[first:], peers[:first]) {
-				if !takesPart(p, s) {
-					continue
-				}
-				if err := r.one(ctx, p, s, round); err != nil {
-					return err
-				}
+			if err := r.turns.take(func() error { return r.side(ctx, peers, s, round) }); err != nil {
+				return err
 			}
+		}
+	}
+	return nil
+}
+
+// side runs one scenario of one round on all peers, side by side as near as can be.
+func (r *runner) side(ctx context.Context, peers []*peer.Peer, s *scenario.Scenario, round int) error {
+	// Another order in each round, so that no broker always has the machine as the same one left it.
+	first := round % max(1, len(peers))
+	for _, p := range slices.Concat(peers[first:], peers[:first]) {
+		if !takesPart(p, s) {
+			continue
+		}
+		if err := r.one(ctx, p, s, round); err != nil {
+			return err
 		}
 	}
 	return nil
