@@ -8,6 +8,7 @@ import (
 	"crypto/rand"
 	"crypto/x509"
 	"crypto/x509/pkix"
+	"encoding/asn1"
 	"encoding/pem"
 	"math/big"
 	"strings"
@@ -17,6 +18,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/mqtt-operator/mqtt-operator/broker-image/acl"
+	"github.com/mqtt-operator/mqtt-operator/broker-image/listen/listentest"
 )
 
 // authority is a CA with a revocation list that it has signed.
@@ -130,6 +132,21 @@ func TestLoginsOutOfBounds(t *testing.T) {
 		"another's list": {reason: "who can write a list must not be able to lock everybody out, nor believe that somebody is locked out who is not", edit: func(c *Config) {
 			c.Trust["mqtts"] = Trust{Authorities: c.Trust["mqtts"].Authorities, RevocationLists: other.RevocationLists}
 		}, want: `was signed by none of the authorities`},
+		"a delta list": {reason: "it may take back what another list says", edit: func(c *Config) {
+			ca := listentest.NewAuthority(t, "ca")
+			c.Trust["mqtts"] = Trust{Authorities: ca.PEM(), RevocationLists: ca.SignList(&x509.RevocationList{
+				NextUpdate: time.Now().Add(time.Hour), ExtraExtensions: []pkix.Extension{{Id: asn1.ObjectIdentifier{2, 5, 29, 27}, Critical: true, Value: []byte{2, 1, 1}}},
+			})}
+		}, want: `is a delta or an indirect one; give the authority's own complete list`},
+		"an indirect list": {reason: "its entries are about certificates of others", edit: func(c *Config) {
+			ca := listentest.NewAuthority(t, "ca")
+			c.Trust["mqtts"] = Trust{Authorities: ca.PEM(), RevocationLists: ca.SignList(&x509.RevocationList{
+				NextUpdate: time.Now().Add(time.Hour), RevokedCertificateEntries: []x509.RevocationListEntry{{
+					SerialNumber: big.NewInt(1), RevocationTime: time.Now(),
+					ExtraExtensions: []pkix.Extension{{Id: asn1.ObjectIdentifier{2, 5, 29, 29}, Critical: true, Value: []byte{48, 0}}},
+				}},
+			})}
+		}, want: `is a delta or an indirect one`},
 		"trust too large": {edit: func(c *Config) { c.Trust["mqtts"] = Trust{Authorities: strings.Repeat("\n", MaxTrustBytes+1)} }, want: `at most 262144 each are allowed`},
 		"issuer twice":    {edit: func(c *Config) { c.Authentication.JWT[1].Issuer = c.Authentication.JWT[0].Issuer }, want: `authentication.jwt[1].issuer: "https://issuer.example" stands here twice`},
 		"no audience":     {reason: "a token for another service must not open", edit: func(c *Config) { c.Authentication.JWT[0].Audiences = nil }, want: `authentication.jwt[0].audiences: name at least one audience`},

@@ -7,6 +7,8 @@ import (
 	"crypto/sha256"
 	"crypto/tls"
 	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/asn1"
 	"encoding/hex"
 	"encoding/pem"
 	"errors"
@@ -314,10 +316,23 @@ func (t *Trust) Parse() ([]*x509.Certificate, []*x509.RevocationList, error) {
 		}) {
 			return fmt.Errorf("the list of %q was signed by none of the authorities", list.Issuer)
 		}
+		if !isWhole(list) {
+			return fmt.Errorf("the list of %q is a delta or an indirect one; give the authority's own complete list", list.Issuer)
+		}
 		lists = append(lists, list)
 		return nil
 	})
 	return authorities, lists, err
+}
+
+// isWhole says whether a list stands for itself (RFC 5280, sections 5.2.4 and 5.3.3): a delta may take back what another
+// list says, and the entries of an indirect one are about certificates of other issuers.
+func isWhole(list *x509.RevocationList) bool {
+	isDelta := func(e pkix.Extension) bool { return e.Id.Equal(asn1.ObjectIdentifier{2, 5, 29, 27}) }
+	isForeign := func(e pkix.Extension) bool { return e.Id.Equal(asn1.ObjectIdentifier{2, 5, 29, 29}) }
+	return !slices.ContainsFunc(list.Extensions, isDelta) && !slices.ContainsFunc(list.RevokedCertificateEntries, func(e x509.RevocationListEntry) bool {
+		return slices.ContainsFunc(e.Extensions, isForeign)
+	})
 }
 
 func eachPEM(text, typ, field string, take func(der []byte) error) error {

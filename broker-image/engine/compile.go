@@ -4,12 +4,15 @@ package engine
 
 import (
 	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"fmt"
+	"maps"
 	"net"
 	"net/netip"
 	"reflect"
 	"slices"
+	"sync/atomic"
 
 	"github.com/mqtt-operator/mqtt-operator/broker-image/acl"
 	"github.com/mqtt-operator/mqtt-operator/broker-image/auth"
@@ -19,11 +22,14 @@ import (
 
 // state is a configuration made ready for use. It never changes after compile.
 type state struct {
-	config *contract.Config
-	limits limits
-	users  map[string]*user
-	doors  []*door
-	byName map[string]*door
+	revision int64
+	limits   limits
+	users    map[string]*user
+	policies map[string]shared
+	doors    []*door
+	byName   map[string]*door
+	// changed are the users that are new, or not as they were under the configuration before.
+	changed []*user
 }
 
 type limits = contract.Limits
@@ -32,8 +38,18 @@ type limits = contract.Limits
 type user struct {
 	name      string
 	verifiers []*auth.Verifier
-	policy    *acl.Policy
-	source    contract.User
+	// policy is what holds: own, and behind it the shared ones that source names.
+	policy *acl.Policy
+	own    *acl.Policy
+	source contract.User
+	// account outlives every change of the user.
+	account *account
+}
+
+// shared is a list of rules that users name. It stands in memory once.
+type shared struct {
+	policy *acl.Policy
+	source []acl.Rule
 }
 
 // door is one listener's settings.
@@ -42,8 +58,12 @@ type door struct {
 	tls       *tls.Config
 	leaf      []byte
 	pair      contract.KeyPair
-	anonymous *acl.Policy
-	trusted   []netip.Prefix
+	trust     *listen.Trust // nil where no client certificate is asked for
+	trustText contract.Trust
+	// staleNoted: the log has said that one of its revocation lists is old. It is shared by all doors of this trust.
+	staleNoted *atomic.Bool
+	anonymous  *acl.Policy
+	trusted    []netip.Prefix
 }
 
 // socket names the socket that the door needs. Doors keep their socket while this stays the same.
@@ -64,7 +84,7 @@ func (d *door) network() string {
 }
 
 func (d *door) settings(l *limits) listen.Settings {
-	s := listen.Settings{Name: d.Name, TLS: d.tls, MaxConnections: d.MaxConnections}
+	s := listen.Settings{Name: d.Name, TLS: d.tls, Trust: d.trust, MaxConnections: d.MaxConnections}
 
 	if d.Protocol == contract.WS || d.Protocol == contract.WSS {
 		s.WebSocket = &listen.WebSocket{ReadLimit: int64(l.MaxPacketSize)}
@@ -84,12 +104,25 @@ func (d *door) settings(l *limits) listen.Settings {
 	return s
 }
 
-// compile makes a configuration ready. before may be nil.
-func compile(config *contract.Config, before *state) (*state, error) {
-	s := &state{config: config, limits: config.Limits.Resolved(), users: make(map[string]*user, len(config.Users)), byName: map[string]*door{}}
+// compile makes a configuration ready. before may be nil. It keeps nothing of config but what it compares the next one
+// with. guest is the certificate of the process's own probe; nil if there is none.
+func compile(config *contract.Config, before *state, guest *x509.Certificate) (*state, error) {
+	s := &state{
+		revision: config.Revision, limits: config.Limits.Resolved(), users: make(map[string]*user, len(config.Users)),
+		policies: make(map[string]shared, len(config.Policies)), byName: map[string]*door{},
+	}
+
+	for _, name := range slices.Sorted(maps.Keys(config.Policies)) {
+		p, err := compileShared(name, config.Policies[name], before)
+		if err != nil {
+			return nil, err
+		}
+
+		s.policies[name] = p
+	}
 
 	for i := range config.Users {
-		u, err := compileUser(&config.Users[i], before)
+		u, err := s.compileUser(&config.Users[i], before)
 		if err != nil {
 			return nil, err
 		}
@@ -98,7 +131,7 @@ func compile(config *contract.Config, before *state) (*state, error) {
 	}
 
 	for i := range config.Listeners {
-		d, err := compileDoor(&config.Listeners[i], config.Pairs, before)
+		d, err := compileDoor(&config.Listeners[i], config, before, guest)
 		if err != nil {
 			return nil, fmt.Errorf("listeners[%d] %q: %w", i, config.Listeners[i].Name, err)
 		}
@@ -110,12 +143,36 @@ func compile(config *contract.Config, before *state) (*state, error) {
 	return s, nil
 }
 
-func compileUser(source *contract.User, before *state) (*user, error) {
-	if old := before.user(source.Username); old != nil && reflect.DeepEqual(old.source, *source) {
+func compileShared(name string, source []acl.Rule, before *state) (shared, error) {
+	if before != nil {
+		if old, found := before.policies[name]; found && slices.EqualFunc(old.source, source, sameRule) {
+			return old, nil
+		}
+	}
+
+	policy, err := acl.Compile(source)
+	if err != nil {
+		return shared{}, fmt.Errorf("policy %q: %w", name, err)
+	}
+
+	return shared{policy, source}, nil
+}
+
+// compileUser needs the policies of s.
+func (s *state) compileUser(source *contract.User, before *state) (*user, error) {
+	old := before.user(source.Username)
+	if old != nil && sameUser(&old.source, source) && s.sharesAs(before, source) {
 		return old, nil
 	}
 
 	u := &user{name: source.Username, source: *source}
+	s.changed = append(s.changed, u)
+
+	if old != nil {
+		u.account = old.account
+	} else {
+		u.account = &account{}
+	}
 
 	for i, text := range source.Verifiers {
 		v, err := auth.Parse(text)
@@ -126,23 +183,65 @@ func compileUser(source *contract.User, before *state) (*user, error) {
 		u.verifiers = append(u.verifiers, v)
 	}
 
-	if old := before.user(source.Username); old != nil && reflect.DeepEqual(old.source.ACL, source.ACL) {
-		u.policy = old.policy
+	sameOwn := old != nil && slices.EqualFunc(old.source.ACL, source.ACL, sameRule)
+
+	switch {
+	case sameOwn && slices.Equal(old.source.Policies, source.Policies) && s.sharesAs(before, source):
+		u.own, u.policy = old.own, old.policy
 
 		return u, nil
+	case sameOwn:
+		u.own = old.own
+	default:
+		policy, err := acl.Compile(source.ACL)
+		if err != nil {
+			return nil, fmt.Errorf("user %q: acl%w", source.Username, err)
+		}
+
+		u.own = policy
 	}
 
-	policy, err := acl.Compile(source.ACL)
-	if err != nil {
-		return nil, fmt.Errorf("user %q: acl%w", source.Username, err)
-	}
-
-	u.policy = policy
-
-	return u, nil
+	return u, s.join(u)
 }
 
-func compileDoor(source *contract.Listener, pairs map[string]contract.KeyPair, before *state) (*door, error) {
+// join puts the rules of a user together.
+func (s *state) join(u *user) error {
+	u.policy = u.own
+
+	if len(u.source.Policies) == 0 {
+		return nil
+	}
+
+	parts := make([]*acl.Policy, 1, 1+len(u.source.Policies))
+	parts[0] = u.own
+
+	for i, name := range u.source.Policies {
+		p, found := s.policies[name]
+		if !found {
+			return fmt.Errorf("user %q: policies[%d]: there is no policy %q", u.name, i, name)
+		}
+
+		parts = append(parts, p.policy)
+	}
+
+	u.policy = acl.Join(parts...)
+
+	return nil
+}
+
+// sharesAs tells whether the policies that a user names are as they were.
+func (s *state) sharesAs(before *state, u *contract.User) bool {
+	for _, name := range u.Policies {
+		now, found := s.policies[name]
+		if !found || now.policy != before.policies[name].policy {
+			return false
+		}
+	}
+
+	return true
+}
+
+func compileDoor(source *contract.Listener, config *contract.Config, before *state, guest *x509.Certificate) (*door, error) {
 	d := &door{Listener: *source}
 	old := before.door(source.Name)
 
@@ -177,25 +276,58 @@ func compileDoor(source *contract.Listener, pairs map[string]contract.KeyPair, b
 		return nil, errors.New("tls: is missing")
 	}
 
-	d.pair = pairs[source.TLS.Pair]
-	if old != nil && old.tls != nil && old.pair == d.pair && old.TLS.MinVersion == source.TLS.MinVersion {
-		d.tls, d.leaf = old.tls, old.leaf
+	return d, d.secure(config, old, guest)
+}
 
-		return d, nil
+// secure prepares TLS.
+func (d *door) secure(config *contract.Config, old *door, guest *x509.Certificate) error {
+	source := d.TLS
+	d.pair = config.Pairs[source.Pair]
+
+	if source.ClientAuth != "" {
+		d.trustText = config.Trust[source.Trust]
+	}
+
+	if old != nil && old.tls != nil && old.pair == d.pair && old.trustText == d.trustText &&
+		old.TLS.MinVersion == source.MinVersion && old.TLS.ClientAuth == source.ClientAuth {
+		d.tls, d.leaf, d.trust, d.staleNoted = old.tls, old.leaf, old.trust, old.staleNoted
+
+		return nil
 	}
 
 	certificate, err := tls.X509KeyPair([]byte(d.pair.Certificate), []byte(d.pair.PrivateKey))
 	if err != nil {
-		return nil, fmt.Errorf("tls.pair %q: %w", source.TLS.Pair, err)
+		return fmt.Errorf("tls.pair %q: %w", source.Pair, err)
 	}
 
-	if d.tls, err = listen.TLSConfig(&certificate, source.TLS.MinVersion); err != nil {
-		return nil, fmt.Errorf("tls: %w", err)
+	if d.tls, err = listen.TLSConfig(&certificate, source.MinVersion); err != nil {
+		return fmt.Errorf("tls: %w", err)
 	}
 
 	d.leaf = certificate.Certificate[0]
 
-	return d, nil
+	if source.ClientAuth == "" {
+		return nil
+	}
+
+	authorities, lists, err := d.trustText.Parse()
+	if err != nil {
+		return fmt.Errorf("tls.trust %q: %w", source.Trust, err)
+	}
+
+	if d.trust, err = listen.NewTrust(authorities, lists); err != nil {
+		return fmt.Errorf("tls.trust %q: %w", source.Trust, err)
+	}
+
+	d.staleNoted = &atomic.Bool{}
+
+	if guest != nil {
+		d.trust.Guest(guest)
+	}
+
+	d.trust.Demand(d.tls, source.ClientAuth == contract.ClientAuthRequired)
+
+	return nil
 }
 
 func (s *state) user(name string) *user {
@@ -212,6 +344,13 @@ func (s *state) door(name string) *door {
 	}
 
 	return s.byName[name]
+}
+
+// takes tells whether a listener takes a method.
+func (s *state) takes(listener string, m contract.Method) bool {
+	d := s.door(listener)
+
+	return d != nil && d.Takes(m)
 }
 
 // policy is the rules that hold for an identity; nil, which denies everything, if it does not exist any more.
@@ -251,17 +390,37 @@ func (s *state) judge(door *contract.Listener, who *identity) (verdict, string) 
 		return administrative, "the listener has changed"
 	case who.probe:
 		return stays, ""
-	case who.username == "" && now.Anonymous == nil:
-		return unauthorized, "the listener no longer lets anonymous clients in"
-	case who.username == "", who.vouched:
+	}
+
+	if kind, why := now.judgePeer(who); kind != stays {
+		return kind, why
+	}
+
+	if who.username == "" {
+		if now.Anonymous == nil {
+			return unauthorized, "the listener no longer lets anonymous clients in"
+		}
+
 		return stays, ""
 	}
 
 	u := s.users[who.username]
 
 	switch {
-	case u == nil:
+	case u != nil && u.source.Suspended:
+		return administrative, "the user is suspended"
+	case u == nil && !who.vouched:
 		return unauthorized, "the user is gone"
+	}
+
+	if kind, why := u.judgeCertificate(now, who); kind != stays {
+		return kind, why
+	}
+
+	switch {
+	case who.verifier == "":
+	case !now.Takes(contract.MethodPassword):
+		return administrative, "the listener takes no passwords"
 	case !slices.ContainsFunc(u.verifiers, func(v *auth.Verifier) bool { return v.Text() == who.verifier }):
 		return administrative, "the password has changed"
 	}
@@ -271,7 +430,7 @@ func (s *state) judge(door *contract.Listener, who *identity) (verdict, string) 
 
 // Check says whether Apply could take the configuration, as far as that can be said without opening a socket.
 func Check(config *contract.Config) error {
-	_, err := compile(config, nil)
+	_, err := compile(config, nil, nil)
 
 	return err
 }

@@ -4,6 +4,7 @@ package engine
 
 import (
 	"encoding/binary"
+	"math"
 	"net"
 	"runtime/debug"
 	"strings"
@@ -32,6 +33,24 @@ type identity struct {
 	verifier string // the text of the verifier that fitted
 	probe    bool
 	vouched  bool // by an Exchange, not by a password
+	// peer is the client certificate that it is tied to; nil if that plays no part.
+	peer *listen.Peer
+	// named: it is the certificate that says the username.
+	named bool
+	// commonName is the certificate's, if that is fit for a topic.
+	commonName string
+	// until is when what was shown ceases to prove anything, in Unix milliseconds of the system's clock, as whoever
+	// issued it reads it; 0 is never. The connection ends then.
+	until int64
+}
+
+// lapses is how long what was shown goes on to prove who it is; never, if it has no end.
+func (i *identity) lapses(now time.Time) time.Duration {
+	if i == nil || i.until == 0 {
+		return math.MaxInt64
+	}
+
+	return time.UnixMilli(i.until).Sub(now)
 }
 
 type phase uint8
@@ -68,7 +87,8 @@ type conn struct {
 	exchange *exchange
 	connect  *wire.Connect // between CONNECT and CONNACK of an exchange
 	bucket   *bucket
-	asked    uint32 // the session expiry of the CONNECT
+	account  *account // of its user; nil if there is none. Written before it is let in
+	asked    uint32   // the session expiry of the CONNECT
 
 	// quota and aliasMax are what the client was promised in CONNACK.
 	quota    int32
@@ -84,6 +104,7 @@ type conn struct {
 	timer   timer
 	ended   metrics.Disconnection
 	joined  bool          // counted as connected; guarded by Engine.mu
+	seated  uint64        // when it was given its place in account, 0 if it has none; guarded by Engine.mu
 	wakeUp  chan struct{} // of a stream
 	entered bool          // the worker watches it
 	pause   pause
@@ -142,7 +163,7 @@ func (c *conn) startKeepAlive() {
 		next = min(next, c.keepAlive*3/2)
 	}
 
-	c.e.wheel.set(&c.timer, next)
+	c.e.wheel.set(&c.timer, min(next, max(0, c.who.lapses(time.Now()))))
 }
 
 func (c *conn) remote() string {
@@ -246,10 +267,13 @@ func (c *conn) handle(r *round, packet []byte) {
 		return
 	}
 
+	published := 0
+
 	var err error
 
 	switch typ {
 	case wire.TypePublish:
+		published = 1
 		err = c.handlePublish(r, packet)
 	case wire.TypePuback, wire.TypePubrec, wire.TypePubrel, wire.TypePubcomp:
 		err = c.handleAck(r, packet)
@@ -276,6 +300,8 @@ func (c *conn) handle(r *round, packet []byte) {
 	if err != nil {
 		c.refuse(r, err)
 	}
+
+	c.pay(r, published, len(packet))
 }
 
 // handleStranger lets nothing pass but a CONNECT, and AUTH where an exchange is under way [MQTT-3.1.0-1].
@@ -591,6 +617,13 @@ func (c *conn) alarm(r *round) {
 		return
 	}
 
+	left := c.member.Load().lapses(r.now)
+	if left <= 0 {
+		c.disconnect(r, wire.NotAuthorized, "what proved who the client is has expired", metrics.Revoked)
+
+		return
+	}
+
 	silence := time.Duration(r.nowMS-c.heard.Load()) * time.Millisecond
 	patience := keepAlive * 3 / 2 // [MQTT-3.1.2-22]
 
@@ -605,7 +638,7 @@ func (c *conn) alarm(r *round) {
 		next = min(next, patience-silence)
 	}
 
-	c.e.wheel.set(&c.timer, next)
+	c.e.wheel.set(&c.timer, min(next, left))
 }
 
 // end is called by the owner, once, when the connection is no more.

@@ -10,6 +10,7 @@ import (
 
 	"github.com/mqtt-operator/mqtt-operator/broker-image/acl"
 	"github.com/mqtt-operator/mqtt-operator/broker-image/auth"
+	"github.com/mqtt-operator/mqtt-operator/broker-image/contract"
 	"github.com/mqtt-operator/mqtt-operator/broker-image/metrics"
 	"github.com/mqtt-operator/mqtt-operator/broker-image/wire"
 )
@@ -22,6 +23,7 @@ const (
 	pauseRate                // the client publishes faster than it may
 	pauseDisk                // the disk has fallen behind
 	pauseOutput              // the client does not take in its answers
+	pauseQuota               // the user sends faster than its quota allows
 )
 
 // verified is what came of checking a password.
@@ -97,6 +99,11 @@ func (c *conn) refuseConnect(r *round, connect *wire.Connect, packet []byte, err
 // authenticate finds out who the client is. A password is checked elsewhere: that may take long.
 func (c *conn) authenticate(r *round) {
 	connect := c.connect
+	now := c.e.state.Load()
+
+	if c.byCertificate(r, now) {
+		return
+	}
 
 	if connect.AuthMethod != "" {
 		c.beginExchange(r)
@@ -104,7 +111,6 @@ func (c *conn) authenticate(r *round) {
 		return
 	}
 
-	now := c.e.state.Load()
 	name, password := connect.Username, connect.Password
 
 	switch {
@@ -128,6 +134,9 @@ func (c *conn) authenticate(r *round) {
 
 		c.who = &identity{username: name, probe: true}
 		c.admit(r)
+	case !now.takes(c.door.Name, contract.MethodPassword):
+		r.count.AuthFail(metrics.WrongListener)
+		c.turnAway(r, &refusal{wire.BadUserNameOrPassword, "the listener takes no passwords", metrics.Unauthenticated})
 	default:
 		c.verify(name, password, now)
 	}
@@ -189,6 +198,10 @@ func (c *conn) proceed(r *round) (ready bool) {
 		c.admit(r)
 
 		return true
+	}
+
+	if c.pause == pauseQuota && !c.paid(r) {
+		return false
 	}
 
 	c.paused = false
@@ -255,20 +268,28 @@ func (c *conn) admit(r *round) {
 		return
 	}
 
-	// The configuration may have changed while the password was looked at.
-	if kind, why := now.judge(&c.door.Listener, c.who); kind != stays {
-		c.turnAway(r, &refusal{wire.NotAuthorized, why, metrics.Unauthenticated})
+	if why := c.agree(now); why != "" {
+		c.badCertificate(r, why)
 
 		return
 	}
 
-	assigned := ""
-	if connect.ClientID == "" {
-		assigned = "auto-" + randomText()[:22] // [MQTT-3.1.3-6]
-		connect.ClientID = assigned
+	// The configuration may have changed while the password was looked at.
+	if kind, why := now.judge(&c.door.Listener, c.who); kind != stays {
+		c.notAdmitted(r, now, why)
+
+		return
 	}
 
-	c.subject = acl.Subject{Username: c.who.username, ClientID: connect.ClientID}
+	assigned, refused := c.clientID(now.users[c.who.username])
+	if refused != nil {
+		r.count.AuthFail(metrics.WrongClientID)
+		c.turnAway(r, refused)
+
+		return
+	}
+
+	c.subject = acl.Subject{Username: c.who.username, ClientID: connect.ClientID, CommonName: c.who.commonName}
 	policy := now.policy(c.who.username, c.door.Name)
 	c.policy.Store(policy)
 
@@ -293,6 +314,32 @@ func (c *conn) admit(r *round) {
 	}
 
 	e.establish(r, c, now, w, assigned)
+}
+
+// notAdmitted turns away who has proved an identity that may not come in.
+func (c *conn) notAdmitted(r *round, now *state, why string) {
+	code, count := wire.NotAuthorized, metrics.UnknownUser
+
+	switch u := now.users[c.who.username]; {
+	case u != nil && u.source.Suspended:
+		count = metrics.Suspended
+
+		// Who tries passwords learns nothing by it: the answer is that to a wrong one.
+		if c.who.verifier != "" {
+			code = wire.BadUserNameOrPassword
+		}
+	case c.who.peer != nil:
+		count = metrics.BadCertificate
+
+		if d := now.door(c.door.Name); d != nil && d.trust != nil && d.trust.Believes(c.who.peer, r.now) != nil {
+			count = metrics.RevokedCertificate
+		}
+	case u != nil:
+		count = metrics.WrongListener
+	}
+
+	r.count.AuthFail(count)
+	c.turnAway(r, &refusal{code, why, metrics.Unauthenticated})
 }
 
 const (

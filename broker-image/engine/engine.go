@@ -5,6 +5,7 @@ package engine
 import (
 	"context"
 	"crypto/rand"
+	"crypto/tls"
 	"encoding/base64"
 	"errors"
 	"fmt"
@@ -60,6 +61,7 @@ type Engine struct {
 	audit   *auditor
 	cache   *auth.Cache
 	probe   Credential
+	guest   *tls.Certificate // of the probe
 	began   time.Time
 	metrics *metrics.Set
 	wheel   *wheel
@@ -100,8 +102,10 @@ type Engine struct {
 
 	mu      sync.Mutex
 	members map[*conn]struct{} // every connection
-	serving sync.WaitGroup     // added to under mu, while not stopping
-	doors   map[string]*metrics.Listener
+	// lastSeat numbers the places that were given in accounts.
+	lastSeat uint64
+	serving  sync.WaitGroup // added to under mu, while not stopping
+	doors    map[string]*metrics.Listener
 
 	busyDisk  int64
 	stalledMu sync.Mutex
@@ -159,6 +163,7 @@ func New(options Options) (*Engine, error) {
 		audit:    newAuditor(options.Log),
 		cache:    auth.NewCache(rememberedUsers),
 		probe:    Credential{Username: "$probe-" + randomText(), Password: randomText()},
+		guest:    newGuest(),
 		began:    time.Now(),
 		index:    topics.New[*session](),
 		sessions: newRegistry(),
@@ -220,7 +225,7 @@ func (e *Engine) Apply(config *contract.Config) error {
 
 	before := e.state.Load()
 
-	next, err := compile(config, before)
+	next, err := compile(config, before, e.guest.Leaf)
 	if err != nil {
 		return err
 	}
@@ -243,6 +248,10 @@ func (e *Engine) Apply(config *contract.Config) error {
 
 	e.state.Store(next)
 	e.applied = time.Now()
+
+	for _, u := range next.changed {
+		u.account.obey(u.source.Quota, e.applied)
+	}
 
 	if e.store != nil {
 		e.store.SetInterval(config.Persistence.Resolved().Sync == contract.SyncInterval)
@@ -271,7 +280,7 @@ func (e *Engine) bind(next *state) (sockets map[string]*listen.Listener, fresh [
 		}
 
 		l, err := listen.Bind(d.network(), d.Address, d.settings(&next.limits), listen.Options{
-			Log: e.log, Handler: e.serve, Patience: e.options.ConnectPatience,
+			Log: e.log, Handler: e.serve, Patience: e.options.ConnectPatience, Refused: e.refusedByCertificate,
 		})
 		if err != nil {
 			closeAll(fresh)
@@ -359,6 +368,8 @@ func (e *Engine) sweep(next *state) {
 		e.examine(r, c, next)
 	}
 
+	e.trim(r, next)
+
 	e.sessions.each(func(s *session) { s.obey(r, next) })
 }
 
@@ -367,8 +378,14 @@ func (s *session) obey(r *round, now *state) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 
-	policy := now.policy(s.username, s.listener)
-	if c := s.conn.Load(); c != nil {
+	s.obeyQuota(r, now)
+
+	policy, c := now.policy(s.username, s.listener), s.conn.Load()
+	if policy != nil && policy == s.rules && (c == nil || c.policy.Load() == policy) {
+		return // nothing has changed for it
+	}
+
+	if c != nil {
 		c.policy.Store(policy)
 	}
 
@@ -383,6 +400,9 @@ func (e *Engine) examine(r *round, c *conn, now *state) {
 	}
 
 	kind, why := now.judge(&c.door.Listener, s)
+	if kind == stays && !s.probe {
+		kind, why = now.users[s.username].judgeClientID(c.subject.ClientID)
+	}
 
 	code := wire.NotAuthorized
 	ended := metrics.Revoked
@@ -509,6 +529,7 @@ func (e *Engine) join(c *conn) bool {
 func (e *Engine) leave(c *conn, ended metrics.Disconnection) {
 	e.mu.Lock()
 	delete(e.members, c)
+	c.unseat()
 
 	if c.joined {
 		if c.who.probe {

@@ -90,7 +90,7 @@ func (e *Engine) measure() metrics.State {
 		return s
 	}
 
-	s.ConfigRevision, s.ConfigTime = now.config.Revision, e.applied
+	s.ConfigRevision, s.ConfigTime = now.revision, e.applied
 
 	for _, d := range now.doors {
 		if l := e.sockets[d.socket()]; l != nil {
@@ -100,6 +100,8 @@ func (e *Engine) measure() metrics.State {
 					metrics.ConnectionLimit:    l.Refused(listen.Full),
 					metrics.ProxyHeader:        l.Refused(listen.BadProxyHeader),
 					metrics.TLSHandshake:       l.Refused(listen.BadTLSHandshake),
+					metrics.ClientCertificate:  l.Refused(listen.BadCertificate),
+					metrics.CertificateRevoked: l.Refused(listen.RevokedCertificate),
 					metrics.WebSocketHandshake: l.Refused(listen.BadUpgrade),
 					metrics.ClosedEarly:        l.Refused(listen.Broken),
 				},

@@ -465,5 +465,5 @@ func (s *session) suits(pass int) bool {
 
 // subjectOf is who a session belongs to, for the rules.
 func (s *session) subject() acl.Subject {
-	return acl.Subject{Username: s.username, ClientID: s.clientID}
+	return acl.Subject{Username: s.username, ClientID: s.clientID, CommonName: s.commonName}
 }

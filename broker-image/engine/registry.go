@@ -70,7 +70,7 @@ func (g *registry) len() (n int) {
 // establish gives the client its session, old or new, and answers its CONNECT.
 func (e *Engine) establish(r *round, c *conn, now *state, w *will, assigned string) {
 	connect := c.connect
-	expiry := sessionExpiry(connect, now.limits.MaxSessionExpiry)
+	expiry := sessionExpiry(connect, now.sessionExpiry(c.who.username))
 	sh := e.sessions.shard(connect.ClientID)
 
 	var due []*will
@@ -87,8 +87,19 @@ func (e *Engine) establish(r *round, c *conn, now *state, w *will, assigned stri
 
 	resumed := false
 
+	var old *conn
 	if s != nil {
-		old := s.conn.Load()
+		old = s.conn.Load()
+	}
+
+	if !e.seat(c, old) {
+		sh.mu.Unlock()
+		c.turnAway(r, &refusal{wire.QuotaExceeded, tooManyConnections, metrics.UserQuota})
+
+		return
+	}
+
+	if s != nil {
 		resumed = !connect.CleanStart && s.expiry > 0
 		due = append(due, s.takeover(r, old, resumed))
 
@@ -143,7 +154,7 @@ func sessionExpiry(connect *wire.Connect, limit uint32) uint32 {
 func (e *Engine) newSession(c *conn, expiry uint32) *session {
 	s := &session{
 		e: e, id: store.SessionID(e.lastSession.Add(1)), clientID: c.connect.ClientID, username: c.who.username,
-		listener: c.door.Name, expiry: expiry, stored: expiry > 0 && e.store != nil && !c.who.probe,
+		commonName: c.who.commonName, listener: c.door.Name, expiry: expiry, stored: expiry > 0 && e.store != nil && !c.who.probe,
 	}
 	s.out.first, s.out.next = 1, 1
 	s.timer.fire = s.alarm

@@ -46,7 +46,8 @@ func (e *Engine) restoreMessage(m *store.Message) error {
 
 func (e *Engine) restoreSession(v *store.Restored) error {
 	s := &session{
-		e: e, id: v.Session.ID, clientID: v.Session.ClientID, username: v.Session.Username, listener: v.Session.Listener,
+		e: e, id: v.Session.ID, clientID: v.Session.ClientID, username: v.Session.Username,
+		commonName: v.Session.CommonName, listener: v.Session.Listener,
 		stored: true, expiry: v.Session.Expiry, away: v.Session.Since, willStored: true,
 	}
 	s.timer.fire = s.alarm
@@ -73,7 +74,7 @@ func (e *Engine) restoreSession(v *store.Restored) error {
 
 	if w := v.Session.Will; w != nil {
 		m := restoredMessage(&w.Message)
-		s.will = &will{message: m, delay: w.DueDelay, listener: s.listener, username: s.username}
+		s.will = &will{message: m, delay: w.DueDelay, listener: s.listener, username: s.username, commonName: s.commonName}
 
 		if m.expiresAt > 0 {
 			s.will.expires, s.will.interval = true, uint32(m.expiresAt-1) //nolint:gosec // an interval; see save

@@ -31,8 +31,10 @@ type session struct {
 	id       store.SessionID
 	clientID string
 	username string
-	listener string
-	stored   bool // messages and subscriptions are on disk
+	// commonName is that of the certificate which the client came with last; guarded by mu.
+	commonName string
+	listener   string
+	stored     bool // messages and subscriptions are on disk
 
 	// conn is the connection that has the session now; nil while it is offline. It changes under mu.
 	conn atomic.Pointer[conn]
@@ -40,6 +42,10 @@ type session struct {
 	mu     sync.Mutex
 	expiry uint32 // seconds
 	ended  bool
+	// rules are those that every one of subs was judged by, with subject; nil if that is not known.
+	rules *acl.Policy
+	// maxQueued is the bound of the user's quota; 0 if it has none.
+	maxQueued int
 	// suspended: its user is gone; nothing is delivered until it comes back.
 	suspended  bool
 	willStored bool
@@ -129,12 +135,15 @@ func (s *session) attach(r *round, c *conn, now *state, w *will, expiry uint32, 
 	s.mu.Lock()
 	defer s.mu.Unlock()
 
-	s.expiry, s.will, s.listener = expiry, w, c.door.Name
+	s.expiry, s.will, s.listener, s.commonName = expiry, w, c.door.Name, c.subject.CommonName
+	s.maxQueued = now.queuedMessages(s.username)
 	s.dueAt = 0
 
 	// The rules may have changed while nobody was here.
 	if resumed {
 		s.narrow(r, c.subject, c.policy.Load())
+	} else {
+		s.rules = c.policy.Load()
 	}
 
 	c.phase = established
@@ -171,7 +180,7 @@ func (s *session) attach(r *round, c *conn, now *state, w *will, expiry uint32, 
 // save writes the session's own record. mu is held.
 func (s *session) save(r *round, connected bool, since int64) {
 	record := &store.Session{
-		ID: s.id, ClientID: s.clientID, Username: s.username, Listener: s.listener, Expiry: s.expiry,
+		ID: s.id, ClientID: s.clientID, Username: s.username, CommonName: s.commonName, Listener: s.listener, Expiry: s.expiry,
 		Connected: connected, Since: since, NextSeq: s.out.next,
 	}
 
@@ -335,7 +344,7 @@ func (s *session) room(size int) (metrics.Reason, bool) {
 	l := &s.e.state.Load().limits
 
 	switch {
-	case s.depth() >= l.MaxQueuedMessages:
+	case s.depth() >= l.MaxQueuedMessages, s.maxQueued > 0 && s.depth() >= s.maxQueued:
 		return metrics.QueueMessages, false
 	case s.bytes+int64(size) > l.MaxQueuedBytes && s.depth() > 0:
 		return metrics.QueueBytes, false
@@ -920,7 +929,7 @@ func (e *Engine) membersNow(r *round, o *entry) *topics.Shared[*session] {
 // narrow makes the session obey rules that may have changed: subscriptions that are not granted any more go, QoS that
 // is too high is capped. mu is held.
 func (s *session) narrow(r *round, subject acl.Subject, policy *acl.Policy) {
-	s.suspended = policy == nil
+	s.suspended, s.rules = policy == nil, policy
 	if policy == nil {
 		return
 	}

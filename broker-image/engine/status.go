@@ -126,6 +126,7 @@ func (e *Engine) Targets() ([]Target, error) {
 
 		if d.tls != nil {
 			t.TLS = pinned(d.leaf)
+			t.TLS.Certificates = []tls.Certificate{*e.guest}
 		}
 
 		targets = append(targets, t)

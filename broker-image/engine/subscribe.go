@@ -185,7 +185,7 @@ func (c *conn) handleDisconnect(packet []byte) error {
 		s.mu.Lock()
 
 		if s.conn.Load() == c {
-			s.expiry = min(in.SessionExpiry, s.e.state.Load().limits.MaxSessionExpiry)
+			s.expiry = min(in.SessionExpiry, s.e.state.Load().sessionExpiry(s.username))
 		}
 
 		s.mu.Unlock()

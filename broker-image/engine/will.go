@@ -17,6 +17,8 @@ type will struct {
 	expires  bool
 	listener string
 	username string
+	// commonName is that of the certificate which the client came with.
+	commonName string
 }
 
 // newWill takes the will out of a CONNECT, or says why it is refused.
@@ -41,14 +43,14 @@ func (c *conn) newWill(r *round, in *wire.Will, policy *acl.Policy, l *limits) (
 			qos: in.QoS, retain: in.Retain,
 		},
 		delay: in.DelayInterval, interval: in.Expiry, expires: in.HasExpiry,
-		listener: c.door.Name, username: c.subject.Username,
+		listener: c.door.Name, username: c.subject.Username, commonName: c.subject.CommonName,
 	}, nil
 }
 
 // publishWill publishes a will, if the rules of now still allow it.
 func (e *Engine) publishWill(r *round, w *will) {
 	now := e.state.Load()
-	subject := acl.Subject{Username: w.username, ClientID: w.publisher}
+	subject := acl.Subject{Username: w.username, ClientID: w.publisher, CommonName: w.commonName}
 
 	if now == nil || !now.policy(w.username, w.listener).Publish(subject, w.topic, w.qos, w.retain).Allowed {
 		r.count.Deny(metrics.Will)

@@ -22,6 +22,7 @@ type Conn struct {
 	listener *Listener
 	remote   netip.AddrPort
 	deadline time.Duration // after the listener's epoch; 0 is none
+	peer     *Peer         // written before the handler has the Conn
 
 	mu       sync.Mutex
 	fd       int      // -1 if there is conn, or nothing any more
@@ -34,6 +35,9 @@ var _ net.Conn = (*Conn)(nil)
 
 // Owned says that the handler was given a goroutine with the connection, and may block.
 func (c *Conn) Owned() bool { return c.owned }
+
+// Peer is who the client is by its certificate; nil if it has shown none.
+func (c *Conn) Peer() *Peer { return c.peer }
 
 // Remote is the client's address, after a PROXY header; not valid for a unix socket.
 func (c *Conn) Remote() netip.AddrPort { return c.remote }
@@ -240,9 +244,11 @@ func (c *Conn) open(ask header) (Reason, error) {
 	if c.Settings.TLS != nil {
 		secure := tls.Server(t, c.Settings.TLS)
 		if err := secure.HandshakeContext(context.Background()); err != nil {
-			return BadTLSHandshake, err
+			return handshakeReason(err), err
 		}
 
+		state := secure.ConnectionState()
+		c.peer = c.Settings.Trust.peer(&state)
 		conn = &farewell{Conn: secure, transport: t}
 	}
 

@@ -302,6 +302,10 @@ func (l *Listener) prepare(c *Conn, ask header) {
 
 		_ = c.Close()
 
+		if why := certificateError(reason, err); why != nil && l.options.Refused != nil {
+			l.options.Refused(c, why)
+		}
+
 		return
 	}
 

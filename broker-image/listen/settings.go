@@ -25,6 +25,8 @@ type Settings struct {
 	Name string
 	// TLS is nil for a plain listener.
 	TLS *tls.Config
+	// Trust is what TLS demands of client certificates; nil where it asks for none.
+	Trust *Trust
 	// WebSocket is nil for MQTT straight on the connection.
 	WebSocket *WebSocket
 	// Proxy is nil where no PROXY header is read.
@@ -73,6 +75,8 @@ type Options struct {
 	Handler Handler
 	// Patience is how long a connection has from being accepted until the handler lifts the deadline; 0 means for ever.
 	Patience time.Duration
+	// Refused, if it is not nil, is told of each client that was turned away because of its certificate. It must be quick.
+	Refused func(c *Conn, why *CertificateError)
 }
 
 // Reason says why a connection was not handed over.
@@ -86,6 +90,10 @@ const (
 	BadProxyHeader
 	// BadTLSHandshake: among them clients that do not trust the certificate.
 	BadTLSHandshake
+	// BadCertificate: the client showed no certificate where it must, or one that is not good.
+	BadCertificate
+	// RevokedCertificate: the client showed one that its authority has revoked.
+	RevokedCertificate
 	// BadUpgrade: the request for a WebSocket was refused.
 	BadUpgrade
 	// Broken: the connection ended by itself, or the system had no means for it.
@@ -94,7 +102,9 @@ const (
 )
 
 // Reasons are all of them, in order.
-func Reasons() []Reason { return []Reason{Full, BadProxyHeader, BadTLSHandshake, BadUpgrade, Broken} }
+func Reasons() []Reason {
+	return []Reason{Full, BadProxyHeader, BadTLSHandshake, BadCertificate, RevokedCertificate, BadUpgrade, Broken}
+}
 
 // String is fit for a label of a metric.
 func (r Reason) String() string {
@@ -105,6 +115,10 @@ func (r Reason) String() string {
 		return "proxy_header"
 	case BadTLSHandshake:
 		return "tls_handshake"
+	case BadCertificate:
+		return "client_certificate"
+	case RevokedCertificate:
+		return "revoked_certificate"
 	case BadUpgrade:
 		return "websocket_upgrade"
 	case Broken:
@@ -114,7 +128,8 @@ func (r Reason) String() string {
 	}
 }
 
-// TLSConfig makes the settings of a TLS listener. The least version is 1.2 or 1.3; 1.3 is always offered.
+// TLSConfig makes the settings of a TLS listener. The least version is 1.2 or 1.3; 1.3 is always offered. With 1.2 there
+// are only suites that authenticate what they encrypt, and whose keys are gone when the connection is.
 func TLSConfig(certificate *tls.Certificate, leastVersion string) (*tls.Config, error) {
 	config := &tls.Config{Certificates: []tls.Certificate{*certificate}, MinVersion: tls.VersionTLS13}
 
@@ -122,6 +137,11 @@ func TLSConfig(certificate *tls.Certificate, leastVersion string) (*tls.Config, 
 	case "1.3":
 	case "1.2":
 		config.MinVersion = tls.VersionTLS12
+		config.CipherSuites = []uint16{
+			tls.TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256, tls.TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256,
+			tls.TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384, tls.TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384,
+			tls.TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256, tls.TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256,
+		}
 	default:
 		return nil, fmt.Errorf("minVersion: %q is neither 1.2 nor 1.3", leastVersion)
 	}

@@ -72,6 +72,12 @@ const (
 	Busy
 	// Unavailable: the broker starts, stops, or cannot store the session.
 	Unavailable
+	// ClientCertificate: the client showed no certificate where it must, or one that is not good.
+	ClientCertificate
+	// CertificateRevoked: the client showed a certificate that its authority has revoked.
+	CertificateRevoked
+	// UserQuota: the user has as many connections as it may.
+	UserQuota
 
 	refusals
 )
@@ -81,7 +87,7 @@ func (r Refusal) String() string {
 	return name(r, []string{
 		"connection_limit", "connect_rate", "connect_timeout", "closed_early", "proxy_header", "tls_handshake",
 		"websocket_handshake", "bad_connect", "unsupported_version", "bad_client_id", "unauthenticated", "forbidden",
-		"busy", "unavailable",
+		"busy", "unavailable", "client_certificate", "certificate_revoked", "user_quota",
 	})
 }
 
@@ -156,6 +162,10 @@ const (
 	TooManyAttempts
 	// VerifierBusy: so many passwords were being checked that this one had no turn.
 	VerifierBusy
+	// RevokedCertificate: the certificate was revoked, or its authority is not trusted any more, since TLS came about.
+	RevokedCertificate
+	// Suspended: the user is suspended.
+	Suspended
 
 	authFailures
 )
@@ -165,6 +175,7 @@ func (a AuthFailure) String() string {
 	return name(a, []string{
 		"no_credentials", "unknown_user", "wrong_password", "bad_certificate", "bad_token", "wrong_client_id",
 		"wrong_listener", "bad_method", "too_many_attempts", "verifier_busy",
+		"revoked_certificate", "suspended",
 	})
 }
 

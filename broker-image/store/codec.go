@@ -188,6 +188,9 @@ func appendSession(dst []byte, v *Session) []byte {
 	if v.Will != nil {
 		flags |= 2
 	}
+	if v.CommonName != "" {
+		flags |= 4
+	}
 	dst = append(dst, flags, v.Version)
 	dst = binary.AppendUvarint(dst, uint64(v.Expiry))
 	dst = binary.AppendVarint(dst, v.Since)
@@ -195,6 +198,9 @@ func appendSession(dst []byte, v *Session) []byte {
 	dst = appendText(dst, v.ClientID)
 	dst = appendText(dst, v.Username)
 	dst = appendText(dst, v.Listener)
+	if v.CommonName != "" {
+		dst = appendText(dst, v.CommonName)
+	}
 	if v.Will != nil {
 		dst = binary.AppendUvarint(dst, uint64(v.Will.DueDelay))
 		dst = appendMessage(dst, &v.Will.Message)
@@ -212,6 +218,10 @@ func decodeSession(v []byte, s *Session) error {
 	s.Since = p.varint()
 	s.NextSeq = p.uvarint()
 	s.ClientID, s.Username, s.Listener = string(p.text()), string(p.text()), string(p.text())
+	s.CommonName = ""
+	if flags&4 != 0 {
+		s.CommonName = string(p.text())
+	}
 	s.Will = nil
 	if flags&2 != 0 && !p.bad {
 		s.Will = &Will{DueDelay: p.uint32()}

@@ -12,16 +12,18 @@ const NeverExpires = math.MaxUint32
 
 // Session is what is stored of one session, beside its subscriptions and its queue.
 type Session struct {
-	ID        SessionID
-	ClientID  string
-	Username  string
-	Listener  string // where an anonymous client came in
-	Version   byte
-	Expiry    uint32 // seconds; NeverExpires
-	Connected bool
-	Since     int64  // unix milliseconds of the last connect or disconnect
-	NextSeq   uint64 // a lower bound of QueueInfo.Next; 0 if the queue alone shall tell
-	Will      *Will
+	ID       SessionID
+	ClientID string
+	Username string
+	// CommonName is that of the client's certificate; empty if none had a part in its login.
+	CommonName string
+	Listener   string // where an anonymous client came in
+	Version    byte
+	Expiry     uint32 // seconds; NeverExpires
+	Connected  bool
+	Since      int64  // unix milliseconds of the last connect or disconnect
+	NextSeq    uint64 // a lower bound of QueueInfo.Next; 0 if the queue alone shall tell
+	Will       *Will
 }
 
 // Will is the will message of a session.
