@@ -44,6 +44,7 @@ const (
 	maxHeaderBytes = 64 << 10
 	maxErrorText   = 200
 	setSuffix      = ".json"
+	halfSuffix     = ".new"
 )
 
 var (
@@ -112,6 +113,13 @@ func NewKeeper(o KeeperOptions) *Keeper {
 
 			return nil
 		},
+	}
+
+	// What a process that was killed has left half written. Nobody writes yet.
+	if left, err := filepath.Glob(filepath.Join(o.Dir, "*"+halfSuffix)); err == nil && o.Dir != "" {
+		for _, file := range left {
+			_ = os.Remove(file)
+		}
 	}
 
 	return k
@@ -471,7 +479,7 @@ func (s *Source) save(text []byte) error {
 		return err
 	}
 
-	file, err := os.CreateTemp(dir, s.name+".*.new") // of mode 0600
+	file, err := os.CreateTemp(dir, s.name+".*"+halfSuffix) // of mode 0600
 	if err != nil {
 		return err
 	}
