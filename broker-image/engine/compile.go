@@ -23,7 +23,10 @@ type state struct {
 	limits limits
 	users  map[string]*user
 	doors  []*door
-	byName map[string]*door
+	// issuers are those whose tokens are believed; accounts are the users of each ServiceAccount.
+	issuers  []*issuer
+	accounts map[string][]string
+	byName   map[string]*door
 }
 
 type limits = contract.Limits
@@ -106,6 +109,8 @@ func compile(config *contract.Config, before *state) (*state, error) {
 		s.doors = append(s.doors, d)
 		s.byName[d.Name] = d
 	}
+
+	s.compileTokens(before)
 
 	return s, nil
 }
@@ -251,6 +256,8 @@ func (s *state) judge(door *contract.Listener, who *identity) (verdict, string) 
 		return administrative, "the listener has changed"
 	case who.probe:
 		return stays, ""
+	case who.token != nil:
+		return s.judgeToken(&now.Listener, who)
 	case who.username == "" && now.Anonymous == nil:
 		return unauthorized, "the listener no longer lets anonymous clients in"
 	case who.username == "", who.vouched:

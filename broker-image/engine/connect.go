@@ -22,6 +22,7 @@ const (
 	pauseRate                // the client publishes faster than it may
 	pauseDisk                // the disk has fallen behind
 	pauseOutput              // the client does not take in its answers
+	pauseToken               // a token is being checked
 )
 
 // verified is what came of checking a password.
@@ -128,6 +129,8 @@ func (c *conn) authenticate(r *round) {
 
 		c.who = &identity{username: name, probe: true}
 		c.admit(r)
+	case now.takesToken(c.door.Name, password):
+		c.checkToken(password, name, tokenMethods())
 	default:
 		c.verify(name, password, now)
 	}
@@ -189,6 +192,10 @@ func (c *conn) proceed(r *round) (ready bool) {
 		c.admit(r)
 
 		return true
+	}
+
+	if c.pause == pauseToken {
+		return c.settleToken(r)
 	}
 
 	c.paused = false
@@ -269,7 +276,7 @@ func (c *conn) admit(r *round) {
 	}
 
 	c.subject = acl.Subject{Username: c.who.username, ClientID: connect.ClientID}
-	policy := now.policy(c.who.username, c.door.Name)
+	policy := now.policyWith(c.who.username, c.door.Name, c.who.claims())
 	c.policy.Store(policy)
 
 	w, refused := c.newWill(r, connect.Will, policy, &now.limits)

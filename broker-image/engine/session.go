@@ -55,8 +55,10 @@ type session struct {
 	undone   uint32
 	retained []retainedDue
 	will     *will
-	dueAt    int64 // when will or session is due while offline, Unix milliseconds; 0: never
-	away     int64 // since when it is offline, Unix milliseconds
+	// claims are the rules that the last token brought along; nil: none.
+	claims *claims
+	dueAt  int64 // when will or session is due while offline, Unix milliseconds; 0: never
+	away   int64 // since when it is offline, Unix milliseconds
 	// sentBefore: messages before this sequence number were sent by this process.
 	sentBefore uint64
 	// mayHaveSeen: messages before this sequence number that came before seenUntil may have been sent by an earlier
@@ -129,7 +131,7 @@ func (s *session) attach(r *round, c *conn, now *state, w *will, expiry uint32, 
 	s.mu.Lock()
 	defer s.mu.Unlock()
 
-	s.expiry, s.will, s.listener = expiry, w, c.door.Name
+	s.expiry, s.will, s.listener, s.claims = expiry, w, c.door.Name, c.who.claims()
 	s.dueAt = 0
 
 	// The rules may have changed while nobody was here.
