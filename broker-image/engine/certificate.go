@@ -104,8 +104,8 @@ func (i *identity) hold(peer *listen.Peer) {
 
 // agree sees to it that who comes in by a door that demands a certificate has one, and that it is of the user that else
 // was shown. It completes the identity.
-func (c *conn) agree(now *state) (why string) {
-	d, who := now.door(c.door.Name), c.who
+func (c *conn) agree(now *state, who *identity) (why string) {
+	d := now.door(c.door.Name)
 	if !d.demands() || who.probe || who.peer != nil {
 		return ""
 	}

@@ -27,6 +27,9 @@ type state struct {
 	users    map[string]*user
 	policies map[string]shared
 	doors    []*door
+	// issuers are those whose tokens are believed; accounts are the users of each ServiceAccount.
+	issuers  []*issuer
+	accounts map[string][]string
 	byName   map[string]*door
 	// changed are the users that are new, or not as they were under the configuration before.
 	changed []*user
@@ -139,6 +142,8 @@ func compile(config *contract.Config, before *state, guest *x509.Certificate) (*
 		s.doors = append(s.doors, d)
 		s.byName[d.Name] = d
 	}
+
+	s.compileTokens(config, before)
 
 	return s, nil
 }
@@ -394,6 +399,14 @@ func (s *state) judge(door *contract.Listener, who *identity) (verdict, string) 
 
 	if kind, why := now.judgePeer(who); kind != stays {
 		return kind, why
+	}
+
+	if who.token != nil {
+		if kind, why := s.judgeToken(&now.Listener, who); kind != stays {
+			return kind, why
+		}
+
+		return s.users[who.username].judgeCertificate(now, who)
 	}
 
 	if who.username == "" {

@@ -27,7 +27,7 @@ const (
 	stallPatience = 30 * time.Second
 )
 
-// identity is who a connection belongs to. It never changes once it is known.
+// identity is who a connection belongs to. It never changes; a client that proves itself anew gets another one.
 type identity struct {
 	username string
 	verifier string // the text of the verifier that fitted
@@ -42,6 +42,8 @@ type identity struct {
 	// until is when what was shown ceases to prove anything, in Unix milliseconds of the system's clock, as whoever
 	// issued it reads it; 0 is never. The connection ends then.
 	until int64
+	// token is what else a token said; nil if there was none.
+	token *bearer
 }
 
 // lapses is how long what was shown goes on to prove who it is; never, if it has no end.
@@ -109,6 +111,7 @@ type conn struct {
 	entered bool          // the worker watches it
 	pause   pause
 	verdict atomic.Pointer[verified]
+	ruling  atomic.Pointer[ruling]
 	one     [1]byte
 
 	mu        sync.Mutex
@@ -638,7 +641,13 @@ func (c *conn) alarm(r *round) {
 		next = min(next, patience-silence)
 	}
 
-	c.e.wheel.set(&c.timer, min(next, left))
+	c.mu.Lock()
+	defer c.mu.Unlock()
+
+	// Whoever has set the timer meanwhile, for an end or for another identity, did it under mu.
+	if !c.closing {
+		c.e.wheel.set(&c.timer, min(next, max(0, c.member.Load().lapses(r.now))))
+	}
 }
 
 // end is called by the owner, once, when the connection is no more.

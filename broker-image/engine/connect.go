@@ -24,6 +24,7 @@ const (
 	pauseDisk                // the disk has fallen behind
 	pauseOutput              // the client does not take in its answers
 	pauseQuota               // the user sends faster than its quota allows
+	pauseToken               // a token is being checked
 )
 
 // verified is what came of checking a password.
@@ -134,6 +135,8 @@ func (c *conn) authenticate(r *round) {
 
 		c.who = &identity{username: name, probe: true}
 		c.admit(r)
+	case now.takesToken(c.door.Name, password):
+		c.checkToken(password, name, tokenMethods())
 	case !now.takes(c.door.Name, contract.MethodPassword):
 		r.count.AuthFail(metrics.WrongListener)
 		c.turnAway(r, &refusal{wire.BadUserNameOrPassword, "the listener takes no passwords", metrics.Unauthenticated})
@@ -198,6 +201,10 @@ func (c *conn) proceed(r *round) (ready bool) {
 		c.admit(r)
 
 		return true
+	}
+
+	if c.pause == pauseToken {
+		return c.settleToken(r)
 	}
 
 	if c.pause == pauseQuota && !c.paid(r) {
@@ -268,7 +275,7 @@ func (c *conn) admit(r *round) {
 		return
 	}
 
-	if why := c.agree(now); why != "" {
+	if why := c.agree(now, c.who); why != "" {
 		c.badCertificate(r, why)
 
 		return
@@ -290,7 +297,7 @@ func (c *conn) admit(r *round) {
 	}
 
 	c.subject = acl.Subject{Username: c.who.username, ClientID: connect.ClientID, CommonName: c.who.commonName}
-	policy := now.policy(c.who.username, c.door.Name)
+	policy := now.policyWith(c.who.username, c.door.Name, c.who.claims())
 	c.policy.Store(policy)
 
 	w, refused := c.newWill(r, connect.Will, policy, &now.limits)

@@ -12,6 +12,7 @@
 //	stream.go     one goroutine per connection, where there is TLS, WebSocket, or no epoll
 //	conn.go       packets of one connection, and acknowledgements in their order
 //	connect.go    CONNECT, who it is, and what it may; exchange.go for AUTH
+//	tokens.go     tokens in either: whose they are, when they end, what a new key set means
 //	output.go     bytes that wait to be written on one connection
 //	registry.go   who owns a session: takeovers happen here, one after another
 //	session.go    subscriptions and messages of one client, connected or not

@@ -6,6 +6,7 @@ import (
 	"context"
 	"crypto/rand"
 	"crypto/tls"
+	"crypto/x509"
 	"encoding/base64"
 	"errors"
 	"fmt"
@@ -20,6 +21,7 @@ import (
 	"github.com/mqtt-operator/mqtt-operator/broker-image/listen"
 	"github.com/mqtt-operator/mqtt-operator/broker-image/metrics"
 	"github.com/mqtt-operator/mqtt-operator/broker-image/store"
+	"github.com/mqtt-operator/mqtt-operator/broker-image/token"
 	"github.com/mqtt-operator/mqtt-operator/broker-image/topics"
 	"github.com/mqtt-operator/mqtt-operator/broker-image/wire"
 )
@@ -48,6 +50,8 @@ type Options struct {
 	ConnectPatience time.Duration
 	// Methods are the authentication methods of MQTT 5 by name; each call begins one exchange.
 	Methods map[string]func() Exchange
+	// KeyRoots are the CAs that are believed when keys of token issuers are fetched; nil: those of the system.
+	KeyRoots *x509.CertPool
 	// ConfigFault tells whether a newer configuration was refused before it came to Apply; nil says no.
 	ConfigFault func() bool
 	// SysInterval is how often $SYS is published; zero means 10 s.
@@ -69,6 +73,7 @@ type Engine struct {
 	index    *topics.Index[*session]
 	sessions *registry
 	retained *topics.Retained[*message]
+	keys     *token.Keeper
 	store    *store.Store // nil when nothing is kept
 	// storeRound belongs to the store's goroutine.
 	storeRound *round
@@ -192,6 +197,8 @@ func New(options Options) (*Engine, error) {
 		}
 	}
 
+	e.keys = e.newKeeper()
+
 	return e, nil
 }
 
@@ -235,6 +242,8 @@ func (e *Engine) Apply(config *contract.Config) error {
 		return err
 	}
 
+	e.openKeys(next, before)
+
 	if !e.running {
 		e.state.Store(next)
 
@@ -260,6 +269,7 @@ func (e *Engine) Apply(config *contract.Config) error {
 	e.swap(sockets, next)
 
 	e.sweep(next)
+	e.keepKeys(next)
 
 	for _, l := range fresh {
 		l.Start()
@@ -380,13 +390,18 @@ func (s *session) obey(r *round, now *state) {
 
 	s.obeyQuota(r, now)
 
-	policy, c := now.policy(s.username, s.listener), s.conn.Load()
+	policy, c := now.policyWith(s.username, s.listener, s.claims), s.conn.Load()
 	if policy != nil && policy == s.rules && (c == nil || c.policy.Load() == policy) {
 		return // nothing has changed for it
 	}
 
-	if c != nil {
+	switch {
+	case c != nil:
 		c.policy.Store(policy)
+	case policy == nil && now.mayClaim(s.username):
+		s.suspended = false // it collects what was granted before, and hands out what the next token grants
+
+		return
 	}
 
 	s.narrow(r, s.subject(), policy)
@@ -409,6 +424,8 @@ func (e *Engine) examine(r *round, c *conn, now *state) {
 
 	switch kind {
 	case stays:
+		c.mindKey(now, s)
+
 		return
 	case administrative:
 		code, ended = wire.AdministrativeAction, metrics.Administrative
@@ -587,6 +604,7 @@ func (e *Engine) Shutdown(ctx context.Context) error {
 	e.applying.Unlock()
 
 	e.dismiss()
+	e.keys.Close()
 
 	gone := make(chan struct{})
 

@@ -31,6 +31,10 @@ type exchange struct {
 func (c *conn) beginExchange(r *round) {
 	method := c.connect.AuthMethod
 
+	if c.beginToken(method, c.connect.Username, c.connect.AuthData) {
+		return
+	}
+
 	start := c.e.options.Methods[method]
 	if start == nil {
 		r.count.AuthFail(metrics.BadMethod)
@@ -94,6 +98,8 @@ func (c *conn) handleAuth(r *round, packet []byte) error {
 	}
 
 	switch {
+	case a.Code == wire.ReAuthenticate && c.phase == established && c.beginToken(a.Method, c.who.username, a.Data):
+		return nil
 	case a.Code == wire.ReAuthenticate && c.phase == established:
 		start := c.e.options.Methods[a.Method]
 		if start == nil {

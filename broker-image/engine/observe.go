@@ -92,6 +92,8 @@ func (e *Engine) measure() metrics.State {
 
 	s.ConfigRevision, s.ConfigTime = now.revision, e.applied
 
+	s.KeySets = now.keySets()
+
 	for _, d := range now.doors {
 		if l := e.sockets[d.socket()]; l != nil {
 			s.Listeners = append(s.Listeners, metrics.ListenerState{

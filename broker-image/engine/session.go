@@ -61,8 +61,10 @@ type session struct {
 	undone   uint32
 	retained []retainedDue
 	will     *will
-	dueAt    int64 // when will or session is due while offline, Unix milliseconds; 0: never
-	away     int64 // since when it is offline, Unix milliseconds
+	// claims are the rules that the last token brought along; nil: none.
+	claims *claims
+	dueAt  int64 // when will or session is due while offline, Unix milliseconds; 0: never
+	away   int64 // since when it is offline, Unix milliseconds
 	// sentBefore: messages before this sequence number were sent by this process.
 	sentBefore uint64
 	// mayHaveSeen: messages before this sequence number that came before seenUntil may have been sent by an earlier
@@ -135,7 +137,7 @@ func (s *session) attach(r *round, c *conn, now *state, w *will, expiry uint32, 
 	s.mu.Lock()
 	defer s.mu.Unlock()
 
-	s.expiry, s.will, s.listener, s.commonName = expiry, w, c.door.Name, c.subject.CommonName
+	s.expiry, s.will, s.listener, s.commonName, s.claims = expiry, w, c.door.Name, c.subject.CommonName, c.who.claims()
 	s.maxQueued = now.queuedMessages(s.username)
 	s.dueAt = 0
 

@@ -19,6 +19,7 @@ type will struct {
 	username string
 	// commonName is that of the certificate which the client came with.
 	commonName string
+	claims     *claims // with a token that brought rules along; a restart forgets them
 }
 
 // newWill takes the will out of a CONNECT, or says why it is refused.
@@ -43,7 +44,7 @@ func (c *conn) newWill(r *round, in *wire.Will, policy *acl.Policy, l *limits) (
 			qos: in.QoS, retain: in.Retain,
 		},
 		delay: in.DelayInterval, interval: in.Expiry, expires: in.HasExpiry,
-		listener: c.door.Name, username: c.subject.Username, commonName: c.subject.CommonName,
+		listener: c.door.Name, username: c.subject.Username, commonName: c.subject.CommonName, claims: c.who.claims(),
 	}, nil
 }
 
@@ -52,7 +53,7 @@ func (e *Engine) publishWill(r *round, w *will) {
 	now := e.state.Load()
 	subject := acl.Subject{Username: w.username, ClientID: w.publisher, CommonName: w.commonName}
 
-	if now == nil || !now.policy(w.username, w.listener).Publish(subject, w.topic, w.qos, w.retain).Allowed {
+	if now == nil || !now.policyWith(w.username, w.listener, w.claims).Publish(subject, w.topic, w.qos, w.retain).Allowed {
 		r.count.Deny(metrics.Will)
 
 		return

@@ -34,6 +34,7 @@ func busy() *metrics.Set {
 				SessionsOnline: 2, SessionsOffline: 3, Subscriptions: 7, SharedSubscriptions: 1,
 				RetainedMessages: 4, RetainedBytes: 40, QueuedMessages: 5, QueuedBytes: 50, Inflight: 2,
 				StoredMessages: 6, StoredBytes: 60, StorageFault: true, ConfigRevision: 9, ConfigTime: started, ConfigFault: true,
+				KeySets: []metrics.KeySetState{{Issuer: "https://issuer.example", Keys: 2, Fetched: started, Failures: 4}},
 				Listeners: []metrics.ListenerState{{Name: "plain", Fault: true, Refused: map[metrics.Refusal]int64{metrics.ConnectRate: 11}, Panics: 1}},
 			}
 		},
@@ -88,6 +89,9 @@ var names = []string{
 	"mqtt_broker_disconnections_total",
 	"mqtt_broker_fsync_duration_seconds",
 	"mqtt_broker_inflight_messages",
+	"mqtt_broker_jwks_fetch_failures_total",
+	"mqtt_broker_jwks_fetched_timestamp_seconds",
+	"mqtt_broker_jwks_keys",
 	"mqtt_broker_listener_up",
 	"mqtt_broker_messages_dropped_bytes_total",
 	"mqtt_broker_messages_dropped_total",
@@ -338,7 +342,7 @@ func TestWhatFailsIsLeftOut(t *testing.T) {
 func TestEveryReasonHasAName(t *testing.T) {
 	for family, want := range map[string]int{
 		"mqtt_broker_messages_dropped_total": 9, "mqtt_broker_connections_refused_total": 17,
-		"mqtt_broker_disconnections_total": 14, "mqtt_broker_auth_failures_total": 12, "mqtt_broker_acl_denials_total": 3,
+		"mqtt_broker_disconnections_total": 14, "mqtt_broker_auth_failures_total": 15, "mqtt_broker_acl_denials_total": 3,
 	} {
 		if got := strings.Count(series(t, busy(), family), "\n"); got != want {
 			t.Errorf("%s has %d series, want %d: a reason was added without a name, or the other way round", family, got, want)

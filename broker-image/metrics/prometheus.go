@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"runtime"
 	"strconv"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
@@ -65,6 +66,10 @@ var (
 	authFailed = describe("auth_failures_total", "Clients that could not prove who they are.", "reason")
 	denied     = describe("acl_denials_total", "What the access rules refused.", "action")
 
+	keySetKeys     = describe("jwks_keys", "Keys of an issuer of tokens that can be used, where they are fetched.", "issuer")
+	keySetFetched  = describe("jwks_fetched_timestamp_seconds", "When the keys of an issuer of tokens were fetched last; 0 is never.", "issuer")
+	keySetFailures = describe("jwks_fetch_failures_total", "Fetches of an issuer's keys that brought nothing.", "issuer")
+
 	panics         = describe("panics_total", "Connections closed because their handling panicked.")
 	configRevision = describe("config_revision", "Revision of the configuration in force.")
 	configTime     = describe("config_applied_timestamp_seconds", "When the configuration in force was applied.")
@@ -76,7 +81,7 @@ var descriptions = []*prometheus.Desc{
 	sharedSubscriptions, packetsReceived, packetsSent, bytesReceived, bytesSent, messagesReceived, messagesSent,
 	payloadReceived, payloadSent, droppedMessages, droppedBytes, delivery, queuedMessages, queuedBytes, inflight,
 	retainedMessages, retainedBytes, storedMessages, storedBytes, storageFault, syncTime, authFailed, denied, panics,
-	configRevision, configTime, configFault,
+	configRevision, configTime, configFault, keySetKeys, keySetFetched, keySetFailures,
 }
 
 // packetTypes by their number; a server receives some and sends others.
@@ -238,13 +243,22 @@ func collectState(show shower, state State) {
 	show.gauge(storageFault, flag(state.StorageFault))
 	show.gauge(configFault, flag(state.ConfigFault))
 
-	// A time that never was is 1970 for a dashboard, and not the year 1.
-	applied := 0.0
-	if !state.ConfigTime.IsZero() {
-		applied = float64(state.ConfigTime.UnixMilli()) / 1000
+	show.gauge(configTime, timestamp(state.ConfigTime))
+
+	for _, k := range state.KeySets {
+		show.gauge(keySetKeys, float64(k.Keys), k.Issuer)
+		show.gauge(keySetFetched, timestamp(k.Fetched), k.Issuer)
+		show.counter(keySetFailures, k.Failures, k.Issuer)
+	}
+}
+
+// timestamp is in seconds. A time that never was is 1970 for a dashboard, and not the year 1.
+func timestamp(t time.Time) float64 {
+	if t.IsZero() {
+		return 0
 	}
 
-	show.gauge(configTime, applied)
+	return float64(t.UnixMilli()) / 1000
 }
 
 // traffic is Traffic added up.

@@ -150,7 +150,7 @@ const (
 	WrongPassword
 	// BadCertificate: the client's certificate names nobody known.
 	BadCertificate
-	// BadToken: the token is not valid, or not yet, or no longer.
+	// BadToken: the token is not valid, not valid yet, for another audience or another user.
 	BadToken
 	// WrongClientID: the user must not use this client identifier.
 	WrongClientID
@@ -166,6 +166,12 @@ const (
 	RevokedCertificate
 	// Suspended: the user is suspended.
 	Suspended
+	// ExpiredToken: the token was good once.
+	ExpiredToken
+	// UnknownIssuer: the token is of somebody who is not trusted here.
+	UnknownIssuer
+	// NoKeys: the issuer's keys could not be had so far.
+	NoKeys
 
 	authFailures
 )
@@ -175,7 +181,7 @@ func (a AuthFailure) String() string {
 	return name(a, []string{
 		"no_credentials", "unknown_user", "wrong_password", "bad_certificate", "bad_token", "wrong_client_id",
 		"wrong_listener", "bad_method", "too_many_attempts", "verifier_busy",
-		"revoked_certificate", "suspended",
+		"revoked_certificate", "suspended", "expired_token", "unknown_issuer", "no_keys",
 	})
 }
 

@@ -53,6 +53,8 @@ type State struct {
 	ConfigFault bool
 	// Listeners are those of the configuration.
 	Listeners []ListenerState
+	// KeySets are those that are fetched from the issuers of tokens.
+	KeySets []KeySetState
 }
 
 // ListenerState is one door, as it knows itself.
@@ -67,6 +69,18 @@ type ListenerState struct {
 	Accepted int64
 	// Panics that it caught by itself; added to those in Counters.
 	Panics int64
+}
+
+// KeySetState is what is known of one issuer's keys.
+type KeySetState struct {
+	// Issuer is as in the configuration.
+	Issuer string
+	// Keys is how many can be used.
+	Keys int
+	// Fetched is when they came; zero: never.
+	Fetched time.Time
+	// Failures counts fetches that brought nothing.
+	Failures int64
 }
 
 // Set is all that is counted.
