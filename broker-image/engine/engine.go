@@ -291,6 +291,7 @@ func (e *Engine) bind(next *state) (sockets map[string]*listen.Listener, fresh [
 
 		l, err := listen.Bind(d.network(), d.Address, d.settings(&next.limits), listen.Options{
 			Log: e.log, Handler: e.serve, Patience: e.options.ConnectPatience, Refused: e.refusedByCertificate,
+			Watch: e.watcher(),
 		})
 		if err != nil {
 			closeAll(fresh)
@@ -473,7 +474,7 @@ func (e *Engine) serve(socket *listen.Conn) {
 		}
 
 		e.wheel.set(&c.timer, patience)
-		e.workers[e.nextWorker.Add(1)%uint32(len(e.workers))].adopt(c) //nolint:gosec // a handful
+		e.someWorker().adopt(c)
 
 		return
 	}
@@ -495,6 +496,11 @@ func (e *Engine) serve(socket *listen.Conn) {
 	} else {
 		go c.serveStream()
 	}
+}
+
+// someWorker gives each its turn.
+func (e *Engine) someWorker() *worker {
+	return e.workers[e.nextWorker.Add(1)%uint32(len(e.workers))] //nolint:gosec // a handful
 }
 
 // enter makes a connection known, unless the broker is shutting down.

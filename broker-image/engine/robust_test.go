@@ -12,6 +12,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"runtime"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -379,4 +380,41 @@ func TestAliasesOutwards(t *testing.T) {
 			t.Errorf("message %d: got %+v, want %+v [MQTT-3.1.2-26]", i, m, want)
 		}
 	}
+}
+
+func TestAWorkerAccepts(t *testing.T) {
+	config := baseConfig(person(t, "anna", allow("#")))
+	config.Listeners[0].ConnectRate = &contract.Rate{PerSecond: 20, Burst: 1}
+
+	h := open(t, Options{}, config)
+
+	for i := range 4 { // each but the first waits for its turn
+		h.login(login{id: strconv.Itoa(i), user: "anna"})
+	}
+
+	doors := func() (n int) {
+		for _, w := range h.workers {
+			w.mu.Lock()
+			n += len(w.gates)
+			w.mu.Unlock()
+		}
+
+		return n
+	}
+
+	// The descriptor of a listener that has gone is soon that of another, or of a connection.
+	for range 20 {
+		h.mustApply(func(c *contract.Config) {
+			c.Listeners = append(c.Listeners, contract.Listener{Name: "more", Protocol: contract.TCP, Address: "127.0.0.1:0"})
+		})
+
+		conn := h.dial("more")
+		p := newPeer(t, conn, 5)
+		p.send(login{version: 5, id: "more", user: "anna", password: "anna"}.packet())
+		p.expect(tConnack)
+
+		h.mustApply(func(c *contract.Config) { c.Listeners = c.Listeners[:1] })
+	}
+
+	eventually(t, "a listener that is closed must be forgotten", func() bool { return doors() == 1 })
 }

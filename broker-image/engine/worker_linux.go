@@ -8,10 +8,12 @@ import (
 	"os"
 	"sync"
 	"syscall"
+	"time"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
 
+	"github.com/mqtt-operator/mqtt-operator/broker-image/listen"
 	"github.com/mqtt-operator/mqtt-operator/broker-image/wire"
 )
 
@@ -33,6 +35,8 @@ type worker struct {
 	conns map[int32]*conn
 	// again holds connections that have more to read than one turn takes.
 	again, spare []*conn
+	// ready holds listeners that somebody waits at.
+	ready []*gate
 	// sleep waits for the epoll set with the runtime's own poller: a system call that sleeps would cost a thread, and
 	// the runtime's watchdog a good deal of looking after it.
 	sleep syscall.RawConn
@@ -40,10 +44,20 @@ type worker struct {
 
 	mu   sync.Mutex
 	mail []*conn
-	stop bool
-	rung bool
-	gone bool // its bell is closed
-	done chan struct{}
+	// gates are the listeners that it accepts for, knocks those that want to be looked at.
+	gates  map[int32]*gate
+	knocks []*gate
+	stop   bool
+	awake  bool // it looks at its mail before it sleeps
+	gone   bool // its bell is closed
+	done   chan struct{}
+}
+
+// gate is a listening socket in the epoll set.
+type gate struct {
+	fd    int32
+	turn  func() time.Duration
+	timer *time.Timer // when it wants its next turn; nil while it never wanted to wait
 }
 
 func (e *Engine) startWorker() (*worker, error) {
@@ -65,7 +79,7 @@ func (e *Engine) startWorker() (*worker, error) {
 		return nil, fmt.Errorf("epoll: %w", err)
 	}
 
-	w := &worker{e: e, epoll: epoll, bell: bell, conns: map[int32]*conn{}, done: make(chan struct{})}
+	w := &worker{e: e, epoll: epoll, bell: bell, conns: map[int32]*conn{}, gates: map[int32]*gate{}, done: make(chan struct{})}
 	w.file = os.NewFile(uintptr(epoll), "epoll")
 	w.sleep, err = w.file.SyscallConn()
 	if err != nil {
@@ -97,18 +111,85 @@ func (w *worker) post(c *conn) {
 	defer w.mu.Unlock()
 
 	w.mail = append(w.mail, c)
+	w.ring()
+}
 
-	if !w.rung {
-		w.rung = true
-		w.ring()
+// watcher lets listeners have their connections accepted by a worker: without a wake-up on the way from one goroutine to
+// the next.
+func (e *Engine) watcher() listen.Watch {
+	return func(fd int, turn func() time.Duration) (poke func(), err error) {
+		return e.someWorker().watch(fd, turn)
 	}
 }
 
-// ring wakes the worker. mu is held: when the worker has gone, its bell may be another file.
+// watch accepts for a listener.
+func (w *worker) watch(fd int, turn func() time.Duration) (poke func(), err error) {
+	g := &gate{fd: int32(fd), turn: turn} //nolint:gosec // a descriptor fits
+
+	w.mu.Lock()
+	defer w.mu.Unlock()
+
+	if err := unix.EpollCtl(w.epoll, unix.EPOLL_CTL_ADD, fd, &unix.EpollEvent{Events: edges, Fd: g.fd}); err != nil {
+		return nil, os.NewSyscallError("epoll_ctl", err)
+	}
+
+	w.gates[g.fd] = g
+
+	return func() { w.knock(g) }, nil
+}
+
+// knock has the worker look at a listener.
+func (w *worker) knock(g *gate) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+
+	w.knocks = append(w.knocks, g)
+	w.ring()
+}
+
+// accept lets connections in. They come by mail, like those from other goroutines.
+func (w *worker) accept() {
+	for i, g := range w.ready {
+		w.ready[i] = nil
+
+		switch again := g.turn(); {
+		case again == 0:
+			w.mu.Lock()
+			w.knocks = append(w.knocks, g)
+			w.mu.Unlock()
+		case again == listen.Gone:
+			w.forget(g)
+		case again > 0 && g.timer == nil:
+			g.timer = time.AfterFunc(again, func() { w.knock(g) })
+		case again > 0:
+			g.timer.Reset(again)
+		}
+	}
+
+	w.ready = w.ready[:0]
+}
+
+// forget is about a listener whose descriptor is closed, and may be another's already.
+func (w *worker) forget(g *gate) {
+	if g.timer != nil {
+		g.timer.Stop()
+	}
+
+	w.mu.Lock()
+	defer w.mu.Unlock()
+
+	if w.gates[g.fd] == g {
+		delete(w.gates, g.fd)
+	}
+}
+
+// ring wakes the worker unless it is awake. mu is held: when the worker has gone, its bell may be another file.
 func (w *worker) ring() {
-	if w.gone {
+	if w.awake || w.gone {
 		return
 	}
+
+	w.awake = true
 
 	one := [8]byte{1}
 	_, _ = unix.Write(w.bell, one[:])
@@ -145,6 +226,8 @@ func (w *worker) run() {
 			w.event(r, &events[i])
 		}
 
+		w.accept()
+
 		w.again, w.spare = w.spare[:0], w.again
 		for i, c := range w.spare {
 			w.spare[i] = nil
@@ -162,8 +245,11 @@ func (w *worker) run() {
 
 // wait gives the connections that are ready, and sleeps while there are none.
 func (w *worker) wait(events []unix.EpollEvent) int {
-	if len(w.again) > 0 {
-		return w.poll(events)
+	if len(w.again) > 0 || len(w.ready) > 0 {
+		n := w.poll(events)
+		w.wakeUp()
+
+		return n
 	}
 
 	n := 0
@@ -173,7 +259,17 @@ func (w *worker) wait(events []unix.EpollEvent) int {
 		return n > 0
 	})
 
+	w.wakeUp()
+
 	return n
+}
+
+// wakeUp saves others the ringing: the mail is read in any case before the worker sleeps.
+func (w *worker) wakeUp() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+
+	w.awake = true
 }
 
 // poll asks the kernel without sleeping, so the runtime need not know of the system call.
@@ -197,6 +293,13 @@ func (w *worker) event(r *round, ev *unix.EpollEvent) {
 
 	c := w.conns[ev.Fd]
 	if c == nil {
+		w.mu.Lock()
+		defer w.mu.Unlock()
+
+		if g := w.gates[ev.Fd]; g != nil {
+			w.ready = append(w.ready, g)
+		}
+
 		return
 	}
 
@@ -218,7 +321,9 @@ func (w *worker) readMail(r *round) (stop bool) {
 	w.mu.Lock()
 	mail := w.mail
 	w.mail = nil
-	w.rung = false
+	w.ready = append(w.ready, w.knocks...)
+	w.knocks = w.knocks[:0]
+	w.awake = false
 	stop = w.stop
 	w.mu.Unlock()
 

@@ -4,10 +4,14 @@
 
 package engine
 
+import "github.com/mqtt-operator/mqtt-operator/broker-image/listen"
+
 // worker does not exist where there is no epoll: each connection has a goroutine of its own.
 type worker struct{}
 
 func (e *Engine) startWorker() (*worker, error) { return nil, nil }
+
+func (e *Engine) watcher() listen.Watch { return nil }
 
 func (w *worker) adopt(*conn) {}
 func (w *worker) post(*conn)  {}

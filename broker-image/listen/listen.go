@@ -19,6 +19,8 @@ import (
 const (
 	firstBackoff = 5 * time.Millisecond
 	lastBackoff  = time.Second
+	// oneTurn is how many connections are accepted before those that are there already get their turn.
+	oneTurn = 64
 	// A peer that is gone without a word is noticed after keepAliveIdle + keepAliveCount * keepAliveInterval.
 	keepAliveIdle     = 30 * time.Second
 	keepAliveInterval = 15 * time.Second
@@ -29,8 +31,8 @@ const (
 type Listener struct {
 	options  Options
 	address  net.Addr
-	take     func() (socket, error)
-	shut     func() error
+	acceptor *acceptor
+	take     func() (socket, error) // the next connection, or errNone where somebody watches
 	remove   func() // what Close has to do beside closing
 	settings atomic.Pointer[Settings]
 	epoch    time.Time
@@ -43,7 +45,9 @@ type Listener struct {
 	changed  chan struct{}
 	done     chan struct{}
 	stop     sync.Once
-	bucket   bucket // belongs to the accepting goroutine
+	poke     atomic.Pointer[func()] // has turn called, where somebody watches
+	bucket   bucket                 // belongs to the accepting goroutine, like backoff
+	backoff  time.Duration
 }
 
 // socket is what accept gives: a descriptor that Go's poller does not know, or a connection where that is not possible.
@@ -117,25 +121,70 @@ func bindTCP(address string) (net.Listener, error) {
 func wrap(inner net.Listener, settings Settings, options Options) (*Listener, error) {
 	l := &Listener{
 		options: options, address: inner.Addr(), epoch: time.Now(),
-		changed: make(chan struct{}, 1), done: make(chan struct{}),
+		changed: make(chan struct{}, 1), done: make(chan struct{}), backoff: firstBackoff,
 	}
 	l.settings.Store(&settings)
 
 	var err error
 
-	l.take, l.shut, err = acceptor(inner)
+	if l.acceptor, err = newAcceptor(inner, options.Watch != nil); err != nil {
+		return nil, err
+	}
 
-	return l, err
+	l.take = l.acceptor.wait
+	if options.Watch != nil {
+		l.take = l.acceptor.now
+	}
+
+	return l, nil
 }
 
+// errNone says that nobody waits to be accepted.
+var errNone = errors.New("no connection waits")
+
 // Start accepts connections until Close.
-func (l *Listener) Start() { go l.accept() }
+func (l *Listener) Start() {
+	if l.options.Watch == nil {
+		go l.accept()
+
+		return
+	}
+
+	var poke func()
+
+	err := l.acceptor.watch(func(fd int) (err error) {
+		poke, err = l.options.Watch(fd, l.turn)
+
+		return err
+	})
+
+	switch {
+	case err == nil:
+		l.poke.Store(&poke)
+	case !l.closed.Load():
+		time.AfterFunc(l.backOff(err), l.Start)
+	}
+
+	// What has changed before there was somebody to tell.
+	l.nudge()
+}
 
 // Set changes the settings for the connections to come.
 func (l *Listener) Set(settings Settings) {
 	l.settings.Store(&settings)
 
 	// Who waits for the old rate looks at the new one.
+	l.nudge()
+}
+
+// nudge has the accepting goroutine look at what is different.
+func (l *Listener) nudge() {
+	if poke := l.poke.Load(); poke != nil {
+		(*poke)()
+
+		return
+	}
+
 	select {
 	case l.changed <- struct{}{}:
 	default:
@@ -175,27 +224,23 @@ func (l *Listener) Close() error {
 		l.closed.Store(true)
 		close(l.done)
 
-		err = l.shut()
+		err = l.acceptor.close()
 
 		if l.remove != nil {
 			l.remove()
 		}
+
+		l.nudge()
 	})
 
 	return err
 }
 
 func (l *Listener) accept() {
-	backoff := firstBackoff
-
 	for l.await() {
 		s, err := l.take()
 		if err == nil {
-			backoff = firstBackoff
-
-			l.recovered()
-			l.bucket.spend()
-			l.admit(s)
+			l.accepts(s)
 
 			continue
 		}
@@ -204,16 +249,60 @@ func (l *Listener) accept() {
 			return
 		}
 
-		l.failed(err)
-
 		select {
 		case <-l.done:
 			return
-		case <-time.After(backoff):
+		case <-time.After(l.backOff(err)):
+		}
+	}
+}
+
+// turn accepts those who wait, not too many at once, and never waits itself. It says when it wants to be called again.
+func (l *Listener) turn() (again time.Duration) {
+	for range oneTurn {
+		if l.closed.Load() {
+			return Gone
 		}
 
-		backoff = min(2*backoff, lastBackoff)
+		if wait := l.bucket.wait(l.settings.Load().ConnectRate, time.Now()); wait > 0 {
+			return wait
+		}
+
+		s, err := l.take()
+
+		switch {
+		case err == nil:
+			l.accepts(s)
+		case errors.Is(err, errNone):
+			l.recovered()
+
+			return Readable
+		case l.closed.Load():
+			return Gone
+		default:
+			return l.backOff(err)
+		}
 	}
+
+	return 0
+}
+
+func (l *Listener) accepts(s socket) {
+	l.backoff = firstBackoff
+
+	l.recovered()
+	l.bucket.spend()
+	l.admit(s)
+}
+
+// backOff is how long to wait after an error.
+func (l *Listener) backOff(err error) time.Duration {
+	l.failed(err)
+
+	wait := l.backoff
+	l.backoff = min(2*wait, lastBackoff)
+
+	return wait
 }
 
 func (l *Listener) failed(err error) {

@@ -67,12 +67,27 @@ type Rate struct {
 // after a PROXY header it has a goroutine of its own ([Conn.Owned] tells).
 type Handler func(c *Conn)
 
+// What a turn answers instead of the time after which it is to be called again.
+const (
+	// Readable: when the descriptor has become readable again.
+	Readable time.Duration = -1
+	// Gone: never, the listener is closed.
+	Gone time.Duration = -2
+)
+
+// Watch calls turn whenever the descriptor has become readable, when the time is over that turn asked for, and after
+// each call of poke; always on one goroutine, which is not waited for.
+type Watch func(fd int, turn func() (again time.Duration)) (poke func(), err error)
+
 // Options are what stays for the listener's life.
 type Options struct {
 	// Log must not be nil.
 	Log *slog.Logger
 	// Handler must not be nil.
 	Handler Handler
+	// Watch lets who has an event loop accept on it: a goroutine that only accepts would have to be woken for each
+	// connection, and wake the loop. Nil accepts on a goroutine of its own.
+	Watch Watch
 	// Patience is how long a connection has from being accepted until the handler lifts the deadline; 0 means for ever.
 	Patience time.Duration
 	// Refused, if it is not nil, is told of each client that was turned away because of its certificate. It must be quick.

@@ -5,6 +5,7 @@ package listen
 import (
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/netip"
 	"os"
@@ -44,49 +45,68 @@ func tuneUnixListener(_, _ string, c syscall.RawConn) error {
 	return errors.Join(control, err)
 }
 
-// acceptor takes connections past Go's poller: it waits with it for the listening socket alone. Package net does not let
-// anybody wait for a listener's descriptor, package os does, so the listener becomes a file.
-func acceptor(inner net.Listener) (take func() (socket, error), shut func() error, err error) {
-	known, ok := inner.(interface{ File() (*os.File, error) })
-	if !ok {
-		return nil, nil, fmt.Errorf("%T has no descriptor", inner)
-	}
-
-	file, err := known.File()
-	if err != nil {
-		return nil, nil, err
-	}
-
-	raw, err := file.SyscallConn()
-	if err != nil {
-		_ = file.Close()
-
-		return nil, nil, err
-	}
-
-	if err := inner.Close(); err != nil {
-		_ = file.Close()
-
-		return nil, nil, err
-	}
-
-	return func() (socket, error) {
-		var (
-			s      socket
-			failed error
-		)
-
-		if err := raw.Read(func(fd uintptr) bool {
-			s, failed = accept(int(fd))
-
-			return !errors.Is(failed, unix.EAGAIN)
-		}); err != nil {
-			return socket{}, err
-		}
-
-		return s, failed
-	}, file.Close, nil
+// acceptor takes connections past Go's poller.
+type acceptor struct {
+	file *os.File
+	raw  syscall.RawConn
 }
+
+// newAcceptor takes the descriptor out of the listener, because package net lets nobody wait for it. Where somebody else
+// watches it, Go's poller must not know it, or it would wake up for each connection too.
+func newAcceptor(inner net.Listener, watched bool) (*acceptor, error) {
+	fd, err := disown(inner)
+	if err != nil {
+		return nil, err
+	}
+
+	// Package os hands a descriptor to the poller if it does not block at this moment.
+	if err := unix.SetNonblock(fd, !watched); err != nil {
+		closeFD(fd)
+
+		return nil, os.NewSyscallError("fcntl", err)
+	}
+
+	a := &acceptor{file: os.NewFile(uintptr(fd), "listener")}
+
+	if a.raw, err = a.file.SyscallConn(); err == nil {
+		err = unix.SetNonblock(fd, true)
+	}
+
+	if err != nil {
+		_ = a.file.Close()
+
+		return nil, err
+	}
+
+	return a, nil
+}
+
+// wait takes the next connection.
+func (a *acceptor) wait() (s socket, err error) {
+	closed := a.raw.Read(func(fd uintptr) bool {
+		s, err = accept(int(fd))
+
+		return !errors.Is(err, errNone)
+	})
+
+	return s, errors.Join(closed, err)
+}
+
+// now takes a connection if there is one.
+func (a *acceptor) now() (s socket, err error) {
+	closed := a.raw.Control(func(fd uintptr) { s, err = accept(int(fd)) })
+
+	return s, errors.Join(closed, err)
+}
+
+// watch hands the descriptor to who watches it.
+func (a *acceptor) watch(by func(fd int) error) (err error) {
+	closed := a.raw.Control(func(fd uintptr) { err = by(int(fd)) })
+
+	return errors.Join(closed, err)
+}
+
+func (a *acceptor) close() error { return a.file.Close() }
 
 func accept(listening int) (socket, error) {
 	for {
@@ -104,7 +124,7 @@ func accept(listening int) (socket, error) {
 		case unix.EINTR, unix.ECONNABORTED:
 			// A client that went away before its turn is no fault of ours.
 		case unix.EAGAIN:
-			return socket{}, errno
+			return socket{}, errNone
 		default:
 			return socket{}, os.NewSyscallError("accept", errno)
 		}
@@ -181,8 +201,8 @@ func adopt(fd int) (net.Conn, error) {
 	return conn, nil
 }
 
-// disown takes the descriptor out of Go's poller. Without an error the net.Conn is closed.
-func disown(conn net.Conn) (int, error) {
+// disown takes the descriptor of a connection or listener out of Go's poller. Without an error it is closed.
+func disown(conn io.Closer) (int, error) {
 	known, ok := conn.(syscall.Conn)
 	if !ok {
 		return -1, fmt.Errorf("%T has no descriptor", conn)

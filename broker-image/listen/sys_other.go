@@ -6,6 +6,7 @@ package listen
 
 import (
 	"errors"
+	"io"
 	"net"
 	"net/netip"
 	"syscall"
@@ -16,24 +17,30 @@ var errNoRaw = errors.New("descriptors are not handed out on this system")
 func tuneListener(_, _ string, _ syscall.RawConn) error     { return nil }
 func tuneUnixListener(_, _ string, _ syscall.RawConn) error { return nil }
 
-func acceptor(inner net.Listener) (take func() (socket, error), shut func() error, err error) {
-	return func() (socket, error) {
-		conn, err := inner.Accept()
-		if err != nil {
-			return socket{}, err
-		}
+type acceptor struct{ inner net.Listener }
 
-		s := socket{fd: -1, conn: conn}
-		if a, ok := conn.RemoteAddr().(*net.TCPAddr); ok {
-			ap := a.AddrPort()
-			s.remote = netip.AddrPortFrom(ap.Addr().Unmap(), ap.Port())
-		}
+func newAcceptor(inner net.Listener, _ bool) (*acceptor, error) { return &acceptor{inner}, nil }
 
-		return s, nil
-	}, inner.Close, nil
+func (a *acceptor) wait() (socket, error) {
+	conn, err := a.inner.Accept()
+	if err != nil {
+		return socket{}, err
+	}
+
+	s := socket{fd: -1, conn: conn}
+	if a, ok := conn.RemoteAddr().(*net.TCPAddr); ok {
+		ap := a.AddrPort()
+		s.remote = netip.AddrPortFrom(ap.Addr().Unmap(), ap.Port())
+	}
+
+	return s, nil
 }
 
-func localAddr(int) net.Addr       { return nil }
-func adopt(int) (net.Conn, error)  { return nil, errNoRaw }
-func disown(net.Conn) (int, error) { return -1, errNoRaw }
-func closeFD(int)                  {}
+func (a *acceptor) now() (socket, error)           { return socket{}, errNoRaw }
+func (a *acceptor) watch(func(fd int) error) error { return errNoRaw }
+func (a *acceptor) close() error                   { return a.inner.Close() }
+
+func localAddr(int) net.Addr        { return nil }
+func adopt(int) (net.Conn, error)   { return nil, errNoRaw }
+func disown(io.Closer) (int, error) { return -1, errNoRaw }
+func closeFD(int)                   {}
