@@ -50,7 +50,7 @@ type Options struct {
 	ConnectPatience time.Duration
 	// Methods are the authentication methods of MQTT 5 by name; each call begins one exchange.
 	Methods map[string]func() Exchange
-	// KeyRoots are the CAs that are believed when keys of token issuers are fetched; nil: those of the system.
+	// KeyRoots are the CAs that are believed when keys of token issuers are fetched; nil: see [token.KeeperOptions].
 	KeyRoots *x509.CertPool
 	// ConfigFault tells whether a newer configuration was refused before it came to Apply; nil says no.
 	ConfigFault func() bool

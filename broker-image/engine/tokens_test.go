@@ -109,7 +109,9 @@ func (h *house) enhanced(id, user, method, data string) (*peer, packet) {
 	p := newPeer(h.t, h.dial("tcp"), 5)
 	p.send(packet{kind: tConnect, body: body})
 
-	return p, p.expect(tConnack)
+	ack := p.expect(tConnack)
+
+	return p, ack
 }
 
 func again(method, data string) packet {
@@ -204,7 +206,7 @@ func TestTokenLogins(t *testing.T) {
 		}
 	})
 
-	t.Run("a password beside tokens", func(t *testing.T) { h.user("paula").alive() })
+	h.user("paula").alive() // a password beside tokens
 }
 
 func counter(t *testing.T, scraped, reason string) (n int) {
@@ -461,7 +463,7 @@ func TestTokensRenewed(t *testing.T) {
 		p.bye()
 	})
 
-	t.Run("what comes behind it waits", func(t *testing.T) {
+	t.Run("what comes behind it waits", func(*testing.T) {
 		p := in(m.anna(time.Hour))
 
 		var all []byte
@@ -643,7 +645,7 @@ func TestAKeyThatIsGone(t *testing.T) {
 	soon.alive()
 }
 
-// TestKeysThatAreFetched is an issuer behind an address: not there, there, with another key, gone for good.
+// TestKeysThatAreFetched is an issuer behind an address: failing at first, then answering, then failing again, and gone for good.
 func TestKeysThatAreFetched(t *testing.T) {
 	config, m := tokenConfig(t)
 	second := mint.NewKey(t, "k9", "ES256")

@@ -34,7 +34,7 @@ func busy() *metrics.Set {
 				SessionsOnline: 2, SessionsOffline: 3, Subscriptions: 7, SharedSubscriptions: 1,
 				RetainedMessages: 4, RetainedBytes: 40, QueuedMessages: 5, QueuedBytes: 50, Inflight: 2,
 				StoredMessages: 6, StoredBytes: 60, StorageFault: true, ConfigRevision: 9, ConfigTime: started, ConfigFault: true,
-				KeySets: []metrics.KeySetState{{Issuer: "https://issuer.example", Keys: 2, Fetched: started, Failures: 4}},
+				KeySets:   []metrics.KeySetState{{Issuer: "https://issuer.example", Keys: 2, Fetched: started, Failures: 4}},
 				Listeners: []metrics.ListenerState{{Name: "plain", Fault: true, Refused: map[metrics.Refusal]int64{metrics.ConnectRate: 11}, Panics: 1}},
 			}
 		},

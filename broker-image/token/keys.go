@@ -44,7 +44,7 @@ type key struct {
 	id        string
 	algorithm string // the only one that it is for; empty: whatever fits its type
 	public    crypto.PublicKey
-	print     Print
+	sum       Print
 }
 
 // ParseKeys reads a JSON Web Key Set of at most [contract.MaxJWKSBytes] bytes. What is no public key for signatures, or
@@ -116,7 +116,7 @@ func parseKey(raw []byte) (k key, ok bool) {
 
 	k.id, _ = o.text("kid")
 	k.algorithm, _ = o.text("alg")
-	k.public, k.print = parsed.Key, Print(sum)
+	k.public, k.sum = parsed.Key, Print(sum)
 
 	return k, true
 }
@@ -152,7 +152,7 @@ func strong(public any) bool {
 	case *rsa.PublicKey:
 		bits := p.N.BitLen()
 
-		return bits >= minRSABits && bits <= maxRSABits && p.E > 1 && p.E&1 == 1 && p.E <= 1<<31-1
+		return bits >= minRSABits && bits <= maxRSABits && p.E > 1 && p.E&1 == 1 && p.E < 1<<31
 	case *ecdsa.PublicKey:
 		return true // the library knows no other curves than the three, and checks that the point is on one
 	case ed25519.PublicKey:
@@ -172,14 +172,8 @@ func (k *key) fits(a jose.SignatureAlgorithm) bool {
 	case *rsa.PublicKey:
 		return a[0] == 'R' || a[0] == 'P'
 	case *ecdsa.PublicKey:
-		switch a {
-		case jose.ES256:
-			return p.Curve == elliptic.P256()
-		case jose.ES384:
-			return p.Curve == elliptic.P384()
-		case jose.ES512:
-			return p.Curve == elliptic.P521()
-		}
+		return a == jose.ES256 && p.Curve == elliptic.P256() || a == jose.ES384 && p.Curve == elliptic.P384() ||
+			a == jose.ES512 && p.Curve == elliptic.P521()
 	case ed25519.PublicKey:
 		return a == jose.EdDSA
 	}
@@ -198,7 +192,7 @@ func (s *Set) Len() int {
 
 // Holds tells whether a key is in the set.
 func (s *Set) Holds(p Print) bool {
-	return s != nil && slices.ContainsFunc(s.keys, func(k key) bool { return k.print == p })
+	return s != nil && slices.ContainsFunc(s.keys, func(k key) bool { return k.sum == p })
 }
 
 // Knows tells whether the set has a key that the token may have been signed with.

@@ -24,6 +24,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"golang.org/x/crypto/x509roots/fallback/bundle"
+
 	"github.com/mqtt-operator/mqtt-operator/broker-image/contract"
 )
 
@@ -58,7 +60,8 @@ type KeeperOptions struct {
 	// Dir is where sets are kept over a restart, each in a file of mode 0600; it is made when it is needed. Empty keeps
 	// none.
 	Dir string
-	// Roots are the CAs that are believed; nil: those of the system.
+	// Roots are the CAs that are believed; nil: those of the system or, where it has none, as in the broker's image, those
+	// of Mozilla's list as it was when this was built.
 	Roots *x509.CertPool
 	// Log is told what becomes of fetches; nil discards.
 	Log *slog.Logger
@@ -71,7 +74,7 @@ type KeeperOptions struct {
 // Keeper has a Source for each address that keys are fetched from. Its methods are safe for concurrent use.
 type Keeper struct {
 	options KeeperOptions
-	client  *http.Client
+	client  func() *http.Client
 	life    context.Context //nolint:containedctx // that of the sources
 	end     context.CancelFunc
 	running sync.WaitGroup
@@ -96,11 +99,29 @@ func NewKeeper(o KeeperOptions) *Keeper {
 
 	k := &Keeper{options: o, sources: map[string]*Source{}}
 	k.life, k.end = context.WithCancel(context.Background())
-	k.client = &http.Client{
-		Timeout: o.patience,
+	k.client = sync.OnceValue(k.newClient)
+
+	// What a process that was killed has left half written. Nobody writes yet.
+	if left, err := filepath.Glob(filepath.Join(o.Dir, "*"+halfSuffix)); err == nil && o.Dir != "" {
+		for _, file := range left {
+			_ = os.Remove(file)
+		}
+	}
+
+	return k
+}
+
+func (k *Keeper) newClient() *http.Client {
+	roots := k.options.Roots
+	if roots == nil {
+		roots = publicRoots()
+	}
+
+	return &http.Client{
+		Timeout: k.options.patience,
 		Transport: &http.Transport{
 			Proxy:                  http.ProxyFromEnvironment,
-			TLSClientConfig:        &tls.Config{RootCAs: o.Roots, MinVersion: tls.VersionTLS12},
+			TLSClientConfig:        &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12},
 			MaxResponseHeaderBytes: maxHeaderBytes,
 			DisableCompression:     true,
 			DisableKeepAlives:      true,
@@ -114,15 +135,35 @@ func NewKeeper(o KeeperOptions) *Keeper {
 			return nil
 		},
 	}
+}
 
-	// What a process that was killed has left half written. Nobody writes yet.
-	if left, err := filepath.Glob(filepath.Join(o.Dir, "*"+halfSuffix)); err == nil && o.Dir != "" {
-		for _, file := range left {
-			_ = os.Remove(file)
+// publicRoots are the CAs of the system, or those that were built in. It is asked when the first set is fetched, so that
+// they cost nobody else any memory.
+func publicRoots() *x509.CertPool {
+	pool, err := x509.SystemCertPool()
+	if err == nil && !pool.Equal(x509.NewCertPool()) {
+		return pool
+	}
+
+	return builtInRoots()
+}
+
+func builtInRoots() *x509.CertPool {
+	pool := x509.NewCertPool()
+
+	for root := range bundle.Roots() {
+		certificate, err := x509.ParseCertificate(root.Certificate)
+
+		switch {
+		case err != nil: // one less
+		case root.Constraint == nil:
+			pool.AddCert(certificate)
+		default:
+			pool.AddCertWithConstraint(certificate, root.Constraint)
 		}
 	}
 
-	return k
+	return pool
 }
 
 // Open is the source of an issuer's keys at an https address. The first call for both begins to fetch, and may find the
@@ -354,7 +395,7 @@ func (s *Source) note(err error) (wait time.Duration) {
 }
 
 func (s *Source) fetch() ([]byte, *Set, error) {
-	request, err := http.NewRequestWithContext(s.life, http.MethodGet, s.address, nil)
+	request, err := http.NewRequestWithContext(s.life, http.MethodGet, s.address, http.NoBody)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -362,7 +403,7 @@ func (s *Source) fetch() ([]byte, *Set, error) {
 	request.Header.Set("Accept", "application/jwk-set+json, application/json")
 	request.Header.Set("User-Agent", "mqtt-broker")
 
-	answer, err := s.keeper.client.Do(request)
+	answer, err := s.keeper.client().Do(request)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -385,8 +426,7 @@ func (s *Source) fetch() ([]byte, *Set, error) {
 
 // explain is an error without the address, which may have a secret in its query.
 func explain(err error) string {
-	var whole *url.Error
-	if errors.As(err, &whole) {
+	if whole, ok := errors.AsType[*url.Error](err); ok {
 		if whole.Timeout() {
 			return errSlow.Error()
 		}
@@ -413,7 +453,7 @@ func same(a, b *Set) bool {
 	}
 
 	for i := range b.keys {
-		if a.keys[i].print != b.keys[i].print || a.keys[i].id != b.keys[i].id || a.keys[i].algorithm != b.keys[i].algorithm {
+		if a.keys[i].sum != b.keys[i].sum || a.keys[i].id != b.keys[i].id || a.keys[i].algorithm != b.keys[i].algorithm {
 			return false
 		}
 	}

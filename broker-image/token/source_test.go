@@ -16,6 +16,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/crypto/x509roots/fallback/bundle"
+
 	"github.com/mqtt-operator/mqtt-operator/broker-image/contract"
 	"github.com/mqtt-operator/mqtt-operator/test/mint"
 )
@@ -179,6 +181,18 @@ func TestAnIssuerThatNobodyVouchesFor(t *testing.T) {
 
 	if st := s.Status(); !strings.Contains(st.Error, "certificate") || o.asked.Load() != 0 {
 		t.Errorf("got %+v", st)
+	}
+}
+
+// TestBuiltInRoots: the broker's image holds no CA but these.
+func TestBuiltInRoots(t *testing.T) {
+	n := 0
+	for range bundle.Roots() {
+		n++
+	}
+
+	if n < 100 || builtInRoots().Equal(x509.NewCertPool()) || publicRoots().Equal(x509.NewCertPool()) {
+		t.Errorf("there are %d", n)
 	}
 }
 

@@ -127,7 +127,7 @@ func (t *Token) checkSignature(keys *Set) (Print, error) {
 	for _, k := range candidates {
 		// What was signed must be what was read.
 		if payload, err := t.signed.Verify(k.public); err == nil && bytes.Equal(payload, t.payload) {
-			return k.print, nil
+			return k.sum, nil
 		}
 	}
 

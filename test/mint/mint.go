@@ -108,7 +108,7 @@ func Claims(issuer, audience, subject string, life time.Duration) map[string]any
 }
 
 // Token is a signed token. What header says is added to, or stands instead of, alg, kid and typ; a nil value removes.
-func (k *Key) Token(claims map[string]any, header map[string]any) string {
+func (k *Key) Token(claims, header map[string]any) string {
 	whole := map[string]any{"alg": k.Algorithm, "typ": "JWT"}
 	if k.ID != "" {
 		whole["kid"] = k.ID
