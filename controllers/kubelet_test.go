@@ -286,9 +286,18 @@ func (k *kubelet) must(broker, username, password string, want byte) {
 
 // connect sends a CONNECT of MQTT 3.1.1 and returns the code of the CONNACK.
 func (k *kubelet) connect(broker, username, password string) (byte, error) {
+	conn, code, err := k.open(broker, username, password)
+	if conn != nil {
+		_ = conn.Close()
+	}
+	return code, err
+}
+
+// open is connect with the connection, which may be nil where there is an error.
+func (k *kubelet) open(broker, username, password string) (net.Conn, byte, error) {
 	ca := &corev1.Secret{}
 	if err := k8s.Get(k.t.Context(), client.ObjectKey{Namespace: k.namespace, Name: v1alpha1.CASecretName(broker)}, ca); err != nil {
-		return 0, err
+		return nil, 0, err
 	}
 	roots := x509.NewCertPool()
 	roots.AppendCertsFromPEM(ca.Data["ca.crt"])
@@ -301,23 +310,22 @@ func (k *kubelet) connect(broker, username, password string) (byte, error) {
 	dialer := tls.Dialer{NetDialer: &net.Dialer{Timeout: patience}, Config: &tls.Config{RootCAs: roots, ServerName: broker + "-mqtts." + k.namespace + ".svc"}}
 	conn, err := dialer.DialContext(k.t.Context(), "tcp", address)
 	if err != nil {
-		return 0, err
+		return nil, 0, err
 	}
-	defer func() { _ = conn.Close() }()
 	field := func(s string) []byte { return append([]byte{byte(len(s) >> 8), byte(len(s))}, s...) }
 	body := append(field("MQTT"), 4, 0xC2, 0, 60)
 	for _, s := range []string{"story", username, password} {
 		body = append(body, field(s)...)
 	}
 	if _, err := conn.Write(append([]byte{0x10, byte(len(body))}, body...)); err != nil {
-		return 0, err
+		return conn, 0, err
 	}
 	var connack [4]byte
 	if err := conn.SetReadDeadline(time.Now().Add(patience)); err != nil {
-		return 0, err
+		return conn, 0, err
 	}
 	if _, err := io.ReadFull(conn, connack[:]); err != nil {
-		return 0, err
+		return conn, 0, err
 	}
-	return connack[3], nil
+	return conn, connack[3], nil
 }

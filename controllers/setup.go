@@ -76,7 +76,7 @@ func Scheme() (*runtime.Scheme, error) {
 	return scheme, nil
 }
 
-// CacheOptions bound what the operator keeps in memory: of Secrets only those that are labelled for it, of pods,
+// CacheOptions bound what the operator keeps in memory: of Secrets and ConfigMaps only those that are labelled for it, of pods,
 // Services and the rest only its own, and of nothing the managed fields. namespaces may be empty: then all.
 func CacheOptions(namespaces []string) (cache.Options, error) {
 	allowed, err := labels.NewRequirement(v1alpha1.LabelAllow, selection.Exists, nil)
@@ -88,6 +88,7 @@ func CacheOptions(namespaces []string) (cache.Options, error) {
 		DefaultTransform: cache.TransformStripManagedFields(),
 		ByObject: map[client.Object]cache.ByObject{
 			&corev1.Secret{}:         {Label: labels.NewSelector().Add(*allowed)},
+			&corev1.ConfigMap{}:      {Label: labels.NewSelector().Add(*allowed)},
 			&corev1.Pod{}:            own,
 			&corev1.Service{}:        own,
 			&corev1.ServiceAccount{}: own,
@@ -121,8 +122,12 @@ func Setup(ctx context.Context, mgr manager.Manager, o Options) error {
 
 // Names of the indexes by which a Secret finds those who name it.
 const (
+	// indexBrokerSecret finds the brokers whose listeners show what is in a Secret.
 	indexBrokerSecret = "spec.listeners.tls.secretRef"
-	indexUserSecret   = "spec.authentication.password.secretRef"
+	// indexBrokerReference finds the brokers that name a Secret for whatever purpose, indexBrokerConfigMap a ConfigMap.
+	indexBrokerReference = "spec.secrets"
+	indexBrokerConfigMap = "spec.configMaps"
+	indexUserSecret      = "spec.authentication.password.secretRef"
 )
 
 func index(ctx context.Context, indexer client.FieldIndexer) error {
@@ -144,26 +149,32 @@ func index(ctx context.Context, indexer client.FieldIndexer) error {
 			return fmt.Errorf("index %s: %w", name, err)
 		}
 	}
-	err := indexer.IndexField(ctx, &v1alpha1.MQTTBroker{}, indexBrokerSecret, func(o client.Object) []string {
-		broker, _ := o.(*v1alpha1.MQTTBroker)
-		var names []string
-		for _, l := range broker.Resolved().Listeners {
-			if l.Encrypted() && !l.TLS.SelfManaged() {
-				names = append(names, l.TLS.SecretName)
-			}
+	for name, values := range map[string]func(v1alpha1.ResolvedBroker) []string{
+		indexBrokerSecret:    v1alpha1.ResolvedBroker.TLSSecrets,
+		indexBrokerReference: v1alpha1.ResolvedBroker.ReferencedSecrets,
+		indexBrokerConfigMap: v1alpha1.ResolvedBroker.ReferencedConfigMaps,
+	} {
+		if err := indexer.IndexField(ctx, &v1alpha1.MQTTBroker{}, name, func(o client.Object) []string {
+			broker, _ := o.(*v1alpha1.MQTTBroker)
+			return values(broker.Resolved())
+		}); err != nil {
+			return fmt.Errorf("index %s: %w", name, err)
 		}
-		return names
-	})
-	if err != nil {
-		return fmt.Errorf("index %s: %w", indexBrokerSecret, err)
 	}
 	return nil
 }
 
 func setupBroker(mgr manager.Manager, o Options, writer *apply.Writer) error {
+	cluster, err := mqttbroker.NewClusterKeys(mgr.GetConfig(), mgr.GetHTTPClient(), o.Clock)
+	if err != nil {
+		return err
+	}
+	if err := mqttbroker.ExportMetrics(mgr.GetCache()); err != nil {
+		return err
+	}
 	r := &mqttbroker.Reconciler{
 		Client: mgr.GetClient(), Live: mgr.GetAPIReader(), Writer: writer, Events: mgr.GetEventRecorder(eventSource), Clock: o.Clock,
-		Image: o.Image, AdminAddress: o.AdminAddress,
+		Image: o.Image, AdminAddress: o.AdminAddress, Cluster: cluster,
 	}
 	return ctrl.NewControllerManagedBy(mgr).
 		For(&v1alpha1.MQTTBroker{}, builder.WithPredicates(wished())).
@@ -173,7 +184,8 @@ func setupBroker(mgr manager.Manager, o Options, writer *apply.Writer) error {
 		Owns(&corev1.Secret{}).
 		Watches(&corev1.Pod{}, handler.EnqueueRequestsFromMapFunc(brokerByLabel)).
 		Watches(&v1alpha1.MQTTUser{}, handler.EnqueueRequestsFromMapFunc(brokerOfUser), builder.WithPredicates(wished())).
-		Watches(&corev1.Secret{}, handler.EnqueueRequestsFromMapFunc(brokersOfSecret(mgr.GetClient()))).
+		Watches(&corev1.Secret{}, handler.EnqueueRequestsFromMapFunc(brokersOfSecret(mgr.GetClient(), indexBrokerReference))).
+		Watches(&corev1.ConfigMap{}, handler.EnqueueRequestsFromMapFunc(brokersNaming(mgr.GetClient(), indexBrokerConfigMap))).
 		WithOptions(controller.Options{MaxConcurrentReconciles: o.Concurrency}).
 		Complete(reconcile.AsReconciler(mgr.GetClient(), r))
 }
@@ -215,14 +227,22 @@ func brokerOfUser(_ context.Context, o client.Object) []reconcile.Request {
 	return request(user.Namespace, user.Spec.BrokerRef.Name)
 }
 
-// brokersOfSecret wakes the broker of a verifier, and the brokers whose listeners name the Secret.
-func brokersOfSecret(c client.Client) handler.MapFunc {
+// brokersOfSecret wakes the broker of a verifier, and the brokers that name the Secret by the index.
+func brokersOfSecret(c client.Client, index string) handler.MapFunc {
+	naming := brokersNaming(c, index)
 	return func(ctx context.Context, o client.Object) []reconcile.Request {
 		if secret, ok := o.(*corev1.Secret); ok && secret.Type == v1alpha1.SecretTypeVerifier {
 			return brokerByLabel(ctx, o)
 		}
+		return naming(ctx, o)
+	}
+}
+
+// brokersNaming wakes the brokers that name the object by the index.
+func brokersNaming(c client.Client, index string) handler.MapFunc {
+	return func(ctx context.Context, o client.Object) []reconcile.Request {
 		list := &v1alpha1.MQTTBrokerList{}
-		if err := c.List(ctx, list, client.InNamespace(o.GetNamespace()), client.MatchingFields{indexBrokerSecret: o.GetName()}); err != nil {
+		if err := c.List(ctx, list, client.InNamespace(o.GetNamespace()), client.MatchingFields{index: o.GetName()}); err != nil {
 			return nil
 		}
 		var requests []reconcile.Request
@@ -248,7 +268,7 @@ func usersOfSecret(c client.Client) handler.MapFunc {
 		}
 		// A TLS Secret may carry the ca.crt that bindings repeat.
 		requests := users(ctx, c, client.MatchingFields{indexUserSecret: o.GetName()}, client.InNamespace(o.GetNamespace()))
-		for _, broker := range brokersOfSecret(c)(ctx, o) {
+		for _, broker := range brokersOfSecret(c, indexBrokerSecret)(ctx, o) {
 			requests = append(requests, users(ctx, c, client.MatchingFields{mqttbroker.IndexUserBroker: broker.String()}, nil)...)
 		}
 		return requests

@@ -132,7 +132,9 @@ func (w *world) reconcilers(writes *atomic.Int64) (*mqttbroker.Reconciler, *mqtt
 	c := &counting{Client: w.operator.GetClient(), writes: writes}
 	writer := apply.NewWriter(c, w.operator.GetAPIReader())
 	events := w.operator.GetEventRecorder("test")
-	return &mqttbroker.Reconciler{Client: c, Live: w.operator.GetAPIReader(), Writer: writer, Events: events, Clock: clock.RealClock{}, Image: "example.com/broker:1", AdminAddress: w.kubelet.adminAddress},
+	cluster, err := mqttbroker.NewClusterKeys(w.operator.GetConfig(), w.operator.GetHTTPClient(), clock.RealClock{})
+	must(w.t, err)
+	return &mqttbroker.Reconciler{Client: c, Live: w.operator.GetAPIReader(), Writer: writer, Events: events, Clock: clock.RealClock{}, Image: "example.com/broker:1", AdminAddress: w.kubelet.adminAddress, Cluster: cluster},
 		&mqttuser.Reconciler{Client: c, Live: w.operator.GetAPIReader(), Writer: writer, Events: events, Clock: clock.RealClock{}}
 }
 

@@ -13,6 +13,8 @@ import (
 // MQTTBrokerSpec says what broker is wanted.
 //
 // +kubebuilder:validation:XValidation:rule="has(self.persistence) == has(oldSelf.persistence)",message="spec.persistence cannot be added or removed later: create another broker"
+// +kubebuilder:validation:XValidation:rule="(has(self.authentication) && has(self.authentication.jwt)) || !self.listeners.exists(l, has(l.authentication) && 'jwt' in l.authentication)",message="spec.listeners[].authentication with jwt needs spec.authentication.jwt: name who issues the tokens"
+// +kubebuilder:validation:XValidation:rule="(has(self.authentication) && has(self.authentication.serviceAccounts)) || !self.listeners.exists(l, has(l.authentication) && 'serviceAccount' in l.authentication)",message="spec.listeners[].authentication with serviceAccount needs spec.authentication.serviceAccounts: name the audiences"
 type MQTTBrokerSpec struct {
 	// image is the broker's container image. Default: the image that belongs to the operator's release. A change
 	// restarts the broker.
@@ -45,13 +47,16 @@ type MQTTBrokerSpec struct {
 	// +kubebuilder:validation:XValidation:rule="self.all(a, self.exists_one(b, b.port == a.port))",message="spec.listeners need a port each: two listeners have the same"
 	Listeners []BrokerListener `json:"listeners,omitempty"`
 
-	// not alive: the broker checks no tokens yet.
-	// +kubebuilder:validation:XValidation:rule="false",message="spec.authentication is not alive in this version: remove it and give each MQTTUser a password"
-
-	// authentication names who may vouch for clients beside the MQTTUser objects. Default: nobody.
+	// authentication names who may vouch for clients beside the MQTTUser objects. Default: nobody. Changes are taken
+	// without a restart.
 	//
 	// +optional
 	Authentication *BrokerAuthentication `json:"authentication,omitempty"`
+
+	// ca shapes the broker's own CAs, <broker>-ca and <broker>-client-ca.
+	//
+	// +optional
+	CA *BrokerCA `json:"ca,omitempty"`
 
 	// limits bounds what clients may use. Changes are taken without a restart and hold for open connections too, except
 	// receiveMaximum, topicAliasMaximum, maxSessionExpiry and serverKeepAlive, which a client learns when it connects.
@@ -141,6 +146,7 @@ const (
 //
 // +kubebuilder:validation:XValidation:rule="(self.protocol in ['tls', 'wss']) == has(self.tls)",message="spec.listeners[].tls is needed with protocol tls or wss, and must be absent with tcp or ws"
 // +kubebuilder:validation:XValidation:rule="self.protocol in ['ws', 'wss'] || !has(self.websocket)",message="spec.listeners[].websocket needs protocol ws or wss"
+// +kubebuilder:validation:XValidation:rule="!has(self.authentication) || !('certificate' in self.authentication) || (has(self.tls) && has(self.tls.clientAuth) && self.tls.clientAuth != 'none')",message="spec.listeners[].authentication with certificate needs tls.clientAuth optional or required"
 type BrokerListener struct {
 	// name names the listener, its Service and its port: a DNS label of at most 15 characters with a letter in it and
 	// no "--", and none of admin, headless, health, metrics, which are the operator's own.
@@ -176,11 +182,9 @@ type BrokerListener struct {
 	// +optional
 	TLS *ListenerTLS `json:"tls,omitempty"`
 
-	// not alive: there is one way to authenticate.
-	// +kubebuilder:validation:XValidation:rule="false",message="spec.listeners[].authentication is not alive in this version: remove it"
-
-	// authentication lists the ways in that this listener accepts. Default: every one that the broker is configured
-	// for.
+	// authentication lists the ways to prove an identity that this listener accepts: password, certificate (needs
+	// tls.clientAuth), jwt (needs spec.authentication.jwt) and serviceAccount (needs
+	// spec.authentication.serviceAccounts). Default: every one that the broker is configured for.
 	//
 	// +optional
 	// +listType=set
@@ -301,6 +305,7 @@ const (
 //
 // +kubebuilder:validation:XValidation:rule="(has(self.secretRef) ? 1 : 0) + (has(self.issuerRef) ? 1 : 0) + (has(self.selfManaged) ? 1 : 0) == 1",message="spec.listeners[].tls needs exactly one of secretRef, issuerRef and selfManaged"
 // +kubebuilder:validation:XValidation:rule="(has(self.clientAuth) && self.clientAuth != 'none') || !has(self.usernameFrom)",message="spec.listeners[].tls.usernameFrom needs clientAuth optional or required"
+// +kubebuilder:validation:XValidation:rule="(has(self.clientAuth) && self.clientAuth != 'none') || !has(self.clientCASecretRef)",message="spec.listeners[].tls.clientCASecretRef needs clientAuth optional or required"
 // +kubebuilder:validation:XValidation:rule="(has(self.clientAuth) && self.clientAuth != 'none') || !has(self.crlSecretRef)",message="spec.listeners[].tls.crlSecretRef needs clientAuth optional or required"
 type ListenerTLS struct {
 	// secretRef names a Secret of this namespace with the keys tls.crt and tls.key. The Secret must carry the label
@@ -310,10 +315,9 @@ type ListenerTLS struct {
 	// +optional
 	SecretRef *SecretReference `json:"secretRef,omitempty"`
 
-	// not alive: no certificate is asked of cert-manager yet.
-	// +kubebuilder:validation:XValidation:rule="false",message="spec.listeners[].tls.issuerRef is not alive in this version: use secretRef with a Secret that cert-manager writes, or selfManaged"
-
-	// issuerRef names the cert-manager issuer that signs the listener's certificate.
+	// issuerRef names the cert-manager issuer that signs the listener's certificate. The operator asks for it by a
+	// Certificate <broker>-<listener>-issued with the names that selfManaged would have; the issuer must sign names inside
+	// the cluster. For other names write a Certificate yourself and use secretRef. Needs cert-manager in the cluster.
 	//
 	// +optional
 	IssuerRef *IssuerReference `json:"issuerRef,omitempty"`
@@ -324,27 +328,30 @@ type ListenerTLS struct {
 	// +optional
 	SelfManaged *SelfManagedTLS `json:"selfManaged,omitempty"`
 
-	// not alive: client certificates are not asked for.
-	// +kubebuilder:validation:XValidation:rule="false",message="spec.listeners[].tls.clientAuth is not alive in this version: remove it"
-
-	// clientAuth says whether clients show a certificate: none, optional or required. Default: none.
+	// clientAuth says whether clients show a certificate: none, optional or required. Default: none. With required, whoever
+	// shows none does not get through the TLS handshake; with optional he may prove himself in another way. Trusted are the
+	// broker's own client CA, which signs the certificates of users with authentication.certificate and is kept in the
+	// Secret <broker>-client-ca, and those of clientCASecretRef.
 	//
 	// +optional
 	ClientAuth *ClientAuth `json:"clientAuth,omitempty"`
 
-	// not alive: client certificates are not asked for.
-	// +kubebuilder:validation:XValidation:rule="false",message="spec.listeners[].tls.usernameFrom is not alive in this version: remove it"
+	// clientCASecretRef names a Secret of this namespace that holds CA certificates, PEM, whose client certificates are
+	// trusted beside those of the broker's own client CA; key defaults to "ca.crt". The Secret must carry the label
+	// mqtt-operator.io/allow: "true". Default: none. While it cannot be used, the CAs that were trusted before are.
+	//
+	// +optional
+	ClientCASecretRef *SecretKeyReference `json:"clientCASecretRef,omitempty"`
 
-	// usernameFrom is the part of the client certificate that is the username: cn or san. Default: cn.
+	// usernameFrom is the part of the client certificate that is the username: cn (the common name) or san (the first
+	// DNS name, else the first e-mail address, else the first URI). Default: cn.
 	//
 	// +optional
 	UsernameFrom *CertificateUsername `json:"usernameFrom,omitempty"`
 
-	// not alive: client certificates are not asked for.
-	// +kubebuilder:validation:XValidation:rule="false",message="spec.listeners[].tls.crlSecretRef is not alive in this version: remove it"
-
-	// crlSecretRef names a Secret of this namespace that holds a certificate revocation list; key defaults to "ca.crl".
-	// The Secret must carry the label mqtt-operator.io/allow: "true". Default: none.
+	// crlSecretRef names a Secret of this namespace that holds certificate revocation lists, PEM, each signed by a CA of
+	// clientCASecretRef or by the broker's own client CA; key defaults to "ca.crl". The Secret must carry the label
+	// mqtt-operator.io/allow: "true". Default: none. While it cannot be used, the lists that were in force before are.
 	//
 	// +optional
 	CRLSecretRef *SecretKeyReference `json:"crlSecretRef,omitempty"`
@@ -353,6 +360,22 @@ type ListenerTLS struct {
 	//
 	// +optional
 	MinVersion *TLSVersion `json:"minVersion,omitempty"`
+}
+
+// BrokerCA shapes the CAs that the operator keeps for a broker.
+//
+// +kubebuilder:validation:MinProperties=1
+type BrokerCA struct {
+	// clientGrace is how long clients get to fetch what a new CA needs of them, whole seconds from 0s to 8760h. Default:
+	// 24h. A CA is replaced in stages; each stage in which clients have something to do lasts at least this long: first
+	// to trust the new CA beside the old one, then to take certificates that the new one has signed.
+	//
+	// +optional
+	// +kubebuilder:validation:Type=string
+	// +kubebuilder:validation:MaxLength=20
+	// +kubebuilder:validation:Pattern=`^([0-9]+(\.[0-9]+)?(ms|s|m|h))+$`
+	// +kubebuilder:validation:XValidation:rule="duration(self) >= duration('0s') && duration(self) <= duration('8760h') && duration(self).getMilliseconds() % 1000 == 0",message="spec.ca.clientGrace must be whole seconds from 0s to 8760h"
+	ClientGrace *metav1.Duration `json:"clientGrace,omitempty"`
 }
 
 // IssuerReference names a cert-manager issuer.
@@ -480,6 +503,7 @@ type ListenerWebSocket struct {
 
 // BrokerAuthentication names who may vouch for clients beside the MQTTUser objects.
 //
+// +kubebuilder:validation:XValidation:rule="!has(self.jwt) || self.jwt.all(i, i.issuer != '*')",message="spec.authentication.jwt[].issuer may not be *: write the value of the iss claim"
 // +kubebuilder:validation:MinProperties=1
 type BrokerAuthentication struct {
 	// jwt lists the issuers whose tokens are accepted as passwords, at most 8.
@@ -491,7 +515,8 @@ type BrokerAuthentication struct {
 	// +kubebuilder:validation:MaxItems=8
 	JWT []JWTIssuer `json:"jwt,omitempty"`
 
-	// serviceAccounts accepts tokens of this cluster's ServiceAccounts. Default: none.
+	// serviceAccounts accepts tokens of this cluster's ServiceAccounts. Default: none. The operator reads who signs them
+	// from the API server and hands the broker the public keys.
 	//
 	// +optional
 	ServiceAccounts *ServiceAccountTokens `json:"serviceAccounts,omitempty"`
@@ -499,7 +524,7 @@ type BrokerAuthentication struct {
 
 // JWTIssuer is somebody whose tokens are accepted.
 type JWTIssuer struct {
-	// issuer is the value of the iss claim.
+	// issuer is the value of the iss claim, compared byte by byte. "*" is none.
 	//
 	// +required
 	// +kubebuilder:validation:MinLength=1
@@ -540,23 +565,26 @@ type JWTIssuer struct {
 //
 // +kubebuilder:validation:XValidation:rule="(has(self.secretRef) ? 1 : 0) + (has(self.configMapRef) ? 1 : 0) + (has(self.url) ? 1 : 0) == 1",message="spec.authentication.jwt[].jwks needs exactly one of secretRef, configMapRef and url"
 type JWKSource struct {
-	// secretRef names a Secret of this namespace that holds a JSON Web Key Set; key defaults to "jwks.json". The Secret
-	// must carry the label mqtt-operator.io/allow: "true".
+	// secretRef names a Secret of this namespace that holds a JSON Web Key Set (RFC 7517) of public keys, at most 64 KiB;
+	// key defaults to "jwks.json". The Secret must carry the label mqtt-operator.io/allow: "true". While it cannot be
+	// used, the keys that were in force before are.
 	//
 	// +optional
 	SecretRef *SecretKeyReference `json:"secretRef,omitempty"`
 
-	// configMapRef names a ConfigMap of this namespace that holds a JSON Web Key Set; key defaults to "jwks.json".
+	// configMapRef names a ConfigMap of this namespace that holds a JSON Web Key Set, as secretRef does; key defaults to
+	// "jwks.json". The ConfigMap must carry the label mqtt-operator.io/allow: "true": the operator sees no other.
 	//
 	// +optional
 	ConfigMapRef *ConfigMapKeyReference `json:"configMapRef,omitempty"`
 
-	// url is where the broker fetches the key set, by https only.
+	// url is where the broker itself fetches the key set, by https only; the operator does not. It trusts the roots of
+	// the broker's image.
 	//
 	// +optional
 	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=1024
-	// +kubebuilder:validation:XValidation:rule="isURL(self) && self.startsWith('https://')",message="spec.authentication.jwt[].jwks.url must be an https:// address"
+	// +kubebuilder:validation:XValidation:rule="isURL(self) && self.startsWith('https://') && !self.contains('@')",message="spec.authentication.jwt[].jwks.url must be an https:// address without a username"
 	URL *string `json:"url,omitempty"`
 }
 
@@ -1046,8 +1074,8 @@ type BrokerOverlay struct {
 
 // MQTTBrokerStatus is what the operator knows about the broker.
 type MQTTBrokerStatus struct {
-	// conditions are Ready, Available, Progressing, ConfigApplied, TLSReady, Paused and Insecure, and Stalled while it is
-	// true.
+	// conditions are Ready, Available, Progressing, ConfigApplied, TLSReady, AuthenticationReady, StorageReady,
+	// CertificateExpiring, Paused and Insecure, and Stalled while it is true.
 	//
 	// +optional
 	// +listType=map
@@ -1101,6 +1129,19 @@ type MQTTBrokerStatus struct {
 	//
 	// +optional
 	CA *CAStatus `json:"ca,omitempty"`
+
+	// clientCA speaks of the CA that signs the certificates of users; absent while there is none.
+	//
+	// +optional
+	ClientCA *CAStatus `json:"clientCA,omitempty"`
+
+	// certificates names the Certificates that the operator has asked cert-manager for.
+	//
+	// +optional
+	// +listType=set
+	// +kubebuilder:validation:MaxItems=64
+	// +kubebuilder:validation:items:MaxLength=253
+	Certificates []string `json:"certificates,omitempty"`
 
 	// lastRestart says why pods were last restarted by the operator.
 	//
@@ -1211,12 +1252,12 @@ const (
 	CAStable      CAPhase = "Stable"      // one CA is trusted and signs
 	CAIntroducing CAPhase = "Introducing" // the next one is trusted too, the old one signs
 	CASwitching   CAPhase = "Switching"   // both are trusted, the next one signs
-	CARetiring    CAPhase = "Retiring"    // nothing is signed by the old one any more, its trust ends
+	CARetiring    CAPhase = "Retiring"    // the old one is trusted no more; pods are still to answer that they know
 )
 
 // CAStatus speaks of a broker's CA.
 type CAStatus struct {
-	// generation counts the CAs that the broker has had.
+	// generation counts the CAs that have signed; it grows when a new one begins to sign.
 	//
 	// +optional
 	Generation *int64 `json:"generation,omitempty"`
@@ -1226,7 +1267,7 @@ type CAStatus struct {
 	// +optional
 	Phase CAPhase `json:"phase,omitempty"`
 
-	// notAfter is when the CA's certificate ends.
+	// notAfter is when the certificate of the CA that signs ends.
 	//
 	// +optional
 	NotAfter *metav1.Time `json:"notAfter,omitempty"`

@@ -5,7 +5,7 @@ package v1alpha1
 // ConditionType names a condition in the status of an object.
 //
 // Every condition of a kind is set on every pass, with the observedGeneration of that pass; Unknown means that the
-// operator could not find out. True is the good news, except for Paused, Insecure and Stalled.
+// operator could not find out. True is the good news, except for Paused, Insecure, CertificateExpiring and Stalled.
 type ConditionType string
 
 // ConditionReason is the one word that says why a condition is what it is. An event that reports a change of the
@@ -42,6 +42,19 @@ const (
 	// listener it speaks of that one. True: all have, or there is no such listener (reason NoTLSListener). False: one has
 	// not; what it served before, it goes on serving. Unknown: the Secrets could not be read.
 	ConditionTLSReady ConditionType = "TLSReady"
+
+	// ConditionAuthenticationReady says whether the broker has the keys of everybody whose tokens it is to believe. True:
+	// it has, or there is nobody (reason NoTokens). False: the keys of one are missing or bad; those that it had before
+	// stay in force. Unknown: the API server could not be asked for the cluster's own keys; those of before stay in force.
+	ConditionAuthenticationReady ConditionType = "AuthenticationReady"
+
+	// ConditionStorageReady says whether the pods can write what they must keep. True: every pod that answers can. False:
+	// one cannot, and refuses what it could not keep. Unknown: no pod answers.
+	ConditionStorageReady ConditionType = "StorageReady"
+
+	// ConditionCertificateExpiring is a warning. True: a certificate that a listener serves, or a revocation list, ends
+	// within 14 days and has not been renewed. False: none does. Unknown: the Secrets could not be read.
+	ConditionCertificateExpiring ConditionType = "CertificateExpiring"
 
 	// ConditionPaused says whether the operator leaves the broker alone. True: the annotation mqtt-operator.io/paused is
 	// "true"; nothing is written but the status. False: it is not. Never Unknown.
@@ -156,6 +169,46 @@ const (
 	ReasonCertificateInvalid ConditionReason = "CertificateInvalid"
 	// ReasonCertificateExpired: the certificate's time is over, or has not come.
 	ReasonCertificateExpired ConditionReason = "CertificateExpired"
+	// ReasonCertManagerMissing: a listener has issuerRef, and the cluster has no cert-manager.
+	ReasonCertManagerMissing ConditionReason = "CertManagerMissing"
+	// ReasonCertificatePending: cert-manager has been asked for a certificate and has not delivered it yet.
+	ReasonCertificatePending ConditionReason = "CertificatePending"
+	// ReasonCertificateRequestFailed: cert-manager could not be asked for a certificate.
+	ReasonCertificateRequestFailed ConditionReason = "CertificateRequestFailed"
+	// ReasonClientCANotUsable: the Secret with the CAs of client certificates does not exist or lacks the label.
+	ReasonClientCANotUsable ConditionReason = "ClientCANotUsable"
+	// ReasonClientCAInvalid: what it holds are no CA certificates, or too many.
+	ReasonClientCAInvalid ConditionReason = "ClientCAInvalid"
+	// ReasonCRLNotUsable: the Secret with revocation lists does not exist or lacks the label.
+	ReasonCRLNotUsable ConditionReason = "CRLNotUsable"
+	// ReasonCRLInvalid: what it holds are no revocation lists, too many, or lists of a CA that is not trusted.
+	ReasonCRLInvalid ConditionReason = "CRLInvalid"
+	// ReasonCertificateExpiring: a certificate or revocation list ends within 14 days.
+	ReasonCertificateExpiring ConditionReason = "CertificateExpiring"
+	// ReasonCertificatesValid: no certificate ends within 14 days.
+	ReasonCertificatesValid ConditionReason = "CertificatesValid"
+)
+
+// Reasons of tokens: AuthenticationReady.
+const (
+	// ReasonAuthenticationReady: the broker has the keys of every issuer, or knows where to fetch them.
+	ReasonAuthenticationReady ConditionReason = "AuthenticationReady"
+	// ReasonNoTokens: spec.authentication names nobody.
+	ReasonNoTokens ConditionReason = "NoTokens"
+	// ReasonJWKSNotUsable: the Secret or ConfigMap with a key set does not exist or lacks the label.
+	ReasonJWKSNotUsable ConditionReason = "JWKSNotUsable"
+	// ReasonJWKSInvalid: what it holds is no key set, or one without a key that can verify a token.
+	ReasonJWKSInvalid ConditionReason = "JWKSInvalid"
+	// ReasonServiceAccountKeysUnavailable: the API server does not say who signs the tokens of ServiceAccounts.
+	ReasonServiceAccountKeysUnavailable ConditionReason = "ServiceAccountKeysUnavailable"
+)
+
+// Reasons of the broker's disk: StorageReady, and Ready.
+const (
+	// ReasonStorageReady: every pod that answers can write.
+	ReasonStorageReady ConditionReason = "StorageReady"
+	// ReasonStorageDegraded: a pod cannot write what it must keep.
+	ReasonStorageDegraded ConditionReason = "StorageDegraded"
 )
 
 // Reasons of warnings: Insecure.

@@ -3,6 +3,7 @@
 package v1alpha1
 
 import (
+	"slices"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -24,6 +25,12 @@ const (
 	DefaultMaxRetainedMessages int32 = 1_000_000
 	DefaultMaxRetainedBytes    int64 = 1 << 30
 	DefaultMinTLSVersion             = TLSVersion12
+	DefaultClientAuth                = ClientAuthNone
+	DefaultUsernameFrom              = UsernameFromCN
+	DefaultClientGrace               = 24 * time.Hour
+	DefaultIssuerKind                = "Issuer"
+	DefaultIssuerGroup               = "cert-manager.io"
+	DefaultUsernameClaim             = "sub"
 	DefaultWebSocketPath             = "/mqtt"
 	DefaultProxyProtocolMode         = ProxyProtocolRequired
 	DefaultVolumeSize                = "1Gi"
@@ -51,6 +58,8 @@ type ResolvedBroker struct {
 	Image       string // empty: the image that belongs to the operator
 	Replicas    int32
 	Listeners   []ResolvedListener // in the order of the spec
+	Tokens      ResolvedTokens
+	ClientGrace time.Duration // how long clients get for each stage of a CA's replacement
 	Limits      ResolvedLimits
 	Persistence *ResolvedPersistence // nil: no volume
 	Logging     ResolvedLogging
@@ -67,10 +76,11 @@ type ResolvedListener struct {
 	Service        ResolvedService
 	TLS            *ResolvedTLS // nil: plain text
 	Anonymous      ResolvedAnonymous
-	WebSocket      *ResolvedWebSocket // nil: not with this protocol
-	MaxConnections int32              // 0: no bound
-	ConnectRate    *ResolvedRate      // nil: no bound
-	ProxyProtocol  *ResolvedProxy     // nil: the peer is the client
+	WebSocket      *ResolvedWebSocket       // nil: not with this protocol
+	MaxConnections int32                    // 0: no bound
+	ConnectRate    *ResolvedRate            // nil: no bound
+	ProxyProtocol  *ResolvedProxy           // nil: the peer is the client
+	Methods        []ListenerAuthentication // none: all
 }
 
 // Encrypted says whether what passes the listener is encrypted.
@@ -115,12 +125,52 @@ type ResolvedService struct {
 //
 // +kubebuilder:object:generate=false
 type ResolvedTLS struct {
-	SecretName string
-	MinVersion TLSVersion
+	SecretName   string          // with Issuer it is the one that cert-manager writes
+	Issuer       *ResolvedIssuer // nil: cert-manager is not asked
+	MinVersion   TLSVersion
+	ClientAuth   ClientAuth
+	UsernameFrom CertificateUsername
+	ClientCA     ResolvedKey // no name: none but the broker's own
+	CRL          ResolvedKey // no name: none
 }
 
 // SelfManaged says whether the operator signs the certificate.
 func (t ResolvedTLS) SelfManaged() bool { return t.SecretName == "" }
+
+// AsksClients says whether clients are asked for a certificate.
+func (t ResolvedTLS) AsksClients() bool { return t.ClientAuth != ClientAuthNone }
+
+// ResolvedIssuer names an issuer of cert-manager.
+//
+// +kubebuilder:object:generate=false
+type ResolvedIssuer struct{ Name, Kind, Group string }
+
+// ResolvedKey names a key of a Secret or ConfigMap.
+//
+// +kubebuilder:object:generate=false
+type ResolvedKey struct{ Name, Key string }
+
+// ResolvedTokens says whose tokens are believed.
+//
+// +kubebuilder:object:generate=false
+type ResolvedTokens struct {
+	Issuers         []ResolvedJWTIssuer // in the order of the spec
+	ServiceAccounts []string            // audiences; none: such tokens open nothing
+}
+
+// ResolvedJWTIssuer is somebody whose tokens are believed. Exactly one of Secret, ConfigMap and URL says where the keys
+// are.
+//
+// +kubebuilder:object:generate=false
+type ResolvedJWTIssuer struct {
+	Issuer        string
+	Audiences     []string
+	Secret        ResolvedKey
+	ConfigMap     ResolvedKey
+	URL           string
+	UsernameClaim string
+	ACLClaim      string // empty: no rules in the token
+}
 
 // ResolvedAnonymous says what clients without a name may do.
 //
@@ -205,8 +255,16 @@ func (b *MQTTBroker) Resolved() ResolvedBroker {
 	}
 
 	for i := range spec.Listeners {
-		resolved.Listeners = append(resolved.Listeners, spec.Listeners[i].resolved())
+		l := spec.Listeners[i].resolved()
+		if l.Encrypted() && l.TLS.Issuer != nil {
+			l.TLS.SecretName = IssuedName(b.Name, l.Name)
+		}
+
+		resolved.Listeners = append(resolved.Listeners, l)
 	}
+
+	resolved.Tokens = spec.Authentication.resolved()
+	resolved.ClientGrace = or(or(spec.CA, BrokerCA{}).ClientGrace, metav1.Duration{Duration: DefaultClientGrace}).Duration
 
 	logging := or(spec.Logging, BrokerLogging{})
 	resolved.Logging = ResolvedLogging{Level: or(logging.Level, DefaultLogLevel), Format: or(logging.Format, DefaultLogFormat)}
@@ -240,6 +298,70 @@ func (b ResolvedBroker) SelfManagedTLS() bool {
 	}
 
 	return false
+}
+
+// ClientCertificates says whether any listener asks clients for a certificate.
+func (b ResolvedBroker) ClientCertificates() bool {
+	for _, l := range b.Listeners {
+		if l.Encrypted() && l.TLS.AsksClients() {
+			return true
+		}
+	}
+
+	return false
+}
+
+// TLSSecrets names the Secrets with certificates of listeners, in the order of the spec.
+func (b ResolvedBroker) TLSSecrets() []string {
+	var names []string
+
+	for _, l := range b.Listeners {
+		if l.Encrypted() && !l.TLS.SelfManaged() {
+			names = append(names, l.TLS.SecretName)
+		}
+	}
+
+	return names
+}
+
+// ReferencedSecrets names every Secret that the spec names or that cert-manager writes for it, each once.
+func (b ResolvedBroker) ReferencedSecrets() []string {
+	names := b.TLSSecrets()
+
+	for _, l := range b.Listeners {
+		if l.Encrypted() {
+			names = append(names, l.TLS.ClientCA.Name, l.TLS.CRL.Name)
+		}
+	}
+
+	for _, issuer := range b.Tokens.Issuers {
+		names = append(names, issuer.Secret.Name)
+	}
+
+	return once(names)
+}
+
+// ReferencedConfigMaps names every ConfigMap that the spec names, each once.
+func (b ResolvedBroker) ReferencedConfigMaps() []string {
+	var names []string
+
+	for _, issuer := range b.Tokens.Issuers {
+		names = append(names, issuer.ConfigMap.Name)
+	}
+
+	return once(names)
+}
+
+// once is names in order, without empty ones, each once.
+func once(names []string) []string {
+	slices.Sort(names)
+	names = slices.Compact(names)
+
+	if len(names) > 0 && names[0] == "" {
+		names = names[1:]
+	}
+
+	return names
 }
 
 // PlaintextListeners names the listeners that are not encrypted, in the order of the spec.
@@ -305,6 +427,7 @@ func (b ResolvedBroker) BindingListener(name string) (ResolvedListener, bool) {
 func (l *BrokerListener) resolved() ResolvedListener {
 	resolved := ResolvedListener{
 		Name: l.Name, Protocol: l.Protocol, Port: l.Port, Service: l.Service.resolved(), MaxConnections: or(l.MaxConnections, 0),
+		Methods: l.Authentication,
 	}
 
 	if l.Protocol == ProtocolWS || l.Protocol == ProtocolWSS {
@@ -324,14 +447,64 @@ func (l *BrokerListener) resolved() ResolvedListener {
 	}
 
 	if l.TLS != nil {
-		resolved.TLS = &ResolvedTLS{
-			SecretName: or(l.TLS.SecretRef, SecretReference{}).Name,
-			MinVersion: or(l.TLS.MinVersion, DefaultMinTLSVersion),
-		}
+		resolved.TLS = l.TLS.resolved()
 	}
 
 	if l.Anonymous != nil && or(l.Anonymous.Enabled, false) {
 		resolved.Anonymous = ResolvedAnonymous{Enabled: true, Rules: resolvedRules(l.Anonymous.ACL)}
+	}
+
+	return resolved
+}
+
+func (t *ListenerTLS) resolved() *ResolvedTLS {
+	resolved := &ResolvedTLS{
+		SecretName:   or(t.SecretRef, SecretReference{}).Name,
+		MinVersion:   or(t.MinVersion, DefaultMinTLSVersion),
+		ClientAuth:   or(t.ClientAuth, DefaultClientAuth),
+		UsernameFrom: or(t.UsernameFrom, DefaultUsernameFrom),
+		ClientCA:     t.ClientCASecretRef.resolved(DefaultCAKey),
+		CRL:          t.CRLSecretRef.resolved(DefaultCRLKey),
+	}
+
+	if ref := t.IssuerRef; ref != nil {
+		resolved.Issuer = &ResolvedIssuer{Name: ref.Name, Kind: or(ref.Kind, DefaultIssuerKind), Group: or(ref.Group, DefaultIssuerGroup)}
+	}
+
+	return resolved
+}
+
+func (r *SecretKeyReference) resolved(key string) ResolvedKey {
+	if r == nil {
+		return ResolvedKey{}
+	}
+
+	return ResolvedKey{Name: r.Name, Key: or(r.Key, key)}
+}
+
+func (r *ConfigMapKeyReference) resolved(key string) ResolvedKey {
+	if r == nil {
+		return ResolvedKey{}
+	}
+
+	return ResolvedKey{Name: r.Name, Key: or(r.Key, key)}
+}
+
+func (a *BrokerAuthentication) resolved() ResolvedTokens {
+	authentication := or(a, BrokerAuthentication{})
+	resolved := ResolvedTokens{ServiceAccounts: or(authentication.ServiceAccounts, ServiceAccountTokens{}).Audiences}
+
+	for i := range authentication.JWT {
+		issuer := &authentication.JWT[i]
+		resolved.Issuers = append(resolved.Issuers, ResolvedJWTIssuer{
+			Issuer:        issuer.Issuer,
+			Audiences:     issuer.Audiences,
+			Secret:        issuer.JWKS.SecretRef.resolved(DefaultJWKSKey),
+			ConfigMap:     issuer.JWKS.ConfigMapRef.resolved(DefaultJWKSKey),
+			URL:           or(issuer.JWKS.URL, ""),
+			UsernameClaim: or(issuer.UsernameClaim, DefaultUsernameClaim),
+			ACLClaim:      or(issuer.ACLClaim, ""),
+		})
 	}
 
 	return resolved

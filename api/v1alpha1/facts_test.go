@@ -30,7 +30,8 @@ func TestResolvedBroker(t *testing.T) {
 		"an empty spec has every default": {
 			reason: "defaults live in Resolved alone",
 			want: v1alpha1.ResolvedBroker{
-				Replicas: 1,
+				Replicas:    1,
+				ClientGrace: 24 * time.Hour,
 				Limits: v1alpha1.ResolvedLimits{
 					MaxPacketSize: 1 << 20, ReceiveMaximum: 1024, MaxSessionExpiry: 168 * time.Hour, TopicAliasMaximum: 32,
 					MaxQueuedMessages: 10_000, MaxQueuedBytes: 64 << 20, MaxTopicLevels: 128, MaxSubscriptions: 1000,
@@ -53,8 +54,13 @@ func TestResolvedBroker(t *testing.T) {
 					},
 					{
 						Name: "sealed", Protocol: "tls", Port: 8883,
-						TLS:       &v1alpha1.ListenerTLS{SecretRef: &v1alpha1.SecretReference{Name: "pair"}, MinVersion: new(v1alpha1.TLSVersion13)},
-						Anonymous: &v1alpha1.ListenerAnonymous{Enabled: new(false)},
+						TLS: &v1alpha1.ListenerTLS{
+							SecretRef: &v1alpha1.SecretReference{Name: "pair"}, MinVersion: new(v1alpha1.TLSVersion13),
+							ClientAuth: new(v1alpha1.ClientAuthRequired), UsernameFrom: new(v1alpha1.UsernameFromSAN),
+							ClientCASecretRef: &v1alpha1.SecretKeyReference{Name: "cas"}, CRLSecretRef: &v1alpha1.SecretKeyReference{Name: "lists", Key: new("crl")},
+						},
+						Authentication: []v1alpha1.ListenerAuthentication{"certificate", "jwt"},
+						Anonymous:      &v1alpha1.ListenerAnonymous{Enabled: new(false)},
 					},
 					{
 						Name: "own", Protocol: "tls", Port: 8884, TLS: &v1alpha1.ListenerTLS{SelfManaged: &v1alpha1.SelfManagedTLS{}},
@@ -68,7 +74,17 @@ func TestResolvedBroker(t *testing.T) {
 						ProxyProtocol: &v1alpha1.ProxyProtocol{Mode: new(v1alpha1.ProxyProtocolOptional)},
 					},
 					{Name: "open", Protocol: "ws", Port: 8080},
+					{Name: "asked", Protocol: "tls", Port: 8885, TLS: &v1alpha1.ListenerTLS{IssuerRef: &v1alpha1.IssuerReference{Name: "ca"}}},
 				},
+				Authentication: &v1alpha1.BrokerAuthentication{
+					JWT: []v1alpha1.JWTIssuer{
+						{Issuer: "a", Audiences: []string{"x"}, JWKS: v1alpha1.JWKSource{SecretRef: &v1alpha1.SecretKeyReference{Name: "keys"}}},
+						{Issuer: "b", Audiences: []string{"x"}, JWKS: v1alpha1.JWKSource{ConfigMapRef: &v1alpha1.ConfigMapKeyReference{Name: "keys", Key: new("b")}}},
+						{Issuer: "c", Audiences: []string{"x"}, JWKS: v1alpha1.JWKSource{URL: new("https://c/")}, UsernameClaim: new("email"), ACLClaim: new("acl")},
+					},
+					ServiceAccounts: &v1alpha1.ServiceAccountTokens{Audiences: []string{"y"}},
+				},
+				CA: &v1alpha1.BrokerCA{ClientGrace: &metav1.Duration{}},
 				Limits: &v1alpha1.BrokerLimits{
 					MaxPacketSize: new(resource.MustParse("2Ki")), ReceiveMaximum: new(int32(7)),
 					MaxSessionExpiry: &metav1.Duration{}, TopicAliasMaximum: new(int32(0)),
@@ -92,19 +108,23 @@ func TestResolvedBroker(t *testing.T) {
 					{
 						Name: "sealed", Protocol: "tls", Port: 8883,
 						Service: v1alpha1.ResolvedService{Type: "ClusterIP"},
-						TLS:     &v1alpha1.ResolvedTLS{SecretName: "pair", MinVersion: "TLSv1.3"},
+						TLS: &v1alpha1.ResolvedTLS{
+							SecretName: "pair", MinVersion: "TLSv1.3", ClientAuth: "required", UsernameFrom: "san",
+							ClientCA: v1alpha1.ResolvedKey{Name: "cas", Key: "ca.crt"}, CRL: v1alpha1.ResolvedKey{Name: "lists", Key: "crl"},
+						},
+						Methods: []v1alpha1.ListenerAuthentication{"certificate", "jwt"},
 					},
 					{
 						Name: "own", Protocol: "tls", Port: 8884,
 						Service: v1alpha1.ResolvedService{Type: "ClusterIP"},
-						TLS:     &v1alpha1.ResolvedTLS{MinVersion: "TLSv1.2"}, MaxConnections: 5,
+						TLS:     &v1alpha1.ResolvedTLS{MinVersion: "TLSv1.2", ClientAuth: "none", UsernameFrom: "cn"}, MaxConnections: 5,
 						ConnectRate:   &v1alpha1.ResolvedRate{PerSecond: 10, Burst: 10},
 						ProxyProtocol: &v1alpha1.ResolvedProxy{Mode: "required", TrustedCIDRs: []string{"10.0.0.0/8"}},
 					},
 					{
 						Name: "web", Protocol: "wss", Port: 8443,
 						Service:       v1alpha1.ResolvedService{Type: "ClusterIP"},
-						TLS:           &v1alpha1.ResolvedTLS{MinVersion: "TLSv1.2"},
+						TLS:           &v1alpha1.ResolvedTLS{MinVersion: "TLSv1.2", ClientAuth: "none", UsernameFrom: "cn"},
 						WebSocket:     &v1alpha1.ResolvedWebSocket{Path: "/", AllowedOrigins: []string{"https://example.com"}},
 						ConnectRate:   &v1alpha1.ResolvedRate{PerSecond: 10, Burst: 1},
 						ProxyProtocol: &v1alpha1.ResolvedProxy{Mode: "optional"},
@@ -114,6 +134,22 @@ func TestResolvedBroker(t *testing.T) {
 						Service:   v1alpha1.ResolvedService{Type: "ClusterIP"},
 						WebSocket: &v1alpha1.ResolvedWebSocket{Path: "/mqtt"},
 					},
+					{
+						Name: "asked", Protocol: "tls", Port: 8885,
+						Service: v1alpha1.ResolvedService{Type: "ClusterIP"},
+						TLS: &v1alpha1.ResolvedTLS{
+							SecretName: "mq-asked-issued", Issuer: &v1alpha1.ResolvedIssuer{Name: "ca", Kind: "Issuer", Group: "cert-manager.io"},
+							MinVersion: "TLSv1.2", ClientAuth: "none", UsernameFrom: "cn",
+						},
+					},
+				},
+				Tokens: v1alpha1.ResolvedTokens{
+					Issuers: []v1alpha1.ResolvedJWTIssuer{
+						{Issuer: "a", Audiences: []string{"x"}, Secret: v1alpha1.ResolvedKey{Name: "keys", Key: "jwks.json"}, UsernameClaim: "sub"},
+						{Issuer: "b", Audiences: []string{"x"}, ConfigMap: v1alpha1.ResolvedKey{Name: "keys", Key: "b"}, UsernameClaim: "sub"},
+						{Issuer: "c", Audiences: []string{"x"}, URL: "https://c/", UsernameClaim: "email", ACLClaim: "acl"},
+					},
+					ServiceAccounts: []string{"y"},
 				},
 				Limits: v1alpha1.ResolvedLimits{
 					MaxPacketSize: 2048, ReceiveMaximum: 7, MaxQueuedMessages: 1, MaxQueuedBytes: 64 << 10, MaxTopicLevels: 2, MaxSubscriptions: 3,
@@ -130,7 +166,7 @@ func TestResolvedBroker(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 
-			broker := &v1alpha1.MQTTBroker{Spec: c.spec}
+			broker := &v1alpha1.MQTTBroker{ObjectMeta: metav1.ObjectMeta{Name: "mq"}, Spec: c.spec}
 			before := broker.DeepCopy()
 
 			if got := broker.Resolved(); !equality.Semantic.DeepEqual(got, c.want) {

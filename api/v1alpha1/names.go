@@ -19,7 +19,7 @@ const (
 	// LabelBroker carries the name of the broker that an object belongs to.
 	LabelBroker = "mqtt-operator.io/broker"
 
-	// LabelAllow opens a Secret to the operator: its cache holds no Secret without this label.
+	// LabelAllow opens a Secret or ConfigMap to the operator: its cache holds none without this label.
 	LabelAllow = "mqtt-operator.io/allow"
 )
 
@@ -44,6 +44,9 @@ const (
 // AnnotationPaused on a broker, with the value "true", makes the operator write nothing of it but its
 // status. Its users get their Secrets all the same; the broker hears of them when the pause ends.
 const AnnotationPaused = "mqtt-operator.io/paused"
+
+// AnnotationRotateCA on a broker, with a value other than the last one, replaces the broker's CAs in stages.
+const AnnotationRotateCA = "mqtt-operator.io/rotate-ca"
 
 // Types of the Secrets that the operator writes.
 const (
@@ -109,6 +112,12 @@ func UsersSecretName(broker string, shard int) string {
 
 // CASecretName is the Secret with the CA that clients of a broker trust.
 func CASecretName(broker string) string { return broker + "-ca" }
+
+// ClientCASecretName is the Secret with the CA that signs the client certificates of a broker's users.
+func ClientCASecretName(broker string) string { return broker + "-client-ca" }
+
+// IssuedName is the Certificate that cert-manager is asked for, and the Secret into which it writes.
+func IssuedName(broker, listener string) string { return broker + "-" + listener + "-issued" }
 
 // TLSSecretName is the Secret with the certificate that the operator signs for listeners.
 func TLSSecretName(broker string) string { return broker + "-tls" }

@@ -34,7 +34,7 @@ func TestNamesOfTheLongestObjects(t *testing.T) {
 	for _, name := range []string{
 		v1alpha1.ServiceAccountName(broker), v1alpha1.ConfigSecretName(broker), v1alpha1.UsersSecretName(broker, 15),
 		v1alpha1.CASecretName(broker), v1alpha1.TLSSecretName(broker), v1alpha1.AdminCASecretName(broker),
-		v1alpha1.AdminTLSSecretName(broker), v1alpha1.BindingSecretName(user), v1alpha1.VerifierSecretName(user),
+		v1alpha1.AdminTLSSecretName(broker), v1alpha1.ClientCASecretName(broker), v1alpha1.IssuedName(broker, listener), v1alpha1.BindingSecretName(user), v1alpha1.VerifierSecretName(user),
 	} {
 		check("subdomain", name, validation.IsDNS1123Subdomain(name))
 	}
@@ -59,6 +59,8 @@ func TestNamesStayAsTheyAre(t *testing.T) {
 		v1alpha1.UsersSecretName("mq", 15):          "mq-users-15",
 		v1alpha1.CASecretName("mq"):                 "mq-ca",
 		v1alpha1.TLSSecretName("mq"):                "mq-tls",
+		v1alpha1.ClientCASecretName("mq"):           "mq-client-ca",
+		v1alpha1.IssuedName("mq", "mqtts"):          "mq-mqtts-issued",
 		v1alpha1.AdminCASecretName("mq"):            "mq-admin-ca",
 		v1alpha1.AdminTLSSecretName("mq"):           "mq-admin-tls",
 		v1alpha1.BindingSecretName("sensor"):        "sensor-mqtt",

@@ -55,7 +55,8 @@ type SecretKeyReference struct {
 	Key *string `json:"key,omitempty"`
 }
 
-// ConfigMapKeyReference names one key of a ConfigMap of the same namespace.
+// ConfigMapKeyReference names one key of a ConfigMap of the same namespace. The ConfigMap must carry the label
+// mqtt-operator.io/allow: "true", else it is treated as if it were not there.
 type ConfigMapKeyReference struct {
 	// name is the name of the ConfigMap.
 	//

@@ -130,6 +130,22 @@ func ParsePairs(content []byte) (map[string]KeyPair, error) {
 	return part.Pairs, err
 }
 
+// ParseTrust reads the trust of tls.json strictly; it validates nothing beyond the types.
+func ParseTrust(content []byte) (map[string]Trust, error) {
+	part := tlsPart{}
+	err := decode(TLSFile, content, &part)
+	return part.Trust, err
+}
+
+// AuthenticationIn is what the broker.json of a bundle says about tokens; nothing where it cannot be read.
+func AuthenticationIn(bundle Bundle) Authentication {
+	broker, err := parseBroker(bundle)
+	if err != nil {
+		return Authentication{}
+	}
+	return broker.Authentication
+}
+
 // ParsePolicies reads policies.json strictly; it validates nothing beyond the types. No content is no policies.
 func ParsePolicies(content []byte) (map[string][]acl.Rule, error) {
 	if len(content) == 0 {

@@ -14,6 +14,7 @@ import (
 
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
@@ -21,6 +22,7 @@ import (
 	"github.com/mqtt-operator/mqtt-operator/broker-image/admin"
 	"github.com/mqtt-operator/mqtt-operator/broker-image/contract"
 	"github.com/mqtt-operator/mqtt-operator/controllers/desired"
+	"github.com/mqtt-operator/mqtt-operator/controllers/pki"
 	"github.com/mqtt-operator/mqtt-operator/controllers/verdict"
 )
 
@@ -30,10 +32,11 @@ const IndexUserBroker = "spec.brokerRef"
 // askTimeout bounds how long one pod may take to answer; the others are asked at the same time.
 const askTimeout = 2 * time.Second
 
-// +kubebuilder:rbac:groups="",resources=pods,verbs=get;list;watch
+// +kubebuilder:rbac:groups="",resources=configmaps;pods,verbs=get;list;watch
 // +kubebuilder:rbac:groups="",resources=secrets;serviceaccounts,verbs=create;get;list;patch;watch
 // +kubebuilder:rbac:groups="",resources=services,verbs=create;delete;get;list;patch;watch
 // +kubebuilder:rbac:groups=apps,resources=statefulsets,verbs=create;get;list;patch;watch
+// +kubebuilder:rbac:groups=cert-manager.io,resources=certificates,verbs=create;delete;get;patch
 // +kubebuilder:rbac:groups=events.k8s.io,resources=events,verbs=create;patch
 // +kubebuilder:rbac:groups=mqtt-operator.io,resources=mqttbrokers;mqttusers,verbs=get;list;watch
 // +kubebuilder:rbac:groups=mqtt-operator.io,resources=mqttbrokers/finalizers;mqttusers/finalizers,verbs=update
@@ -42,7 +45,8 @@ const askTimeout = 2 * time.Second
 // observe reads everything and decides nothing.
 func (r *Reconciler) observe(ctx context.Context, p *pass) error {
 	for _, read := range []func(context.Context, *verdict.Facts) error{
-		r.observeSecrets, r.observeReferenced, r.observeUsers, r.observeStatefulSet, r.observeServices, r.observePods,
+		r.observeSecrets, r.observeReferenced, r.observeCertManager, r.observeCluster, r.observeUsers, r.observeOutdated,
+		r.observeStatefulSet, r.observeServices, r.observePods,
 	} {
 		if err := read(ctx, p.facts); err != nil {
 			return err
@@ -56,12 +60,14 @@ func (r *Reconciler) observeSecrets(ctx context.Context, f *verdict.Facts) error
 	name := f.Broker.Name
 	for child, place := range map[string]**corev1.Secret{
 		v1alpha1.CASecretName(name):       &f.CA,
+		v1alpha1.ClientCASecretName(name): &f.ClientCA,
 		v1alpha1.TLSSecretName(name):      &f.TLS,
 		v1alpha1.AdminCASecretName(name):  &f.AdminCA,
 		v1alpha1.AdminTLSSecretName(name): &f.AdminTLS,
 	} {
 		secret, err := r.ownSecret(ctx, r.Client, f, child)
-		if secret == nil && err == nil && f.Broker.Status.CA != nil {
+		isOptional := place == &f.ClientCA && f.Broker.Status.ClientCA == nil
+		if secret == nil && err == nil && f.Broker.Status.CA != nil && !isOptional {
 			// It was there once. Perhaps only its label is gone, and with it its place in the cache: look past the
 			// cache before drawing new keys.
 			secret, err = r.ownSecret(ctx, r.Live, f, child)
@@ -101,20 +107,79 @@ func (r *Reconciler) ownSecret(ctx context.Context, from client.Reader, f *verdi
 	}
 }
 
-// observeReferenced reads the Secrets that listeners name. The cache holds labelled ones only, and of those a
-// reference opens only what people labelled for it: never the operator's own.
+// observeReferenced reads the Secrets and ConfigMaps that the spec names. The cache holds labelled ones only, and of
+// those a reference opens only what people labelled for it: never the operator's own.
 func (r *Reconciler) observeReferenced(ctx context.Context, f *verdict.Facts) error {
-	f.Referenced = map[string]*corev1.Secret{}
-	for _, l := range f.Spec.Listeners {
-		if !l.Encrypted() || l.TLS.SelfManaged() {
+	f.Referenced, f.ConfigMaps = map[string]*corev1.Secret{}, map[string]*corev1.ConfigMap{}
+	for _, name := range f.Spec.ReferencedSecrets() {
+		secret := &corev1.Secret{}
+		if allowed, err := r.referenced(ctx, f, name, secret); err != nil {
+			return fmt.Errorf("secret %s: %w", name, err)
+		} else if allowed {
+			f.Referenced[name] = secret
+		}
+	}
+	for _, name := range f.Spec.ReferencedConfigMaps() {
+		configMap := &corev1.ConfigMap{}
+		if allowed, err := r.referenced(ctx, f, name, configMap); err != nil {
+			return fmt.Errorf("configmap %s: %w", name, err)
+		} else if allowed {
+			f.ConfigMaps[name] = configMap
+		}
+	}
+	return nil
+}
+
+// referenced reads an object and reports whether a reference opens it.
+func (r *Reconciler) referenced(ctx context.Context, f *verdict.Facts, name string, object client.Object) (bool, error) {
+	err := r.Client.Get(ctx, client.ObjectKey{Namespace: f.Broker.Namespace, Name: name}, object)
+	return err == nil && object.GetLabels()[v1alpha1.LabelAllow] == v1alpha1.AllowReference, client.IgnoreNotFound(err)
+}
+
+// observeCertManager asks whether there is a cert-manager. Its kind may come and go while the operator runs.
+func (r *Reconciler) observeCertManager(_ context.Context, f *verdict.Facts) error {
+	if len(desired.Certificates(f)) == 0 {
+		return nil
+	}
+	kind := desired.CertificateKind()
+	_, err := r.Client.RESTMapper().RESTMapping(kind.GroupKind(), kind.Version)
+	f.NoCertManager = meta.IsNoMatchError(err)
+	if err != nil && !f.NoCertManager {
+		return fmt.Errorf("kind %s: %w", kind.Kind, err)
+	}
+	return nil
+}
+
+// observeCluster reads who signs the tokens of ServiceAccounts, where the spec wants to know.
+func (r *Reconciler) observeCluster(ctx context.Context, f *verdict.Facts) error {
+	if len(f.Spec.Tokens.ServiceAccounts) > 0 {
+		f.Cluster = r.Cluster.Keys(ctx)
+	}
+	return nil
+}
+
+// observeOutdated counts the users whose client certificate hangs on a client CA that is to go. It looks only while one
+// is.
+func (r *Reconciler) observeOutdated(ctx context.Context, f *verdict.Facts) error {
+	if f.ClientCA == nil {
+		return nil
+	}
+	ca := pki.ReadCA(f.ClientCA.Data)
+	if ca.Phase != v1alpha1.CASwitching {
+		return nil
+	}
+	for i := range f.Users {
+		user := f.Users[i].User
+		if user.Spec.Authentication.Certificate == nil {
 			continue
 		}
-		secret := &corev1.Secret{}
-		key := client.ObjectKey{Namespace: f.Broker.Namespace, Name: l.TLS.SecretName}
-		if err := r.Client.Get(ctx, key, secret); client.IgnoreNotFound(err) != nil {
+		binding := &corev1.Secret{}
+		key := client.ObjectKey{Namespace: user.Namespace, Name: v1alpha1.BindingSecretName(user.Name)}
+		if err := r.Client.Get(ctx, key, binding); client.IgnoreNotFound(err) != nil {
 			return fmt.Errorf("secret %s: %w", key.Name, err)
-		} else if err == nil && secret.Labels[v1alpha1.LabelAllow] == v1alpha1.AllowReference {
-			f.Referenced[key.Name] = secret
+		} else if err == nil && metav1.IsControlledBy(binding, user) && pki.IsIssuedBy(binding.Data[v1alpha1.BindingCert], ca.Old) &&
+			!pki.IsOver(binding.Data[v1alpha1.BindingCert], f.Now) {
+			f.Outdated++
 		}
 	}
 	return nil
@@ -231,6 +296,7 @@ func note(pod *verdict.PodFacts, status admin.Status, err error) {
 		pod.Answer = &verdict.Answer{
 			Revision: status.Revision, Digest: status.Digest,
 			Connections: int32(status.Connections), Sessions: int32(status.Sessions), //nolint:gosec // Bounded by file descriptors.
+			Storage: status.Storage,
 		}
 	}
 }

@@ -25,6 +25,8 @@ const (
 	recheck = time.Minute
 	// answerRecheck is when a pod that has not answered yet is asked again.
 	answerRecheck = time.Second
+	// certManagerRecheck is when the cluster is asked again whether it has a cert-manager.
+	certManagerRecheck = 10 * time.Second
 )
 
 // Reconciler makes brokers what their specs say.
@@ -40,6 +42,8 @@ type Reconciler struct {
 	Clock  clock.PassiveClock
 	// Image is the broker image of this release.
 	Image string
+	// Cluster tells who signs the tokens of ServiceAccounts.
+	Cluster *ClusterKeys
 	// AdminAddress is where the admin endpoint of a pod listens, host:port.
 	AdminAddress func(*corev1.Pod) string
 }
@@ -50,6 +54,10 @@ type pass struct {
 	material *verdict.Material
 	judged   *verdict.Judgement
 	desired  *desired.Broker
+	// applied says that the objects stand in the cluster as desired.
+	applied bool
+	// unpruned are Certificates that are wanted no more and could not be deleted.
+	unpruned []string
 	// before is the status as it was found.
 	before v1alpha1.MQTTBrokerStatus
 	// restart is why the apply of this pass restarts pods, empty if it does not.
@@ -76,5 +84,13 @@ func (r *Reconciler) Reconcile(ctx context.Context, b *v1alpha1.MQTTBroker) (ctr
 	if failed := r.conclude(ctx, p, err); failed != nil {
 		return walk.Result(failed, 0)
 	}
-	return walk.Result(err, recheck)
+	return walk.Result(err, p.again())
+}
+
+// again is when to look at the broker again if nothing happens.
+func (p *pass) again() time.Duration {
+	if p.facts.NoCertManager {
+		return certManagerRecheck
+	}
+	return recheck
 }

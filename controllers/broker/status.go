@@ -61,7 +61,15 @@ func computeStatus(p *pass, walked error) v1alpha1.MQTTBrokerStatus {
 		status.Pods = podStatus(f)
 		status.Users = &v1alpha1.UsersStatus{Accepted: new(int32(len(p.judged.Accepted))), Rejected: new(int32(p.judged.Rejected))} //nolint:gosec // Bounded by memory.
 		status.Listeners = listenerStatus(p)
-		status.CA = caStatus(p)
+		status.CA = caStatus(&p.material.CA, f.CA, p.applied, p.before.CA, f.Now)
+		status.ClientCA = caStatus(p.material.ClientCA, f.ClientCA, p.applied, p.before.ClientCA, f.Now)
+	}
+	if p.applied {
+		status.Certificates = slices.Clone(p.unpruned)
+		for _, certificate := range desired.Certificates(f) {
+			status.Certificates = append(status.Certificates, certificate.GetName())
+		}
+		slices.Sort(status.Certificates)
 	}
 	if p.desired != nil && !f.Broker.Paused() {
 		status.Revision = &v1alpha1.RevisionStatus{Desired: &p.desired.Revision, Applied: applied(f)}
@@ -72,11 +80,17 @@ func computeStatus(p *pass, walked error) v1alpha1.MQTTBrokerStatus {
 	set := &condition.Set{List: status.Conditions, Generation: f.Broker.Generation, Now: f.Now}
 	if p.judged != nil {
 		setTLSReady(set, p)
+		setExpiring(set, p)
+		setAuthenticationReady(set, p)
+		setStorageReady(set, f)
 		setAvailable(set, f)
 		setProgressing(set, f)
 		setConfigApplied(set, p, walked)
 	} else {
-		for _, kind := range []v1alpha1.ConditionType{v1alpha1.ConditionTLSReady, v1alpha1.ConditionAvailable, v1alpha1.ConditionProgressing, v1alpha1.ConditionConfigApplied} {
+		for _, kind := range []v1alpha1.ConditionType{
+			v1alpha1.ConditionTLSReady, v1alpha1.ConditionCertificateExpiring, v1alpha1.ConditionAuthenticationReady, v1alpha1.ConditionStorageReady,
+			v1alpha1.ConditionAvailable, v1alpha1.ConditionProgressing, v1alpha1.ConditionConfigApplied,
+		} {
 			set.Unknown(kind, observeFailed())
 		}
 	}
@@ -135,8 +149,8 @@ func listenerStatus(p *pass) []v1alpha1.ListenerStatus {
 					set.List = slices.Clone(p.before.Listeners[k].Conditions)
 				}
 			}
-			if l.Fault != nil {
-				set.False(v1alpha1.ConditionTLSReady, *l.Fault)
+			if problem := l.Problem(); problem != nil {
+				set.False(v1alpha1.ConditionTLSReady, *problem)
 			} else {
 				set.True(v1alpha1.ConditionTLSReady, v1alpha1.ReasonTLSReady, "The certificate is served.")
 			}
@@ -166,25 +180,30 @@ func addresses(f *verdict.Facts, l v1alpha1.ResolvedListener) []string {
 
 const maxAddresses = 16
 
-func caStatus(p *pass) *v1alpha1.CAStatus {
-	ca, err := pki.Check(p.material.CA, p.facts.Now)
+// caStatus is what stands in the cluster: what was decided and could not be written has not happened. before is kept
+// where nothing stands there yet.
+func caStatus(decided *pki.CA, stood *corev1.Secret, applied bool, before *v1alpha1.CAStatus, now time.Time) *v1alpha1.CAStatus {
+	var ca pki.CA
+	switch {
+	case applied && decided != nil:
+		ca = *decided
+	case stood != nil:
+		ca = readCA(stood, before)
+	default:
+		return before
+	}
+	leaf, err := pki.Check(ca.Signing, now)
 	if err != nil {
-		return nil
+		return before
 	}
-	status := &v1alpha1.CAStatus{Generation: new(int64(1)), Phase: v1alpha1.CAStable, NotAfter: new(metav1.NewTime(ca.NotAfter))}
-	if before := p.before.CA; before != nil && before.Generation != nil && before.NotAfter != nil {
-		status.Generation = new(*before.Generation)
-		if !before.NotAfter.Equal(status.NotAfter) {
-			*status.Generation++ // the Secret was deleted by hand, and a new CA drawn
-		}
-	}
-	return status
+	return &v1alpha1.CAStatus{Generation: &ca.Generation, Phase: ca.Phase, NotAfter: new(metav1.NewTime(leaf.NotAfter))}
 }
 
 func setTLSReady(set *condition.Set, p *pass) {
 	for i := range p.judged.Listeners {
-		if l := &p.judged.Listeners[i]; l.Fault != nil {
-			set.False(v1alpha1.ConditionTLSReady, verdict.Finding{Reason: l.Fault.Reason, Message: "Listener " + l.Spec.Name + ": " + l.Fault.Message})
+		l := &p.judged.Listeners[i]
+		if problem := l.Problem(); problem != nil {
+			set.False(v1alpha1.ConditionTLSReady, verdict.Finding{Reason: problem.Reason, Message: "Listener " + l.Spec.Name + ": " + problem.Message})
 			return
 		}
 	}
@@ -193,6 +212,72 @@ func setTLSReady(set *condition.Set, p *pass) {
 		return
 	}
 	set.True(v1alpha1.ConditionTLSReady, v1alpha1.ReasonTLSReady, "Every listener with TLS has its certificate.")
+}
+
+// expiryNotice is how long before its end a certificate is complained about. What the operator renews itself is renewed
+// long before.
+const expiryNotice = 14 * 24 * time.Hour
+
+func setExpiring(set *condition.Set, p *pass) {
+	var texts []string
+	for i := range p.judged.Listeners {
+		l := &p.judged.Listeners[i]
+		if l.Leaf != nil && isNear(l.Leaf.NotAfter, p.facts.Now) {
+			texts = append(texts, fmt.Sprintf("the certificate of listener %s ends at %s", l.Spec.Name, l.Leaf.NotAfter.UTC().Format(time.RFC3339)))
+		}
+		if isNear(l.ListsEnd, p.facts.Now) {
+			texts = append(texts, fmt.Sprintf("a revocation list of listener %s is out of date at %s", l.Spec.Name, l.ListsEnd.UTC().Format(time.RFC3339)))
+		}
+	}
+	if len(texts) > 0 {
+		set.True(v1alpha1.ConditionCertificateExpiring, v1alpha1.ReasonCertificateExpiring, "Renew in time: "+strings.Join(texts, "; ")+".")
+		return
+	}
+	set.False(v1alpha1.ConditionCertificateExpiring, verdict.Finding{Reason: v1alpha1.ReasonCertificatesValid, Message: "No certificate that is served ends within 14 days."})
+}
+
+func isNear(end, now time.Time) bool { return !end.IsZero() && !now.Add(expiryNotice).Before(end) }
+
+func setAuthenticationReady(set *condition.Set, p *pass) {
+	tokens := &p.judged.Tokens
+	switch {
+	case len(tokens.Faults) > 0:
+		set.False(v1alpha1.ConditionAuthenticationReady, tokens.Faults[0])
+	case tokens.Stale != nil:
+		set.Unknown(v1alpha1.ConditionAuthenticationReady, *tokens.Stale)
+	case len(tokens.JWT) == 0 && tokens.ServiceAccounts == nil:
+		set.True(v1alpha1.ConditionAuthenticationReady, v1alpha1.ReasonNoTokens, "No tokens are taken: spec.authentication names nobody.")
+	default:
+		set.True(v1alpha1.ConditionAuthenticationReady, v1alpha1.ReasonAuthenticationReady, "The broker has the keys of every issuer, or fetches them.")
+	}
+}
+
+func setStorageReady(set *condition.Set, f *verdict.Facts) {
+	answered := false
+	for i := range f.Pods {
+		answer := f.Pods[i].Answer
+		if answer == nil {
+			continue
+		}
+		answered = true
+		if answer.Storage != "" {
+			set.False(v1alpha1.ConditionStorageReady, verdict.Finding{
+				Reason: v1alpha1.ReasonStorageDegraded,
+				Message: "Pod " + f.Pods[i].Pod.Name + " cannot write to its disk and refuses what it would have to keep; " +
+					"its log and the metric mqtt_broker_storage_fault tell more, and a full disk heals when there is room again.",
+			})
+			return
+		}
+	}
+	switch {
+	case f.Spec.Hibernated():
+		set.Unknown(v1alpha1.ConditionStorageReady, hibernated())
+		return
+	case !answered:
+		set.Unknown(v1alpha1.ConditionStorageReady, verdict.Finding{Reason: v1alpha1.ReasonConfigPending, Message: "No pod has answered yet."})
+		return
+	}
+	set.True(v1alpha1.ConditionStorageReady, v1alpha1.ReasonStorageReady, "Every pod that answers can write what it must keep.")
 }
 
 func setAvailable(set *condition.Set, f *verdict.Facts) {
@@ -344,15 +429,20 @@ func setReady(set *condition.Set, f *verdict.Facts, walked error) {
 		set.Unknown(v1alpha1.ConditionReady, observeFailed())
 		return
 	}
-	if c := set.FirstFalse(v1alpha1.ConditionTLSReady); c != nil {
-		stall(condition.Of(c))
+	if c := set.FirstFalse(v1alpha1.ConditionTLSReady, v1alpha1.ConditionAuthenticationReady); c != nil {
+		switch finding := condition.Of(c); finding.Reason {
+		case v1alpha1.ReasonCertificatePending, v1alpha1.ReasonCertificateRequestFailed, v1alpha1.ReasonServiceAccountKeysUnavailable:
+			set.False(v1alpha1.ConditionReady, finding) // Tried again without anybody's help.
+		default:
+			stall(finding)
+		}
 		return
 	}
 	if f.Spec.Hibernated() && isRolledOut(f) {
 		set.True(v1alpha1.ConditionReady, v1alpha1.ReasonHibernated, hibernated().Message)
 		return
 	}
-	if c := set.FirstFalse(v1alpha1.ConditionAvailable, v1alpha1.ConditionConfigApplied); c != nil {
+	if c := set.FirstFalse(v1alpha1.ConditionAvailable, v1alpha1.ConditionConfigApplied, v1alpha1.ConditionStorageReady); c != nil {
 		set.False(v1alpha1.ConditionReady, condition.Of(c))
 		return
 	}

@@ -24,20 +24,18 @@ import (
 func issue(_ context.Context, p *pass) error {
 	f, now := p.facts, p.facts.Now
 	m := &verdict.Material{
-		CA:          fromSecret(f.CA, desired.CACertKey, desired.CAKeyKey),
 		Server:      fromSecret(f.TLS, corev1.TLSCertKey, corev1.TLSPrivateKeyKey),
-		AdminCA:     fromSecret(f.AdminCA, desired.CACertKey, desired.CAKeyKey),
 		AdminClient: fromSecret(f.AdminCA, desired.ClientCertKey, desired.ClientKeyKey),
 		AdminServer: fromSecret(f.AdminTLS, corev1.TLSCertKey, corev1.TLSPrivateKeyKey),
 	}
 	p.material = m
-	name := f.Broker.Namespace + "/" + f.Broker.Name
+	if err := issueCAs(f, m); err != nil {
+		return err
+	}
 	return errors.Join(
-		keepCA(&m.CA, name+" clients", now),
-		keepCA(&m.AdminCA, name+" admin", now),
-		keepLeaf(&m.Server, &m.CA, desired.ServerRequest(f), now),
-		keepLeaf(&m.AdminClient, &m.AdminCA, desired.AdminClientRequest(), now),
-		keepLeaf(&m.AdminServer, &m.AdminCA, desired.AdminServerRequest(f.Broker), now),
+		keepLeaf(&m.Server, &m.CA.Signing, desired.ServerRequest(f), now),
+		keepLeaf(&m.AdminClient, &m.AdminCA.Signing, desired.AdminClientRequest(), now),
+		keepLeaf(&m.AdminServer, &m.AdminCA.Signing, desired.AdminServerRequest(f.Broker), now),
 	)
 }
 
@@ -46,13 +44,6 @@ func fromSecret(secret *corev1.Secret, certificate, key string) pki.Pair {
 		return pki.Pair{}
 	}
 	return pki.Pair{Certificate: secret.Data[certificate], Key: secret.Data[key]}
-}
-
-func keepCA(ca *pki.Pair, commonName string, now time.Time) (err error) {
-	if !pki.IsUsableCA(*ca, now) {
-		*ca, err = pki.NewCA(commonName, now)
-	}
-	return err
 }
 
 func keepLeaf(pair, ca *pki.Pair, r pki.Request, now time.Time) (err error) {
@@ -90,6 +81,8 @@ func (r *Reconciler) apply(ctx context.Context, p *pass) error {
 	if err != nil {
 		return apply.Verdict(err)
 	}
+	p.applied = true
+	r.applyCertificates(ctx, p)
 	candidates := []client.Object{}
 	for i := range p.facts.Services {
 		candidates = append(candidates, &p.facts.Services[i])

@@ -95,7 +95,7 @@ func Tell(recorder events.EventRecorder, object runtime.Object, before, after []
 // isAbnormal names the conditions whose good news is False.
 func isAbnormal(c *metav1.Condition) bool {
 	switch v1alpha1.ConditionType(c.Type) {
-	case v1alpha1.ConditionInsecure, v1alpha1.ConditionPaused:
+	case v1alpha1.ConditionInsecure, v1alpha1.ConditionPaused, v1alpha1.ConditionCertificateExpiring:
 		return true
 	default:
 		return false

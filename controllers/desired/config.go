@@ -32,14 +32,16 @@ func Bundle(f *verdict.Facts, j *verdict.Judgement) (contract.Bundle, int64, err
 func Config(f *verdict.Facts, j *verdict.Judgement) *contract.Config {
 	cfg := &contract.Config{
 		Broker: contract.Broker{
-			Format:      contract.Format,
-			Name:        f.Broker.Namespace + "/" + f.Broker.Name,
-			Revision:    1,
-			Limits:      limits(f.Spec.Limits),
-			Persistence: persistence(f.Spec.Persistence),
-			Logging:     contract.Logging{Level: string(f.Spec.Logging.Level), Format: string(f.Spec.Logging.Format)},
+			Format:         contract.Format,
+			Name:           f.Broker.Namespace + "/" + f.Broker.Name,
+			Revision:       1,
+			Limits:         limits(f.Spec.Limits),
+			Persistence:    persistence(f.Spec.Persistence),
+			Authentication: j.Tokens.Authentication,
+			Logging:        contract.Logging{Level: string(f.Spec.Logging.Level), Format: string(f.Spec.Logging.Format)},
 		},
 		Pairs: map[string]contract.KeyPair{},
+		Trust: trust(j),
 		Users: j.Accepted,
 	}
 	for i := range j.Listeners {
@@ -47,7 +49,7 @@ func Config(f *verdict.Facts, j *verdict.Judgement) *contract.Config {
 		if !l.CanServe() {
 			continue
 		}
-		cfg.Listeners = append(cfg.Listeners, listener(l.Spec))
+		cfg.Listeners = append(cfg.Listeners, listener(l.Spec, l.Trust != nil))
 		if l.Pair != nil {
 			cfg.Pairs[l.Spec.Name] = *l.Pair
 		}
@@ -55,7 +57,21 @@ func Config(f *verdict.Facts, j *verdict.Judgement) *contract.Config {
 	return cfg
 }
 
-func listener(spec v1alpha1.ResolvedListener) contract.Listener {
+// trust is what client certificates are checked against, by the name of the listener; nil where none are asked for.
+func trust(j *verdict.Judgement) map[string]contract.Trust {
+	var trust map[string]contract.Trust
+	for i := range j.Listeners {
+		if l := &j.Listeners[i]; l.CanServe() && l.Trust != nil {
+			if trust == nil {
+				trust = map[string]contract.Trust{}
+			}
+			trust[l.Spec.Name] = *l.Trust
+		}
+	}
+	return trust
+}
+
+func listener(spec v1alpha1.ResolvedListener, asksClients bool) contract.Listener {
 	l := contract.Listener{
 		Name:     spec.Name,
 		Protocol: contract.Protocol(spec.Protocol),
@@ -68,6 +84,15 @@ func listener(spec v1alpha1.ResolvedListener) contract.Listener {
 		if spec.TLS.MinVersion == v1alpha1.TLSVersion13 {
 			l.TLS.MinVersion = "1.3"
 		}
+	}
+	if asksClients {
+		l.TLS.ClientAuth, l.TLS.Trust = string(spec.TLS.ClientAuth), spec.Name
+		if spec.TLS.UsernameFrom != v1alpha1.DefaultUsernameFrom {
+			l.TLS.UsernameFrom = string(spec.TLS.UsernameFrom)
+		}
+	}
+	for _, method := range spec.Methods {
+		l.Methods = append(l.Methods, contract.Method(method))
 	}
 	if spec.Anonymous.Enabled {
 		l.Anonymous = &contract.Anonymous{ACL: verdict.Rules(spec.Anonymous.Rules)}

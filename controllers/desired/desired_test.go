@@ -110,7 +110,10 @@ func material(t *testing.T, f *verdict.Facts) *verdict.Material {
 	if err != nil {
 		t.Fatal(err)
 	}
-	m := &verdict.Material{CA: ca, AdminCA: ca}
+	m := &verdict.Material{CA: pki.NewStable(ca, 1, now), AdminCA: pki.NewStable(ca, 1, now)}
+	if f.Spec.ClientCertificates() {
+		m.ClientCA = new(pki.NewStable(ca, 1, now))
+	}
 	for pair, request := range map[*pki.Pair]pki.Request{&m.Server: ServerRequest(f), &m.AdminServer: AdminServerRequest(f.Broker), &m.AdminClient: AdminClientRequest()} {
 		if *pair, err = pki.Issue(ca, request, now); err != nil {
 			t.Fatal(err)
@@ -300,7 +303,7 @@ func TestEveryPodIsRestricted(t *testing.T) {
 
 func TestNoObjectNamesAClusterDomain(t *testing.T) {
 	f, m := facts(t, gen.Broker("factory", "mq"), gen.User("factory", "alice", "mq"))
-	objects := slices.Concat(mustBuild(t, f, m).Objects, []client.Object{Binding(f.Users[0].User, f.Spec.Listeners[0], []byte("p"), m.CA.Certificate)})
+	objects := slices.Concat(mustBuild(t, f, m).Objects, []client.Object{Binding(f.Users[0].User, f.Spec.Listeners[0], []byte("p"), m.CA.Trusted())})
 	for _, object := range objects {
 		if text, _ := yaml.Marshal(object); bytes.Contains(text, []byte("cluster.local")) {
 			t.Errorf("%s assumes a cluster domain", object.GetName())
@@ -331,7 +334,7 @@ func TestBindingFollowsItsListener(t *testing.T) {
 		"mqtts://mq-mqtts.factory.svc:8883", "mqtt://mq-mqtt.factory.svc:1883",
 		"ws://mq-ws.factory.svc:8080/mqtt", "wss://mq-wss.factory.svc:8443/iot",
 	} {
-		binding := Binding(f.Users[0].User, f.Spec.Listeners[i], []byte("p"), m.CA.Certificate)
+		binding := Binding(f.Users[0].User, f.Spec.Listeners[i], []byte("p"), m.CA.Trusted())
 		if got := string(binding.Data[v1alpha1.BindingURI]); got != want {
 			t.Errorf("uri %s, want %s", got, want)
 		}

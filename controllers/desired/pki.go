@@ -15,8 +15,8 @@ import (
 
 // Keys of the Secrets with a broker's own key material.
 const (
-	CACertKey     = "ca.crt"
-	CAKeyKey      = "ca.key"
+	CACertKey     = pki.CACertKey
+	CAKeyKey      = pki.CAKeyKey
 	ClientCertKey = "client.crt"
 	ClientKeyKey  = "client.key"
 )
@@ -28,21 +28,23 @@ func AdminServerName(namespace, broker string) string { return "admin." + broker
 // PKI are the Secrets with a broker's own key material. Only <broker>-admin-tls is ever mounted in a pod.
 func PKI(f *verdict.Facts, m *verdict.Material) []client.Object {
 	name := f.Broker.Name
-	return []client.Object{
-		secret(meta(f, v1alpha1.CASecretName(name)), v1alpha1.SecretTypeCA, map[string][]byte{
-			CACertKey: m.CA.Certificate, CAKeyKey: m.CA.Key,
-		}),
+	adminCA := m.AdminCA.Data()
+	adminCA[ClientCertKey], adminCA[ClientKeyKey] = m.AdminClient.Certificate, m.AdminClient.Key
+	objects := []client.Object{
+		// Each CA before what it signs: a write that fails in between leaves nothing that is signed by a key which is lost.
+		secret(meta(f, v1alpha1.CASecretName(name)), v1alpha1.SecretTypeCA, m.CA.Data()),
 		secret(meta(f, v1alpha1.TLSSecretName(name)), corev1.SecretTypeTLS, map[string][]byte{
-			corev1.TLSCertKey: m.Server.Certificate, corev1.TLSPrivateKeyKey: m.Server.Key, CACertKey: m.CA.Certificate,
+			corev1.TLSCertKey: m.Server.Certificate, corev1.TLSPrivateKeyKey: m.Server.Key, CACertKey: m.CA.Trusted(),
 		}),
-		secret(meta(f, v1alpha1.AdminCASecretName(name)), v1alpha1.SecretTypeCA, map[string][]byte{
-			CACertKey: m.AdminCA.Certificate, CAKeyKey: m.AdminCA.Key,
-			ClientCertKey: m.AdminClient.Certificate, ClientKeyKey: m.AdminClient.Key,
-		}),
+		secret(meta(f, v1alpha1.AdminCASecretName(name)), v1alpha1.SecretTypeCA, adminCA),
 		secret(meta(f, v1alpha1.AdminTLSSecretName(name)), corev1.SecretTypeTLS, map[string][]byte{
-			corev1.TLSCertKey: m.AdminServer.Certificate, corev1.TLSPrivateKeyKey: m.AdminServer.Key, CACertKey: m.AdminCA.Certificate,
+			corev1.TLSCertKey: m.AdminServer.Certificate, corev1.TLSPrivateKeyKey: m.AdminServer.Key, CACertKey: m.AdminCA.Trusted(),
 		}),
 	}
+	if m.ClientCA != nil {
+		objects = append(objects, secret(meta(f, v1alpha1.ClientCASecretName(name)), v1alpha1.SecretTypeCA, m.ClientCA.Data()))
+	}
+	return objects
 }
 
 // ServerRequest is the certificate that the operator signs for the listeners of a broker: each listener's Service by
@@ -52,17 +54,21 @@ func ServerRequest(f *verdict.Facts) pki.Request {
 	names := []string{}
 	for _, l := range f.Spec.Listeners {
 		if l.Encrypted() && l.TLS.SelfManaged() {
-			service := v1alpha1.ListenerServiceName(b.Name, l.Name)
-			names = append(names, service, service+"."+b.Namespace, service+"."+b.Namespace+".svc")
+			names = append(names, serviceNames(b, l)...)
 		}
 	}
 	slices.Sort(names)
+	return pki.Request{CommonName: v1alpha1.StatefulSetName(b.Name), DNSNames: append(names, podNames(b)...), Server: true}
+}
+
+func serviceNames(b *v1alpha1.MQTTBroker, l v1alpha1.ResolvedListener) []string {
+	service := v1alpha1.ListenerServiceName(b.Name, l.Name)
+	return []string{service, service + "." + b.Namespace, service + "." + b.Namespace + ".svc"}
+}
+
+func podNames(b *v1alpha1.MQTTBroker) []string {
 	headless := v1alpha1.HeadlessServiceName(b.Name) + "." + b.Namespace
-	return pki.Request{
-		CommonName: v1alpha1.StatefulSetName(b.Name),
-		DNSNames:   append(names, "*."+headless, "*."+headless+".svc", "localhost"),
-		Server:     true,
-	}
+	return []string{"*." + headless, "*." + headless + ".svc", "localhost"}
 }
 
 // AdminServerRequest is the certificate of the admin endpoint.

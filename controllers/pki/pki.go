@@ -176,12 +176,6 @@ func IsCurrent(p, ca Pair, r Request, now time.Time) bool {
 	return err == nil && leaf.CheckSignatureFrom(issuer) == nil
 }
 
-// IsUsableCA reports whether p can sign certificates for a full life of theirs.
-func IsUsableCA(p Pair, now time.Time) bool {
-	ca, err := Check(p, now)
-	return err == nil && ca.IsCA && now.Add(LeafValidity).Before(ca.NotAfter)
-}
-
 // RenewAt is when two thirds of the life of a certificate are gone.
 func RenewAt(leaf *x509.Certificate) time.Time {
 	return leaf.NotBefore.Add(leaf.NotAfter.Sub(leaf.NotBefore) / 3 * 2)

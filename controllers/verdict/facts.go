@@ -24,17 +24,33 @@ type Facts struct {
 
 	// Users of this broker, in no order.
 	Users []UserFacts
-	// Referenced are the Secrets that listeners name, as far as their label opens them.
+	// Referenced are the Secrets that the spec names or cert-manager writes for it, as far as their label opens them.
 	Referenced map[string]*corev1.Secret
+	// ConfigMaps are those that the spec names, as far as their label opens them.
+	ConfigMaps map[string]*corev1.ConfigMap
+	// NoCertManager says that a listener wants a certificate of cert-manager and the cluster has none.
+	NoCertManager bool
+	// Cluster is who signs the tokens of ServiceAccounts; read only where the spec wants it.
+	Cluster ClusterKeys
+	// Outdated counts users whose client certificate is one of the client CA that is to go.
+	Outdated int
 
 	// Our own objects as they stand; nil where there is none.
-	CA, AdminCA, TLS, AdminTLS *corev1.Secret
-	StatefulSet                *appsv1.StatefulSet
-	Services                   []corev1.Service
-	ConfigSecrets              []corev1.Secret
+	CA, ClientCA, AdminCA, TLS, AdminTLS *corev1.Secret
+	StatefulSet                          *appsv1.StatefulSet
+	Services                             []corev1.Service
+	ConfigSecrets                        []corev1.Secret
 
 	// Pods of the broker, by name.
 	Pods []PodFacts
+}
+
+// ClusterKeys are what the API server publishes about the tokens of ServiceAccounts.
+type ClusterKeys struct {
+	Issuer string
+	JWKS   string
+	// Problem says why they could not be read, or not again; nil when they are of now.
+	Problem *Finding
 }
 
 // UserFacts are one user with the hashes that its reconciler made, nil while there are none.
@@ -58,11 +74,29 @@ type Answer struct {
 	Digest   string
 	// Connections and Sessions that it holds.
 	Connections, Sessions int32
+	// Storage says why it cannot write what it must keep; empty when it can.
+	Storage string
 }
 
 // Runs reports whether the pod said that it runs this very configuration.
 func (p *PodFacts) Runs(revision int64, digest string) bool {
 	return p.Answer != nil && p.Answer.Revision == revision && p.Answer.Digest == digest
+}
+
+// EveryPodRuns reports whether each pod that should be there has answered that it runs the configuration that stands
+// in the Secrets. A broker that hibernates has none, and those to come begin with it.
+func (f *Facts) EveryPodRuns() bool {
+	bundle := f.Bundle()
+	revision, err := contract.Revision(bundle)
+	if err != nil || len(f.Pods) < int(f.Spec.Replicas) {
+		return false
+	}
+	for i := range f.Pods {
+		if !f.Pods[i].Runs(revision, bundle.Digest()) {
+			return false
+		}
+	}
+	return true
 }
 
 // IsReady reports whether the pod's readiness probe passes.
@@ -78,8 +112,11 @@ func (p *PodFacts) IsReady() bool {
 // Material is the broker's key material: what stood in the Secrets, as far as it can go on, and fresh material
 // otherwise.
 type Material struct {
-	CA, Server                        pki.Pair
-	AdminCA, AdminClient, AdminServer pki.Pair
+	// CA signs Server, AdminCA the two ends of the admin connection.
+	CA, AdminCA                      pki.CA
+	Server, AdminClient, AdminServer pki.Pair
+	// ClientCA signs the certificates of users; nil while no listener asks for any and none ever did.
+	ClientCA *pki.CA
 }
 
 // Bundle is the configuration that stands in the Secrets, nil where there is none.

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"slices"
 	"strings"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 
@@ -22,6 +23,8 @@ type Judgement struct {
 	Listeners []Listener
 	// Accepted are the users that the broker shall know, by name.
 	Accepted []contract.User
+	// Tokens says whose tokens the broker shall believe.
+	Tokens Tokens
 	// Rejected counts users that lost their name to an older one or whose entry no broker would take.
 	Rejected int
 }
@@ -35,6 +38,20 @@ type Listener struct {
 	Leaf *x509.Certificate
 	// Fault says why Pair is not the one that the spec asks for.
 	Fault *Finding
+	// Trust is what client certificates are checked against, nil where none are asked for.
+	Trust *contract.Trust
+	// TrustFault says why Trust is not what the spec asks for.
+	TrustFault *Finding
+	// ListsEnd is when the first of the revocation lists in Trust is out of date; zero where there is none.
+	ListsEnd time.Time
+}
+
+// Problem is what to tell about the listener, nil where all is well.
+func (l *Listener) Problem() *Finding {
+	if l.Fault != nil {
+		return l.Fault
+	}
+	return l.TrustFault
 }
 
 // CanServe reports whether the listener can be opened.
@@ -42,10 +59,12 @@ func (l *Listener) CanServe() bool { return !l.Spec.Encrypted() || l.Pair != nil
 
 // Judge asks every question about a broker.
 func Judge(f *Facts, m *Material) *Judgement {
-	j := &Judgement{}
-	prior := priorPairs(f)
+	j := &Judgement{Tokens: judgeTokens(f)}
+	prior, priorTrust := priorPairs(f), priorTrust(f)
 	for _, spec := range f.Spec.Listeners {
-		j.Listeners = append(j.Listeners, judgeListener(f, m, prior, spec))
+		l := judgeListener(f, m, prior, spec)
+		judgeTrust(f, m, priorTrust, &l)
+		j.Listeners = append(j.Listeners, l)
 	}
 	winners := Winners(users(f))
 	for i := range f.Users {
@@ -158,13 +177,17 @@ func judgeListener(f *Facts, m *Material, prior map[string]contract.KeyPair, spe
 	}
 	pair := m.Server
 	if !spec.TLS.SelfManaged() {
-		pair, l.Fault = referencedPair(f, spec.TLS.SecretName)
+		pair, l.Fault = referencedPair(f, spec)
 	}
 	if l.Fault == nil {
 		l.Leaf, l.Fault = checkPair(f, spec, pair)
 	}
 	if l.Fault == nil {
 		l.Pair = &contract.KeyPair{Certificate: string(pair.Certificate), PrivateKey: string(pair.Key)}
+		if spec.TLS.Issuer != nil && f.NoCertManager {
+			l.Fault = certManagerMissing()
+			l.Fault.Message += " Until then nobody renews the certificate that is there."
+		}
 		return l
 	}
 	if before, found := prior[spec.Name]; found {
@@ -177,10 +200,18 @@ func judgeListener(f *Facts, m *Material, prior map[string]contract.KeyPair, spe
 	return l
 }
 
-func referencedPair(f *Facts, name string) (pki.Pair, *Finding) {
+func referencedPair(f *Facts, spec v1alpha1.ResolvedListener) (pki.Pair, *Finding) {
+	name := spec.TLS.SecretName
 	secret := f.Referenced[name]
-	if secret == nil {
+	switch {
+	case secret != nil:
+	case spec.TLS.Issuer == nil:
 		return pki.Pair{}, NotUsable(v1alpha1.ReasonTLSSecretNotUsable, f.Broker.Namespace, name)
+	case f.NoCertManager:
+		return pki.Pair{}, certManagerMissing()
+	default:
+		return pki.Pair{}, find(v1alpha1.ReasonCertificatePending, "cert-manager has not delivered the certificate yet; kubectl -n %s describe certificate %s tells what it waits for.",
+			f.Broker.Namespace, name)
 	}
 	for _, key := range []string{corev1.TLSCertKey, corev1.TLSPrivateKeyKey} {
 		if len(secret.Data[key]) == 0 {
@@ -188,6 +219,10 @@ func referencedPair(f *Facts, name string) (pki.Pair, *Finding) {
 		}
 	}
 	return pki.Pair{Certificate: secret.Data[corev1.TLSCertKey], Key: secret.Data[corev1.TLSPrivateKeyKey]}, nil
+}
+
+func certManagerMissing() *Finding {
+	return find(v1alpha1.ReasonCertManagerMissing, "The cluster has no cert-manager (no kind Certificate of cert-manager.io/v1): install it, or use selfManaged or secretRef in place of issuerRef.")
 }
 
 // NotUsable is the one answer for a Secret that is not there and for one that is not labelled, so that nobody learns

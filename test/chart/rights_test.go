@@ -49,11 +49,15 @@ func TestRightsAreThoseOfConfig(t *testing.T) {
 				if diff := cmp.Diff(want, one[rbacv1.ClusterRole](t, rendered, "ClusterRole", role).Rules, same); diff != "" {
 					t.Errorf("rules (-config +chart):\n%s", diff)
 				}
+				discovery := one[rbacv1.ClusterRoleBinding](t, rendered, "ClusterRoleBinding", role+":issuer-discovery")
+				if discovery.RoleRef.Name != "system:service-account-issuer-discovery" || !slices.Equal(discovery.Subjects, []rbacv1.Subject{account}) {
+					t.Errorf("got %+v", discovery)
+				}
 				binding := one[rbacv1.ClusterRoleBinding](t, rendered, "ClusterRoleBinding", role)
 				if binding.RoleRef.Kind != "ClusterRole" || binding.RoleRef.Name != role || !slices.Equal(binding.Subjects, []rbacv1.Subject{account}) {
 					t.Errorf("got %+v", binding)
 				}
-			} else if wide := rendered.named("ClusterRole", role); len(wide) != 0 {
+			} else if wide := append(rendered.named("ClusterRole", role), rendered.named("ClusterRoleBinding", ":issuer-discovery")...); len(wide) != 0 {
 				t.Errorf("%v gives rights over the whole cluster", wide)
 			}
 
@@ -88,7 +92,7 @@ func TestRightsAreThoseOfConfig(t *testing.T) {
 func TestRightsFitIntoANamespace(t *testing.T) {
 	known := []string{
 		"configmaps", "events", "persistentvolumeclaims", "pods", "secrets", "serviceaccounts", "services",
-		"deployments", "statefulsets", "poddisruptionbudgets", "networkpolicies",
+		"deployments", "statefulsets", "poddisruptionbudgets", "networkpolicies", "certificates",
 		"mqttaccesspolicies", "mqttbridges", "mqttbrokers", "mqttusers",
 	}
 	for _, rule := range as[rbacv1.ClusterRole](t, files(t, "config/rbac/role.yaml")[0]).Rules {

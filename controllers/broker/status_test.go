@@ -1,0 +1,182 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package mqttbroker
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	dto "github.com/prometheus/client_model/go"
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	clocktesting "k8s.io/utils/clock/testing"
+
+	"github.com/mqtt-operator/mqtt-operator/api/v1alpha1"
+	"github.com/mqtt-operator/mqtt-operator/controllers/condition"
+	"github.com/mqtt-operator/mqtt-operator/controllers/gen"
+	"github.com/mqtt-operator/mqtt-operator/controllers/pki"
+	"github.com/mqtt-operator/mqtt-operator/controllers/verdict"
+)
+
+var now = time.Date(2026, 11, 23, 12, 0, 0, 0, time.UTC)
+
+func TestACertificateIsComplainedAboutInTime(t *testing.T) {
+	ca, err := pki.NewCA("ca", now)
+	if err != nil {
+		t.Fatal(err)
+	}
+	pair, err := pki.Issue(ca, pki.Request{CommonName: "x", Server: true}, now)
+	if err != nil {
+		t.Fatal(err)
+	}
+	leaf, err := pki.Leaf(pair.Certificate)
+	if err != nil {
+		t.Fatal(err)
+	}
+	l := verdict.Listener{Spec: v1alpha1.ResolvedListener{Name: "mqtts"}, Leaf: leaf}
+	lists := verdict.Listener{Spec: v1alpha1.ResolvedListener{Name: "mqtts"}, ListsEnd: leaf.NotAfter}
+	for name, tc := range map[string]struct {
+		reason   string
+		listener verdict.Listener
+		at       time.Time
+		want     metav1.ConditionStatus
+		says     string
+	}{
+		"fifteen days ahead":       {reason: "there is time", listener: l, at: leaf.NotAfter.Add(-15 * 24 * time.Hour), want: metav1.ConditionFalse, says: "No certificate"},
+		"fourteen days ahead":      {reason: "somebody has to act", listener: l, at: leaf.NotAfter.Add(-14 * 24 * time.Hour), want: metav1.ConditionTrue, says: "listener mqtts ends at " + leaf.NotAfter.Format(time.RFC3339)},
+		"too late":                 {reason: "it is worse now, not better", listener: l, at: leaf.NotAfter.Add(time.Hour), want: metav1.ConditionTrue, says: "listener mqtts"},
+		"a revocation list":        {reason: "it has an end, too", listener: lists, at: leaf.NotAfter, want: metav1.ConditionTrue, says: "a revocation list of listener mqtts"},
+		"a listener in plain text": {reason: "it has nothing that could end", listener: verdict.Listener{}, at: now, want: metav1.ConditionFalse},
+	} {
+		t.Run(name, func(t *testing.T) {
+			set := &condition.Set{Now: tc.at}
+			setExpiring(set, &pass{facts: &verdict.Facts{Now: tc.at}, judged: &verdict.Judgement{Listeners: []verdict.Listener{tc.listener}}})
+			c := set.Get(v1alpha1.ConditionCertificateExpiring)
+			if c.Status != tc.want || !strings.Contains(c.Message, tc.says) {
+				t.Errorf("got %s %q: %s", c.Status, c.Message, tc.reason)
+			}
+		})
+	}
+}
+
+func TestStorageIsPartOfReady(t *testing.T) {
+	for name, tc := range map[string]struct {
+		reason string
+		pods   []verdict.PodFacts
+		want   metav1.ConditionStatus
+	}{
+		"no answer":     {reason: "nobody knows", pods: []verdict.PodFacts{{}}, want: metav1.ConditionUnknown},
+		"all is well":   {reason: "it can write", pods: []verdict.PodFacts{{Answer: &verdict.Answer{}}}, want: metav1.ConditionTrue},
+		"the disk fell": {reason: "what must be kept is refused", pods: []verdict.PodFacts{{Answer: &verdict.Answer{Storage: "no space left at 0x1234"}}}, want: metav1.ConditionFalse},
+	} {
+		t.Run(name, func(t *testing.T) {
+			set := &condition.Set{Now: now}
+			setStorageReady(set, &verdict.Facts{Broker: gen.Broker("factory", "mq"), Spec: v1alpha1.ResolvedBroker{Replicas: 1}, Pods: tc.pods})
+			c := set.Get(v1alpha1.ConditionStorageReady)
+			if c.Status != tc.want || strings.Contains(c.Message, "0x") {
+				t.Errorf("got %s %q: %s", c.Status, c.Message, tc.reason)
+			}
+		})
+	}
+}
+
+// TestTheClusterIsAskedOnceInAWhile, and what it said last outlives an outage.
+func TestTheClusterIsAskedOnceInAWhile(t *testing.T) {
+	clock := clocktesting.NewFakePassiveClock(now)
+	asked, failure := 0, error(nil)
+	k := &ClusterKeys{clock: clock, get: func(_ context.Context, path string) ([]byte, error) {
+		asked++
+		if failure != nil {
+			return nil, failure
+		}
+		return map[string][]byte{discoveryPath: []byte(`{"issuer":"https://cluster"}`), keySetPath: []byte(fmt.Sprintf(`{"keys":[%d]}`, asked))}[path], nil
+	}}
+	first := k.Keys(t.Context())
+	if first.Issuer != "https://cluster" || first.JWKS != `{"keys":[2]}` || first.Problem != nil {
+		t.Fatalf("got %+v", first)
+	}
+	clock.SetTime(now.Add(keysRefresh - time.Second))
+	if k.Keys(t.Context()); asked != 2 {
+		t.Errorf("asked %d times: many brokers look at it each minute", asked)
+	}
+	for after, tc := range map[time.Duration]struct {
+		err  error
+		says string
+	}{
+		keysRefresh:               {errors.New("dial tcp 127.0.0.1:54321: refused"), "does not say who signs"},
+		2 * keysRefresh:           {apierrors.NewForbidden(schema.GroupResource{}, "", nil), "system:service-account-issuer-discovery"},
+		2*keysRefresh + keysRetry: {apierrors.NewUnauthorized(""), "system:service-account-issuer-discovery"},
+	} {
+		clock.SetTime(now.Add(after + 10*keysRefresh))
+		k.due = time.Time{}
+		failure = tc.err
+		got := k.Keys(t.Context())
+		if got.JWKS != first.JWKS || got.Problem == nil || !strings.Contains(got.Problem.Message, tc.says) || strings.Contains(got.Problem.Message, "54321") {
+			t.Errorf("%v: got %+v %+v", tc.err, got, got.Problem)
+		}
+	}
+	failure = nil
+	clock.SetTime(clock.Now().Add(keysRetry))
+	if again := k.Keys(t.Context()); again.Problem != nil || again.JWKS == first.JWKS {
+		t.Errorf("got %+v after the outage", again)
+	}
+}
+
+func TestStatusShowsWhatStandsAndNotWhatWasDecided(t *testing.T) {
+	stood, err := (pki.CA{}).Step("ca", pki.Seen{}, now)
+	if err != nil {
+		t.Fatal(err)
+	}
+	decided, err := stood.Step("ca", pki.Seen{Wish: "1"}, now)
+	if err != nil {
+		t.Fatal(err)
+	}
+	secret := &corev1.Secret{Data: stood.Data()}
+	if got := caStatus(&decided, secret, false, nil, now); got.Phase != v1alpha1.CAStable {
+		t.Errorf("a write that failed, or a pause, shows %s", got.Phase)
+	}
+	if got := caStatus(&decided, secret, true, nil, now); got.Phase != v1alpha1.CAIntroducing {
+		t.Errorf("what was written shows %s", got.Phase)
+	}
+	if got := caStatus(nil, nil, true, nil, now); got != nil {
+		t.Errorf("a CA that is not there shows %+v", got)
+	}
+}
+
+func TestMetricsAreThoseOfTheStatus(t *testing.T) {
+	b := gen.Broker("factory", "mq")
+	b.Status.Listeners = []v1alpha1.ListenerStatus{{Name: "mqtts", CertNotAfter: &metav1.Time{Time: now}}, {Name: "mqtt"}}
+	b.Status.CA = &v1alpha1.CAStatus{NotAfter: &metav1.Time{Time: now}}
+	b.Status.Conditions = []metav1.Condition{{Type: "Ready", Status: metav1.ConditionFalse}, {Type: "TLSReady", Status: metav1.ConditionUnknown}}
+	samples := make(chan prometheus.Metric, 16)
+	collect(samples, b)
+	close(samples)
+	got := map[string]float64{}
+	for sample := range samples {
+		written := &dto.Metric{}
+		if err := sample.Write(written); err != nil {
+			t.Fatal(err)
+		}
+		name, _, _ := strings.Cut(strings.TrimPrefix(sample.Desc().String(), `Desc{fqName: "`), `"`)
+		for _, label := range written.GetLabel() {
+			name += " " + label.GetValue()
+		}
+		got[name] = written.GetGauge().GetValue()
+	}
+	want := map[string]float64{
+		"mqtt_operator_certificate_not_after_seconds mq mqtts factory": float64(now.Unix()),
+		"mqtt_operator_ca_not_after_seconds mq server factory":         float64(now.Unix()),
+		"mqtt_operator_broker_condition mq Ready factory":              0,
+		"mqtt_operator_broker_condition mq TLSReady factory":           -1,
+	}
+	if fmt.Sprint(got) != fmt.Sprint(want) {
+		t.Errorf("got %v\nwant %v", got, want)
+	}
+}
