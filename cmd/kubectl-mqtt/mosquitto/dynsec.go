@@ -81,7 +81,7 @@ type role struct {
 
 // ImportDynsec reads the configuration of the dynamic security plugin. It fails where the file cannot be read at all.
 func ImportDynsec(f File, o Options) (*Result, error) {
-	if err := o.validate(); err != nil {
+	if err := o.Validate(); err != nil {
 		return nil, err
 	}
 	places, err := scan(f)

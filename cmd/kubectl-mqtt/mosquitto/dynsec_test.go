@@ -187,3 +187,23 @@ func FuzzImportDynsec(f *testing.F) {
 		decoded(t, out)
 	})
 }
+
+func TestAFilterThatOneRoleRefusesByLettersIsGrantedByNoOther(t *testing.T) {
+	config := fmt.Sprintf(`{"clients": [{"username": "alice", "password": %q, "salt": %q, "iterations": 1, "roles": [{"rolename": "a"}, {"rolename": "b"}]}],
+		"roles": [
+			{"rolename": "a", "acls": [{"acltype": "subscribeLiteral", "topic": "x/#", "allow": false}]},
+			{"rolename": "b", "acls": [{"acltype": "subscribeLiteral", "topic": "x/#", "allow": true}]}],
+		"defaultACLAccess": {"publishClientReceive": true, "unsubscribe": true}}`, strings.Split(goodHash, "$")[4], strings.Split(goodHash, "$")[3])
+	r, err := scenario(map[string][]byte{"dynamic-security.json": []byte(config)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	out, err := r.YAML("x")
+	if err != nil {
+		t.Fatal(err)
+	}
+	all := decoded(t, out)
+	if all.rulesOf(t, all.users[0]).Deliver(acl.Subject{Username: "alice"}, "x/y").Allowed || len(r.Reports) != 2 {
+		t.Errorf("role a refuses x/#, role b allows nothing else: Mosquitto lets nothing of it be read\n%s", out)
+	}
+}

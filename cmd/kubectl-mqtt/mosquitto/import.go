@@ -25,7 +25,7 @@ const (
 
 // Import reads a password file and, unless it is nil, an ACL file. It fails where a file cannot be read at all.
 func Import(passwd File, rules *File, o Options) (*Result, error) {
-	if err := o.validate(); err != nil {
+	if err := o.Validate(); err != nil {
 		return nil, err
 	}
 	r := &Result{}

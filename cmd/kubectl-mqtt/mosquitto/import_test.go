@@ -451,10 +451,44 @@ func TestMeaningStaysTheSame(t *testing.T) {
 	}
 }
 
+func TestTheOrderOfMosquitto(t *testing.T) {
+	for name, tc := range map[string]struct {
+		acl, topic string
+		want       bool
+		reason     string
+	}{
+		"own deny behind own allow":      {"user alice\ntopic a/#\ntopic deny a/x", "a/x", false, "a deny line decides wherever it stands"},
+		"own allow, pattern deny":        {"pattern deny a/#\nuser alice\ntopic a/x", "a/x", true, "the user's own lines are asked before the patterns"},
+		"own deny, pattern allow":        {"user alice\ntopic deny a/x\npattern a/#", "a/x", false, "the user's own lines are asked before the patterns"},
+		"pattern deny, name in a level":  {"pattern dev-%u/#\npattern deny +/x", "dev-alice/x", false, "a pattern that is written out for the user is still a pattern"},
+		"name in a level denies":         {"pattern dev-%u/#\npattern deny dev-%u/x", "dev-alice/x", false, "so is one that denies"},
+		"name in a level, behind deny":   {"pattern deny +/x\npattern dev-%u/#", "dev-alice/y", true, "what the deny does not match is allowed"},
+		"two sections of one user":       {"user alice\ntopic a\nuser bob\ntopic b\nuser alice\ntopic deny a", "a", false, "the second section goes on where the first ended"},
+		"the lines above the first user": {"topic a/#\nuser bob\ntopic b", "a/x", false, "they are for clients without a name"},
+		"a user without a section":       {"user bob\ntopic b", "b", false, "with an ACL file nothing is allowed that it does not name"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r, err := scenario(map[string][]byte{"passwd": []byte("alice:" + goodHash), "acl": []byte(tc.acl)})
+			if err != nil {
+				t.Fatal(err)
+			}
+			out, err := r.YAML("x")
+			if err != nil {
+				t.Fatal(err)
+			}
+			all := decoded(t, out)
+			if got := all.rulesOf(t, all.users[0]).Publish(acl.Subject{Username: "alice"}, tc.topic, 0, false).Allowed; got != tc.want {
+				t.Errorf("%t, want %t: %s\n%s", got, tc.want, tc.reason, out)
+			}
+		})
+	}
+}
+
 // FuzzImport shows that no input makes text that is not YAML of our kinds, or shows a password.
 func FuzzImport(f *testing.F) {
 	f.Add("user:"+goodHash, "user user\ntopic read a/#\npattern deny x-%u/%c")
 	f.Add("a b:"+goodHash, "topic read a\u2028b\nuser a b\ntopic \u0085/x \x7f\npattern write $SYS/%c")
+	f.Add("u:"+goodHash, "topic \u2028")
 	f.Add("- x: y:"+goodHash, "user - x\ntopic read # --- x\ntopic readwrite 'a\"/\\n")
 	f.Fuzz(func(t *testing.T, passwd, rules string) {
 		r, err := scenario(map[string][]byte{"passwd": []byte(passwd), "acl": []byte(rules)})

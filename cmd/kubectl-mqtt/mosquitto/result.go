@@ -36,7 +36,8 @@ const (
 
 var prefixPattern = regexp.MustCompile(`^[a-z0-9][-a-z0-9]*$`)
 
-func (o *Options) validate() error {
+// Validate says what is wrong with the options.
+func (o *Options) Validate() error {
 	switch {
 	case o.Broker == "":
 		return errors.New("the name of the broker is missing: say which MQTTBroker shall know the users")

@@ -10,6 +10,7 @@ import (
 	"io"
 	"slices"
 	"strings"
+	"unicode"
 
 	"go.yaml.in/yaml/v3"
 )
@@ -109,6 +110,9 @@ func nodeOf(dec *json.Decoder) (*yaml.Node, error) {
 		node := &yaml.Node{}
 		node.SetString(token)
 		node.Style &^= yaml.LiteralStyle
+		if strings.ContainsFunc(token, func(r rune) bool { return !unicode.IsPrint(r) }) {
+			node.Style = yaml.DoubleQuotedStyle // the only one that can write it in one line of letters
+		}
 		return node, nil
 	case json.Number:
 		return &yaml.Node{Kind: yaml.ScalarNode, Tag: "!!int", Value: token.String()}, nil
