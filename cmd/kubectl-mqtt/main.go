@@ -1,0 +1,88 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Command kubectl-mqtt is what a person asks and does about brokers: kubectl finds it as "kubectl mqtt" once it lies on the
+// PATH. It reads the cluster with the rights of the person who calls it, and has none of its own.
+//
+// One file holds one verb; live.go reads what a broker runs, rules.go asks it, print.go prints.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+
+	"github.com/spf13/cobra"
+)
+
+// version is set by the build.
+var version = "dev"
+
+// Exit codes. They are part of the interface: scripts rely on them.
+const (
+	exitYes        = 0 // done; can-i: yes
+	exitNo         = 1 // can-i: no; import: a file cannot be read
+	exitUsage      = 2 // the command line is wrong
+	exitIncomplete = 3 // import: written, but something was not carried over
+	exitUnknown    = 4 // the question could not be answered
+)
+
+// exit is an error with its code. Without a message everything has been said.
+type exit struct {
+	code int
+	err  error
+}
+
+func (e *exit) Error() string {
+	if e.err == nil {
+		return ""
+	}
+	return e.err.Error()
+}
+
+func usage(format string, args ...any) error { return &exit{exitUsage, fmt.Errorf(format, args...)} }
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
+	code := run(ctx, os.Args[1:], streams{os.Stdout, os.Stderr}, cluster)
+	stop()
+	os.Exit(code)
+}
+
+// run is main with everything passed in.
+func run(ctx context.Context, args []string, s streams, open opener) int {
+	root := &cobra.Command{
+		Use:   "kubectl-mqtt",
+		Short: "Ask about MQTT brokers and bring users to them",
+		Long: "Ask about the brokers of the mqtt-operator, and bring users to them.\n\n" +
+			"Exit codes: 0 done, or yes; 1 no, or a file that cannot be read; 2 a wrong command line; 3 an import that is\n" +
+			"incomplete; 4 a question that could not be answered.",
+		Annotations:   map[string]string{cobra.CommandDisplayNameAnnotation: "kubectl mqtt"},
+		SilenceErrors: true, SilenceUsage: true,
+		Args: cobra.NoArgs,
+		RunE: func(c *cobra.Command, _ []string) error { return c.Help() },
+	}
+	root.AddCommand(canI(s, open), whoCan(s, open), importer(s), versionOf(s))
+	root.SetArgs(args)
+	root.SetOut(s.out)
+	root.SetErr(s.err)
+	err := root.ExecuteContext(ctx)
+	var known *exit
+	switch {
+	case err == nil:
+		return exitYes
+	case errors.As(err, &known):
+		if known.err != nil {
+			say(s.err, "error: %v", known.err)
+		}
+		return known.code
+	default: // cobra's own errors are all about the command line
+		say(s.err, "error: %v; see kubectl mqtt --help", err)
+		return exitUsage
+	}
+}
+
+// streams are where output goes.
+type streams struct{ out, err io.Writer }

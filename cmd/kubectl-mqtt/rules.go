@@ -1,0 +1,233 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/mqtt-operator/mqtt-operator/broker-image/acl"
+	"github.com/mqtt-operator/mqtt-operator/broker-image/contract"
+)
+
+// question is what somebody wants to do.
+type question struct {
+	action acl.Action
+	topic  string // a filter where the action is subscribe
+	qos    byte
+	retain bool
+}
+
+// ruleInfo is a rule with the place where a person can change it. Fields are added, never changed.
+type ruleInfo struct {
+	// Kind is MQTTUser, MQTTAccessPolicy or MQTTBroker.
+	Kind string `json:"kind"`
+	// Namespace of the object.
+	Namespace string `json:"namespace,omitempty"`
+	// Name of the object; for an MQTTUser that may not be looked up it is the username.
+	Name string `json:"name"`
+	// Field of the rule in the object, such as spec.acl[2].
+	Field string `json:"field"`
+	// Number of the rule in its list, from 1 on.
+	Number int      `json:"number"`
+	Rule   acl.Rule `json:"rule"`
+}
+
+// String is the rule as a person would point to it.
+func (r *ruleInfo) String() string {
+	return fmt.Sprintf("rule %d of %s %s (%s: %s)", r.Number, r.Kind, shown(r.Name), r.Field, sentence(r.Rule))
+}
+
+// sentence is a rule in one line.
+func sentence(r acl.Rule) string {
+	actions := make([]string, len(r.Actions))
+	for i, a := range r.Actions {
+		actions[i] = string(a)
+	}
+	text := fmt.Sprintf("%s %s %s", r.Effect, strings.Join(actions, ", "), shown(r.Filter))
+	if r.MaxQoS != nil {
+		text += fmt.Sprintf(", at most QoS %d", *r.MaxQoS)
+	}
+	if r.Retain != nil && !*r.Retain {
+		text += ", not retained"
+	}
+	return text
+}
+
+// part is a list of rules in one object.
+type part struct {
+	kind, namespace, name, field string
+
+	rules  []acl.Rule
+	policy *acl.Policy
+}
+
+// identity is somebody with rules, in the parts in which they are asked.
+type identity struct {
+	parts  []part
+	policy *acl.Policy
+}
+
+// book knows the rules of all who may connect.
+type book struct {
+	*live
+
+	policies map[string]part
+}
+
+// newBook compiles what users share. A configuration that was parsed holds valid rules alone.
+func newBook(l *live) (*book, error) {
+	b := &book{live: l, policies: map[string]part{}}
+	for key, rules := range l.config.Policies {
+		namespace, name, _ := strings.Cut(key, "/")
+		p, err := newPart("MQTTAccessPolicy", namespace, name, "spec.rules", rules)
+		if err != nil {
+			return nil, err
+		}
+		b.policies[key] = p
+	}
+	return b, nil
+}
+
+func newPart(kind, namespace, name, field string, rules []acl.Rule) (part, error) {
+	policy, err := acl.Compile(rules)
+	if err != nil {
+		return part{}, &exit{exitUnknown, fmt.Errorf("%s %s: %s%w", kind, name, field, err)}
+	}
+	return part{kind: kind, namespace: namespace, name: name, field: field, rules: rules, policy: policy}, nil
+}
+
+// user is a user with its own rules and its policies.
+func (b *book) user(u *contract.User) (*identity, error) {
+	namespace, name := "", u.Username
+	if object := b.objects[u.Username]; object != nil {
+		namespace, name = object.Namespace, object.Name
+	}
+	own, err := newPart("MQTTUser", namespace, name, "spec.acl", u.ACL)
+	if err != nil {
+		return nil, err
+	}
+	parts := []part{own}
+	for _, key := range u.Policies {
+		parts = append(parts, b.policies[key])
+	}
+	return joined(parts...), nil
+}
+
+// anonymous is who connects to a listener without a name.
+func (b *book) anonymous(index int) (*identity, error) {
+	l := &b.config.Listeners[index]
+	// A listener that cannot be opened is not in the configuration: its place in the spec is another then.
+	for i := range b.broker.Spec.Listeners {
+		if b.broker.Spec.Listeners[i].Name == l.Name {
+			index = i
+		}
+	}
+	p, err := newPart("MQTTBroker", b.broker.Namespace, b.broker.Name, fmt.Sprintf("spec.listeners[%d].anonymous.acl", index), l.Anonymous.ACL)
+	if err != nil {
+		return nil, err
+	}
+	return joined(p), nil
+}
+
+func joined(parts ...part) *identity {
+	id := &identity{parts: parts}
+	policies := make([]*acl.Policy, len(parts))
+	for i := range parts {
+		policies[i] = parts[i].policy
+	}
+	id.policy = acl.Join(policies...)
+	return id
+}
+
+// ask is what the broker asks.
+func (id *identity) ask(who acl.Subject, q question) acl.Decision {
+	if q.action == acl.Publish {
+		return id.policy.Publish(who, q.topic, q.qos, q.retain)
+	}
+	return id.policy.Subscribe(who, q.topic, q.qos)
+}
+
+// rule finds the rule that a decision names, nil if none decided.
+func (id *identity) rule(index int) *ruleInfo {
+	for i := range id.parts {
+		p := &id.parts[i]
+		if index >= 0 && index < len(p.rules) {
+			return &ruleInfo{
+				Kind: p.kind, Namespace: p.namespace, Name: p.name, Field: fmt.Sprintf("%s[%d]", p.field, index), Number: index + 1, Rule: p.rules[index],
+			}
+		}
+		index -= len(p.rules)
+	}
+	return nil
+}
+
+// each visits all rules in order.
+func (id *identity) each(visit func(index int, rule acl.Rule)) {
+	n := 0
+	for i := range id.parts {
+		for _, rule := range id.parts[i].rules {
+			visit(n, rule)
+			n++
+		}
+	}
+}
+
+// What an answer can depend on.
+const (
+	onClientID   = "clientID"
+	onCommonName = "commonName"
+)
+
+// depends says which names that were not given would change the answer. allowed bounds the client ids to be thought of.
+func (id *identity) depends(who acl.Subject, q question, allowed *contract.ClientIDs) []string {
+	base := id.ask(who, q)
+	_, filter, _ := acl.SplitShare(q.topic)
+	asked := strings.Split(filter, "/")
+	var on []string
+	try := func(token, name string, set func(*acl.Subject, string) bool) {
+		id.each(func(_ int, rule acl.Rule) {
+			for i, level := range strings.Split(rule.Filter, "/") {
+				if level != token || slices.Contains(on, name) {
+					continue
+				}
+				value := "any" // where a wildcard is asked for, every name is as good
+				if i < len(asked) && asked[i] != "+" && asked[i] != "#" {
+					value = asked[i]
+				}
+				other := who
+				if set(&other, value) {
+					if d := id.ask(other, q); d.Allowed != base.Allowed || d.Rule != base.Rule {
+						on = append(on, name)
+					}
+				}
+			}
+		})
+	}
+	if who.ClientID == "" {
+		try(acl.TokenClientID, onClientID, func(s *acl.Subject, value string) bool {
+			s.ClientID = value
+			return value != "" && allowed.Allow(value)
+		})
+	}
+	if who.CommonName == "" {
+		try(acl.TokenCommonName, onCommonName, func(s *acl.Subject, value string) bool {
+			s.CommonName = value
+			return value != ""
+		})
+	}
+	return on
+}
+
+// reserved says why nobody may publish to a topic, or nothing. It holds before every rule.
+func (b *book) reserved(q question) string {
+	_, filter, _ := acl.SplitShare(q.topic)
+	if levels := strings.Count(filter, "/") + 1; levels > b.config.Limits.MaxTopicLevels {
+		return fmt.Sprintf("it has %d levels, and the broker takes %d (spec.limits.maxTopicLevels)", levels, b.config.Limits.MaxTopicLevels)
+	}
+	if first, _, _ := strings.Cut(q.topic, "/"); q.action == acl.Publish && (first == "$SYS" || first == "$share") {
+		return "topics below " + first + " are the broker's own, and no rule opens them"
+	}
+	return ""
+}
