@@ -11,7 +11,7 @@ TAG ?=
 export CLUSTER
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test unit apitest nested chart-test lint verify e2e conformance clients faults bench soak generate fmt images dockerfiles node-up node-down clean
+.PHONY: help demo test unit apitest nested chart-test lint verify e2e conformance clients faults bench bench-control soak generate fmt images dockerfiles node-up node-down clean
 
 help: ## Show this
 	@echo "make TARGET [CLUSTER=kind|current] [VERSION=…] [TAG=…]"
@@ -59,6 +59,9 @@ faults: ## Crashes, full disks, slow and hostile peers, in their short form
 
 bench: ## Ours beside other brokers, into docs/benchmarks.md; up to 40 minutes
 	go run -C hack/bench . -write
+
+bench-control: ## Ten thousand users, two hundred brokers, two thousand clients at once, into docs/benchmarks-control.md; 15 minutes
+	KUBEBUILDER_ASSETS="$${KUBEBUILDER_ASSETS:-$$(go run -C hack/devcluster . assets)}" go run ./hack/bench-control -write
 
 soak: ## The faults in their long form and half an hour of random input
 	@hack/soak.sh

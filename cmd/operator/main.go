@@ -82,7 +82,9 @@ func run(o options) error {
 	if err != nil {
 		return fmt.Errorf("connection to the cluster: %w", err)
 	}
-	config.QPS, config.Burst = 100, 200
+	// The API server shares itself out among its clients (API Priority and Fairness), and what the operator asks at the
+	// same time is bounded by its workers. A bound here would only make ten thousand new users wait in a queue.
+	config.QPS = -1
 	mgr, err := ctrl.NewManager(config, manager.Options{
 		Scheme: scheme, Cache: cached, Metrics: metrics(o), HealthProbeBindAddress: o.healthAddress,
 		LeaderElection: o.leaderElect, LeaderElectionID: "mqtt-operator", LeaderElectionNamespace: o.leaderNamespace,
