@@ -23,6 +23,21 @@
 // descriptor to who has event loops of their own; whoever uses it as a net.Conn makes it one with the first call.
 // Every other connection gets a goroutine, on which the handler may stay for as long as it likes.
 //
+// # Client certificates
+//
+// A [Trust] says whose certificates are believed. Package x509 follows the chain; beyond it, the client's own certificate
+// must not be an authority's and must name the extended key usage clientAuth, and no certificate below a root may stand on
+// a revocation list (RFC 5280, section 5) of who issued it. An authority is a name and a key: two of one name do not revoke
+// for each other, as while one replaces the other.
+//
+// A list whose next update is over still counts, and what it does not name is let in; [Trust.Stale] tells. RFC 5280,
+// section 6.3.3, leaves that to who checks. Lists come with the configuration here and are never fetched, so nobody on
+// the way can keep a newer one back, which is what refusing would protect from; and a file that nobody renewed would
+// lock out everybody.
+//
+// Where certificates are asked for, TLS sessions are not resumed: a ticket would outlive a revocation. A connection that is
+// open does not notice a change; who holds its [Peer] can ask [Trust.Believes].
+//
 // # PROXY protocol
 //
 // Versions 1 and 2. Only peers in a trusted network are asked for a header. In mode required such a peer must send one
