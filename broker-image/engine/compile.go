@@ -110,7 +110,7 @@ func compile(config *contract.Config, before *state) (*state, error) {
 		s.byName[d.Name] = d
 	}
 
-	s.compileTokens(before)
+	s.compileTokens(config, before)
 
 	return s, nil
 }

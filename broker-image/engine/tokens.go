@@ -84,8 +84,8 @@ func tokenMethods() []contract.Method {
 
 // compileTokens makes the issuers ready. A key set that is no good is no reason to refuse a configuration, in which it
 // may be the smallest part: its issuer's tokens are refused until there is a better one.
-func (s *state) compileTokens(before *state) {
-	a := &s.config.Authentication
+func (s *state) compileTokens(config *contract.Config, before *state) {
+	a := &config.Authentication
 
 	for i := range a.JWT {
 		s.issuers = append(s.issuers, compileIssuer(&a.JWT[i], contract.MethodJWT, before))
@@ -97,8 +97,8 @@ func (s *state) compileTokens(before *state) {
 
 	s.accounts = map[string][]string{}
 
-	for i := range s.config.Users {
-		if u := &s.config.Users[i]; u.ServiceAccount != "" {
+	for i := range config.Users {
+		if u := &config.Users[i]; u.ServiceAccount != "" {
 			s.accounts[u.ServiceAccount] = append(s.accounts[u.ServiceAccount], u.Username)
 		}
 	}
