@@ -61,9 +61,10 @@ type bearer struct {
 	audiences     []string
 	usernameClaim string
 	account       string
-	expires       time.Time
 	key           token.Print
 	claims        *claims
+	// before is identity.until as it was before the key was gone; 0 while the key is there.
+	before int64
 }
 
 // claims are rules that a token brought along, and on whose word.
@@ -222,26 +223,20 @@ func (c *conn) mindKey(now *state, who *identity) {
 		return // it was never fetched from this address: nothing is known
 	}
 
-	until := who.token.expires.UnixMilli()
-	if who.peer != nil {
-		until = min(until, who.peer.Until().UnixMilli())
+	held, graced := keys.Holds(who.token.key), who.token.before != 0
+	if held != graced {
+		return // as it was
 	}
 
-	if !keys.Holds(who.token.key) {
-		if who.until != until {
-			return // it is in its grace already
-		}
+	other, b := *who, *who.token
+	other.token = &b
 
+	if held { // again
+		other.until, b.before = b.before, 0
+	} else {
 		grace := keyGrace/2 + rand.N(keyGrace/2) //nolint:gosec // so that not all come back at once
-		until = min(until, time.Now().Add(grace).UnixMilli())
+		other.until, b.before = min(who.until, time.Now().Add(grace).UnixMilli()), who.until
 	}
-
-	if until == who.until {
-		return
-	}
-
-	other := *who
-	other.until = until
 
 	// Who has proved itself anew meanwhile has another one.
 	if c.member.CompareAndSwap(who, &other) {
@@ -369,7 +364,7 @@ func (i *issuer) rule(t *token.Token, now *state, username string) *ruling {
 
 	who := &identity{username: name, until: id.Expires.UnixMilli(), token: &bearer{
 		method: i.method, issuer: i.name, audiences: id.Audiences, usernameClaim: i.UsernameClaim, account: id.Account,
-		expires: id.Expires, key: id.Key,
+		key: id.Key,
 	}}
 
 	if id.Policy != nil {
@@ -419,12 +414,14 @@ func (c *conn) settleToken(r *round) (ready bool) {
 	if now := c.e.state.Load(); v.err == nil {
 		if why := c.agree(now, v.who); why != "" {
 			v.err = errors.New(why)
-		} else if kind, why := now.judge(&c.door.Listener, v.who); kind != stays {
-			v.err = errors.New(why)
-
-			if now.users[v.who.username] == nil {
-				v.err = errNobody
+		} else if d := now.door(c.door.Name); d != nil {
+			if kind, why := now.judgeToken(&d.Listener, v.who); kind != stays {
+				v.err = errors.New(why)
 			}
+		}
+
+		if v.err != nil && now.users[v.who.username] == nil {
+			v.err = errNobody
 		}
 	}
 
