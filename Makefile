@@ -11,7 +11,7 @@ TAG ?=
 export CLUSTER
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test unit apitest nested chart-test lint verify e2e conformance clients faults bench bench-control soak generate fmt images dockerfiles node-up node-down clean
+.PHONY: help demo test unit apitest nested chart-test lint verify e2e conformance clients faults bench bench-control soak generate fmt images dockerfiles node-up node-down clean plugin
 
 help: ## Show this
 	@echo "make TARGET [CLUSTER=kind|current] [VERSION=…] [TAG=…]"
@@ -72,6 +72,9 @@ generate: ## Write everything that a program writes: kinds, rights, chart, plain
 fmt: ## Format the Go code
 	go build -C hack/tools/golangci-lint -o "$(CURDIR)/.cache/tools/golangci-lint" .
 	.cache/tools/golangci-lint fmt
+
+plugin: ## Build the kubectl plugin, bin/kubectl-mqtt
+	go build -trimpath -ldflags "-s -w -X main.version=$(or $(VERSION),$(shell git describe --tags --always --dirty))" -o bin/kubectl-mqtt ./cmd/kubectl-mqtt
 
 images: ## Make the container images, as archives in dist/
 	go run -C hack/images . --out "$(CURDIR)/dist" --version "$(VERSION)" --tag "$(TAG)"

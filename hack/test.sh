@@ -42,6 +42,7 @@ without_server() {
 step_packages() {
 	local missing=()
 	command -v mosquitto_pub >/dev/null || missing+=(mosquitto-clients)
+	command -v mosquitto >/dev/null || missing+=(mosquitto)
 	# Debian's Python has Debian's modules, whatever else is called python3 here.
 	/usr/bin/python3 -c 'import paho.mqtt.client' 2>/dev/null || missing+=(python3-paho-mqtt)
 	command -v node >/dev/null || missing+=(nodejs)
@@ -57,6 +58,8 @@ step_packages() {
 	echo "installing ${missing[*]}"
 	apt-get update -qq
 	DEBIAN_FRONTEND=noninteractive apt-get install -qq --yes --no-install-recommends "${missing[@]}" >/dev/null
+	# The package mosquitto starts a service, which nobody asked for.
+	if [[ " ${missing[*]} " == *" mosquitto "* ]] && [ -d /run/systemd/system ]; then systemctl disable --now mosquitto.service; fi
 }
 
 step_verify() { hack/verify.sh; }

@@ -78,10 +78,7 @@ func canI(s streams, open opener) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			b, err := newBook(l)
-			if err != nil {
-				return err
-			}
+			b := &book{l}
 			a, err := b.answer(&o, *q)
 			if err != nil {
 				return err
@@ -147,10 +144,7 @@ func (b *book) answer(o *canIOptions, q question) (*answer, error) {
 		return a, nil
 	}
 	u := &b.config.Users[i]
-	id, err := b.user(u)
-	if err != nil {
-		return nil, err
-	}
+	id := b.user(u)
 	who := acl.Subject{Username: u.Username, ClientID: o.clientID, CommonName: o.commonName}
 	a.decide(b, id, who, q, u.ClientIDs)
 	switch {
@@ -176,10 +170,7 @@ func (b *book) answerAnonymous(a *answer, o *canIOptions, q question) error {
 		a.Reason = fmt.Sprintf("listener %s lets nobody in without a name (spec.listeners[].anonymous)", o.listener)
 		return nil
 	}
-	id, err := b.anonymous(i)
-	if err != nil {
-		return err
-	}
+	id := b.anonymous(i)
 	a.decide(b, id, acl.Subject{ClientID: o.clientID, CommonName: o.commonName}, q, nil)
 	return nil
 }

@@ -59,64 +59,51 @@ func sentence(r acl.Rule) string {
 type part struct {
 	kind, namespace, name, field string
 
-	rules  []acl.Rule
-	policy *acl.Policy
+	rules []acl.Rule
 }
 
 // identity is somebody with rules, in the parts in which they are asked.
 type identity struct {
-	parts  []part
-	policy *acl.Policy
+	parts    []part
+	compiled *acl.Policy
+}
+
+// policy is what the broker asks, made when it is needed. A configuration that was read holds valid rules alone; were it
+// otherwise, nothing would be allowed.
+func (id *identity) policy() *acl.Policy {
+	if id.compiled == nil {
+		var all []*acl.Policy
+		for i := range id.parts {
+			compiled, err := acl.Compile(id.parts[i].rules)
+			if err != nil {
+				return nil
+			}
+			all = append(all, compiled)
+		}
+		id.compiled = acl.Join(all...)
+	}
+	return id.compiled
 }
 
 // book knows the rules of all who may connect.
-type book struct {
-	*live
-
-	policies map[string]part
-}
-
-// newBook compiles what users share. A configuration that was parsed holds valid rules alone.
-func newBook(l *live) (*book, error) {
-	b := &book{live: l, policies: map[string]part{}}
-	for key, rules := range l.config.Policies {
-		namespace, name, _ := strings.Cut(key, "/")
-		p, err := newPart("MQTTAccessPolicy", namespace, name, "spec.rules", rules)
-		if err != nil {
-			return nil, err
-		}
-		b.policies[key] = p
-	}
-	return b, nil
-}
-
-func newPart(kind, namespace, name, field string, rules []acl.Rule) (part, error) {
-	policy, err := acl.Compile(rules)
-	if err != nil {
-		return part{}, &exit{exitUnknown, fmt.Errorf("%s %s: %s%w", kind, name, field, err)}
-	}
-	return part{kind: kind, namespace: namespace, name: name, field: field, rules: rules, policy: policy}, nil
-}
+type book struct{ *live }
 
 // user is a user with its own rules and its policies.
-func (b *book) user(u *contract.User) (*identity, error) {
-	namespace, name := "", u.Username
+func (b *book) user(u *contract.User) *identity {
+	own := part{kind: "MQTTUser", name: u.Username, field: "spec.acl", rules: u.ACL}
 	if object := b.objects[u.Username]; object != nil {
-		namespace, name = object.Namespace, object.Name
+		own.namespace, own.name = object.Namespace, object.Name
 	}
-	own, err := newPart("MQTTUser", namespace, name, "spec.acl", u.ACL)
-	if err != nil {
-		return nil, err
-	}
-	parts := []part{own}
+	id := &identity{parts: []part{own}}
 	for _, key := range u.Policies {
-		parts = append(parts, b.policies[key])
+		namespace, name, _ := strings.Cut(key, "/")
+		id.parts = append(id.parts, part{kind: "MQTTAccessPolicy", namespace: namespace, name: name, field: "spec.rules", rules: b.config.Policies[key]})
 	}
-	return joined(parts...), nil
+	return id
 }
 
 // anonymous is who connects to a listener without a name.
-func (b *book) anonymous(index int) (*identity, error) {
+func (b *book) anonymous(index int) *identity {
 	l := &b.config.Listeners[index]
 	// A listener that cannot be opened is not in the configuration: its place in the spec is another then.
 	for i := range b.broker.Spec.Listeners {
@@ -124,29 +111,18 @@ func (b *book) anonymous(index int) (*identity, error) {
 			index = i
 		}
 	}
-	p, err := newPart("MQTTBroker", b.broker.Namespace, b.broker.Name, fmt.Sprintf("spec.listeners[%d].anonymous.acl", index), l.Anonymous.ACL)
-	if err != nil {
-		return nil, err
-	}
-	return joined(p), nil
-}
-
-func joined(parts ...part) *identity {
-	id := &identity{parts: parts}
-	policies := make([]*acl.Policy, len(parts))
-	for i := range parts {
-		policies[i] = parts[i].policy
-	}
-	id.policy = acl.Join(policies...)
-	return id
+	return &identity{parts: []part{{
+		kind: "MQTTBroker", namespace: b.broker.Namespace, name: b.broker.Name,
+		field: fmt.Sprintf("spec.listeners[%d].anonymous.acl", index), rules: l.Anonymous.ACL,
+	}}}
 }
 
 // ask is what the broker asks.
 func (id *identity) ask(who acl.Subject, q question) acl.Decision {
 	if q.action == acl.Publish {
-		return id.policy.Publish(who, q.topic, q.qos, q.retain)
+		return id.policy().Publish(who, q.topic, q.qos, q.retain)
 	}
-	return id.policy.Subscribe(who, q.topic, q.qos)
+	return id.policy().Subscribe(who, q.topic, q.qos)
 }
 
 // rule finds the rule that a decision names, nil if none decided.
@@ -188,6 +164,9 @@ func (id *identity) depends(who acl.Subject, q question, allowed *contract.Clien
 	var on []string
 	try := func(token, name string, set func(*acl.Subject, string) bool) {
 		id.each(func(_ int, rule acl.Rule) {
+			if !strings.Contains(rule.Filter, token) {
+				return
+			}
 			for i, level := range strings.Split(rule.Filter, "/") {
 				if level != token || slices.Contains(on, name) {
 					continue

@@ -5,10 +5,12 @@ package main
 import (
 	"slices"
 	"strconv"
+	"strings"
 
 	"github.com/spf13/cobra"
 
 	"github.com/mqtt-operator/mqtt-operator/broker-image/acl"
+	"github.com/mqtt-operator/mqtt-operator/broker-image/contract"
 )
 
 // whoCanList is what who-can prints with -o json. Fields are added, never changed.
@@ -66,15 +68,8 @@ func whoCan(s streams, open opener) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			b, err := newBook(l)
-			if err != nil {
-				return err
-			}
-			list, err := b.whoCan(q)
-			if err != nil {
-				return err
-			}
-			return list.print(s, b, q, output)
+			b := &book{l}
+			return b.whoCan(q).print(s, b, q, output)
 		},
 	}
 	f.flags(c)
@@ -84,17 +79,14 @@ func whoCan(s streams, open opener) *cobra.Command {
 }
 
 // whoCan asks for everybody.
-func (b *book) whoCan(q question) (*whoCanList, error) {
+func (b *book) whoCan(q question) *whoCanList {
 	list := &whoCanList{Action: string(q.action), Filter: q.topic, QoS: q.qos, Retain: q.retain, Users: []whoCanUser{}, Config: b.info}
 	if b.reserved(q) != "" {
-		return list, nil
+		return list
 	}
 	for i := range b.config.Users {
 		u := &b.config.Users[i]
-		id, err := b.user(u)
-		if err != nil {
-			return nil, err
-		}
+		id := b.user(u)
 		who := acl.Subject{Username: u.Username}
 		d, allowed := id.whole(who, q)
 		switch {
@@ -102,7 +94,7 @@ func (b *book) whoCan(q question) (*whoCanList, error) {
 			list.Suspended = append(list.Suspended, u.Username)
 		case allowed:
 			list.Users = append(list.Users, whoCanUser{User: u.Username, DecidedBy: id.rule(d.Rule), MaxQoS: d.MaxQoS})
-		case !u.Suspended && len(id.publishing(q).depends(who, question{action: acl.Subscribe, topic: q.topic, qos: q.qos}, u.ClientIDs)) > 0:
+		case !u.Suspended && id.mayDepend(who, q, u.ClientIDs):
 			list.Depending = append(list.Depending, u.Username)
 		}
 	}
@@ -111,58 +103,86 @@ func (b *book) whoCan(q question) (*whoCanList, error) {
 		if l.Anonymous == nil {
 			continue
 		}
-		id, err := b.anonymous(i)
-		if err != nil {
-			return nil, err
-		}
+		id := b.anonymous(i)
 		if d, allowed := id.whole(acl.Subject{}, q); allowed {
 			list.Users = append(list.Users, whoCanUser{Listener: l.Name, DecidedBy: id.rule(d.Rule), MaxQoS: d.MaxQoS})
 		}
 	}
-	return list, nil
-}
-
-// whole says whether all of a filter is allowed at the QoS asked for, and gives the highest QoS at which it is.
-func (id *identity) whole(who acl.Subject, q question) (acl.Decision, bool) {
-	if q.action == acl.Subscribe {
-		d := id.policy.Subscribe(who, q.topic, maxQoS)
-		return d, d.Allowed && d.MaxQoS >= q.qos
-	}
-	for qos := maxQoS; qos >= int(q.qos); qos-- {
-		at := q
-		at.qos = byte(qos) //nolint:gosec // 0 to 2
-		if d := id.publishing(at).policy.Subscribe(who, q.topic, maxQoS); d.Allowed {
-			d.MaxQoS = at.qos
-			return d, true
-		}
-	}
-	return acl.Decision{}, false
+	return list
 }
 
 const maxQoS = 2
 
-// publishing has the rules of id that can match a message of this QoS, said for subscribing: the question whether all
-// topics of a filter are allowed is answered there. The numbers of the rules stay the same. For a question about
-// subscribing it is id itself.
-func (id *identity) publishing(q question) *identity {
-	if q.action == acl.Subscribe {
-		return id
-	}
-	var rules []acl.Rule
-	id.each(func(_ int, rule acl.Rule) {
-		matches := slices.Contains(rule.Actions, acl.Publish) &&
-			(rule.MaxQoS == nil || q.qos <= *rule.MaxQoS) && (rule.Retain == nil || *rule.Retain || !q.retain)
-		said := acl.Rule{Effect: rule.Effect, Actions: []acl.Action{acl.Subscribe}, Filter: rule.Filter}
-		if !matches {
-			said.Actions = []acl.Action{acl.Publish} // says nothing about subscribing, and keeps its place
+// whole says whether all of a filter is allowed at the QoS asked for, and gives the highest QoS at which it is.
+func (id *identity) whole(who acl.Subject, q question) (acl.Decision, bool) {
+	best, allowed := acl.Decision{}, false
+	// Who may publish at a high QoS may do so at a lower one, too.
+	for qos := q.qos; qos <= maxQoS; qos++ {
+		at := q
+		at.qos = qos
+		said, places := id.about(at)
+		d := said.policy().Subscribe(who, q.topic, maxQoS)
+		if !d.Allowed || d.MaxQoS < q.qos {
+			break
 		}
-		rules = append(rules, said)
-	})
-	policy, err := acl.Compile(rules)
-	if err != nil { // the rules were compiled before
-		return joined()
+		d.Rule = places[d.Rule]
+		best, allowed = d, true
+		if q.action == acl.Subscribe {
+			break
+		}
+		best.MaxQoS = qos
 	}
-	return joined(part{rules: rules, policy: policy})
+	return best, allowed
+}
+
+// mayDepend says whether the client id or the common name could make a yes of a no.
+func (id *identity) mayDepend(who acl.Subject, q question, ids *contract.ClientIDs) bool {
+	said, _ := id.about(q)
+	return len(said.depends(who, question{action: acl.Subscribe, topic: q.topic, qos: q.qos}, ids)) > 0
+}
+
+// about has the rules of id that can play a part in a question, said for subscribing: whether all topics of a filter are
+// allowed is answered there. It gives the place that each of them has in id, too.
+func (id *identity) about(q question) (*identity, []int) {
+	var (
+		rules  []acl.Rule
+		places []int
+	)
+	_, filter, _ := acl.SplitShare(q.topic)
+	id.each(func(index int, rule acl.Rule) {
+		if !slices.Contains(rule.Actions, q.action) || apart(rule.Filter, filter) {
+			return
+		}
+		if q.action == acl.Publish {
+			if rule.MaxQoS != nil && q.qos > *rule.MaxQoS || rule.Retain != nil && !*rule.Retain && q.retain {
+				return
+			}
+			rule.MaxQoS = nil
+		}
+		rule.Actions, rule.Retain = []acl.Action{acl.Subscribe}, nil
+		rules, places = append(rules, rule), append(places, index)
+	})
+	return &identity{parts: []part{{rules: rules}}}, places
+}
+
+// apart says that no topic can be in both filters, without looking closely: before thousands of rules are compiled, most
+// are sorted out by it.
+func apart(rule, asked string) bool {
+	for {
+		r, restOfRule, more := strings.Cut(rule, "/")
+		a, restOfAsked, moreAsked := strings.Cut(asked, "/")
+		if r == "#" || a == "#" {
+			return false
+		}
+		open := r == "+" || a == "+" || r == acl.TokenUsername || r == acl.TokenClientID || r == acl.TokenCommonName
+		if !open && r != a {
+			return true
+		}
+		if !more || !moreAsked {
+			return false
+		}
+		rule, asked = restOfRule, restOfAsked
+	}
 }
 
 func (l *whoCanList) print(s streams, b *book, q question, output string) error {
