@@ -30,7 +30,7 @@ func issueCAs(f *verdict.Facts, m *verdict.Material) error {
 	}
 
 	ca = readCA(f.AdminCA, nil)
-	if m.AdminCA, err = ca.Step(name+" admin", pki.Seen{Answered: everyPodAnswers(f), Reissued: true, Grace: adminGrace, Wish: wish}, f.Now); err != nil {
+	if m.AdminCA, err = ca.Step(name+" admin", pki.Seen{Answered: everyPodAnswers(f) && isMounted(f, ca), Reissued: true, Grace: adminGrace, Wish: wish}, f.Now); err != nil {
 		return err
 	}
 
@@ -69,6 +69,12 @@ func everyPodAnswers(f *verdict.Facts) bool {
 		}
 	}
 	return len(f.Pods) >= int(f.Spec.Replicas)
+}
+
+// isMounted reports whether the Secret that pods mount trusts of ca what is to be trusted. When they have it is a matter
+// of time: see [adminGrace].
+func isMounted(f *verdict.Facts, ca pki.CA) bool {
+	return f.AdminTLS != nil && ca.IsTrustedIn(f.AdminTLS.Data[pki.CACertKey])
 }
 
 // isShown reports whether the configuration that stands in the Secrets shows what ca has signed, on each listener that

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/mqtt-operator/mqtt-operator/api/v1alpha1"
 	"github.com/mqtt-operator/mqtt-operator/broker-image/contract"
@@ -294,5 +295,45 @@ func TestACAThatIsGoneIsCountedOn(t *testing.T) {
 	p.pass()
 	if ca := pki.ReadCA(p.secrets["mq-ca"].Data); ca.Generation != 2 || ca.Phase != v1alpha1.CAStable {
 		t.Errorf("got %v", ca)
+	}
+}
+
+// TestAStageIsOverOnlyWhenItIsWritten: a stage whose CA was written and whose configuration was not is not over, however
+// little time clients get.
+func TestAStageIsOverOnlyWhenItIsWritten(t *testing.T) {
+	p := newPlant(t)
+	p.broker.Spec.CA = &v1alpha1.BrokerCA{ClientGrace: &metav1.Duration{}}
+	p.broker.Annotations = map[string]string{v1alpha1.AnnotationRotateCA: "1"}
+	before := maps.Clone(p.secrets)
+	p.trusts = nil // Clients that get no time are not what this is about.
+	p.pass()
+	for _, name := range []string{"mq-config", "mq-admin-tls"} {
+		p.secrets[name] = before[name]
+	}
+	p.pod = contract.Bundle(maps.Clone(before["mq-config"].Data))
+	maps.Copy(p.pod, before["mq-users-0"].Data)
+	p.now = p.now.Add(adminGrace)
+	p.pass()
+	for _, name := range []string{"mq-client-ca", "mq-admin-ca"} {
+		if phase := pki.ReadCA(p.secrets[name].Data).Phase; phase != v1alpha1.CAIntroducing {
+			t.Errorf("%s is %s", name, phase)
+		}
+	}
+}
+
+// TestTheKubeletGetsTime for each stage of the admin CA that pods mount.
+func TestTheKubeletGetsTime(t *testing.T) {
+	p := newPlant(t)
+	p.broker.Annotations = map[string]string{v1alpha1.AnnotationRotateCA: "1"}
+	p.pass()
+	for _, stage := range []v1alpha1.CAPhase{v1alpha1.CAIntroducing, v1alpha1.CASwitching} {
+		began := p.now
+		for p.mounted = p.secrets["mq-admin-tls"]; p.now.Before(began.Add(adminGrace)); p.now = p.now.Add(time.Minute) {
+			p.pass()
+			if phase := pki.ReadCA(p.secrets["mq-admin-ca"].Data).Phase; phase != stage {
+				t.Fatalf("after %s it is %s, want %s", p.now.Sub(began), phase, stage)
+			}
+		}
+		p.pass()
 	}
 }

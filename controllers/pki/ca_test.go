@@ -179,6 +179,7 @@ func TestIsTrustedIn(t *testing.T) {
 		"the new one alone":   {reason: "the old one went too early", ca: switching, trust: switching.Signing.Certificate},
 		"both, when one goes": {reason: "the old one is still trusted", ca: retiring, trust: switching.Trusted()},
 		"one, when one goes":  {reason: "the old one is gone", ca: retiring, trust: join(other, retiring.Trusted()), want: true},
+		"both, as it should":  {reason: "old certificates are still shown", ca: switching, trust: switching.Trusted(), want: true},
 		"nothing":             {reason: "nothing is trusted", ca: retiring, trust: nil},
 	} {
 		t.Run(name, func(t *testing.T) {
