@@ -45,6 +45,10 @@ const (
 // status. Its users get their Secrets all the same; the broker hears of them when the pause ends.
 const AnnotationPaused = "mqtt-operator.io/paused"
 
+// AnnotationRotate on a user, with a value other than the last one, draws another password or issues another
+// certificate, where the operator makes them.
+const AnnotationRotate = "mqtt-operator.io/rotate"
+
 // Types of the Secrets that the operator writes.
 const (
 	SecretTypeBinding  corev1.SecretType = "servicebinding.io/mqtt"    // what applications mount
@@ -109,6 +113,9 @@ func UsersSecretName(broker string, shard int) string {
 
 // CASecretName is the Secret with the CA that clients of a broker trust.
 func CASecretName(broker string) string { return broker + "-ca" }
+
+// ClientCASecretName is the Secret with the CA that signs the client certificates of a broker's users.
+func ClientCASecretName(broker string) string { return broker + "-client-ca" }
 
 // TLSSecretName is the Secret with the certificate that the operator signs for listeners.
 func TLSSecretName(broker string) string { return broker + "-tls" }
