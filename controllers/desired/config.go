@@ -39,8 +39,9 @@ func Config(f *verdict.Facts, j *verdict.Judgement) *contract.Config {
 			Persistence: persistence(f.Spec.Persistence),
 			Logging:     contract.Logging{Level: string(f.Spec.Logging.Level), Format: string(f.Spec.Logging.Format)},
 		},
-		Pairs: map[string]contract.KeyPair{},
-		Users: j.Accepted,
+		Pairs:    map[string]contract.KeyPair{},
+		Policies: j.Policies,
+		Users:    j.Accepted,
 	}
 	for i := range j.Listeners {
 		l := &j.Listeners[i]
