@@ -5,7 +5,6 @@ package mqttuser
 import (
 	"context"
 	"crypto/rand"
-	"crypto/sha256"
 	"encoding/base64"
 	"maps"
 	"strconv"
@@ -31,11 +30,10 @@ const (
 	drawnIterations = 4096
 	// chosenIterations are what a verifier of a password that a person chose costs to make, and a guess at it to check.
 	chosenIterations = 100_000
-	// saltBytes is the length of the salts that package auth draws.
-	saltBytes = 16
 
-	scramPrefix = "$scram-sha-256$"
-	drawnPrefix = "$sha256$"
+	scramPrefix  = "$scram-sha-256$"
+	drawnPrefix  = "$sha256$"
+	chosenPrefix = "$argon2id$"
 
 	// certificateOverlap is how long the certificate before this one opens the broker; never longer than it is valid.
 	certificateOverlap = 24 * time.Hour
@@ -114,7 +112,7 @@ func (p *pass) drawnPassword() ([]byte, error) {
 			return nil, err
 		}
 	}
-	if c.SCRAM, err = p.scram(c.SCRAM, c.Password, password, drawnIterations); err != nil {
+	if c.SCRAM, err = p.scram(c, password, drawnIterations); err != nil {
 		return nil, err
 	}
 	if !p.spec.Password.SCRAM {
@@ -150,7 +148,7 @@ func fits(verifier string, password []byte) bool {
 func (p *pass) hashChosen(password []byte) (err error) {
 	before, source := p.held(), string(p.referenced.UID)+"/"+p.referenced.ResourceVersion+"/"+p.spec.Password.Key
 	c := verdict.Credentials{Source: source}
-	if held, err := auth.Parse(before.Password); err == nil && held.Slow() && (before.Source == source || held.Verify(password)) {
+	if held, err := auth.Parse(before.Password); err == nil && strings.HasPrefix(before.Password, chosenPrefix) && (before.Source == source || held.Verify(password)) {
 		c.Proof = before.Proof
 	}
 	c.Pin = ""
@@ -159,24 +157,36 @@ func (p *pass) hashChosen(password []byte) (err error) {
 			return err
 		}
 	}
-	c.SCRAM, err = p.scram(c.SCRAM, c.Password, password, chosenIterations)
+	if c.SCRAM, err = p.scram(c, password, chosenIterations); err != nil {
+		return stalled(v1alpha1.ReasonPasswordInvalid, "The key %q of Secret %s cannot be used with SCRAM-SHA-256: %v.", p.spec.Password.Key, p.spec.Password.Secret, err)
+	}
 	p.credentials = c
-	return err
+	return nil
 }
 
-// scram is the verifier for SCRAM-SHA-256 of the same password, or nothing where none is wanted. Its salt follows from
-// that of the other verifier: one that was lost comes back as it was, and one of another password is told by its salt.
-func (p *pass) scram(held, verifier string, password []byte, iterations int) (string, error) {
+// scram is the verifier for SCRAM-SHA-256 of the same password: the one that is held, else a new one, or nothing where
+// none is wanted. A client is told one salt before anybody knows which of two passwords it has, so the new one has the
+// salt of the old one (RFC 5802, section 5).
+func (p *pass) scram(c verdict.Credentials, password []byte, iterations int) (string, error) {
 	if !p.spec.Password.SCRAM {
 		return "", nil
 	}
-	sum := sha256.Sum256([]byte("scram " + verifier))
-	salt := sum[:saltBytes]
-	if parts := strings.Split(held, "$"); len(parts) == 6 && parts[1] == "scram-sha-256" && parts[2] == "i="+strconv.Itoa(iterations) &&
-		strings.TrimRight(parts[3], "=") == base64.RawStdEncoding.EncodeToString(salt) {
-		return held, nil
+	if _, isUsable := scramSalt(c.SCRAM, iterations); isUsable {
+		return c.SCRAM, nil
 	}
+	salt, _ := scramSalt(c.Old.SCRAM, iterations) // nil: a random one
 	return auth.NewSCRAM(password, salt, iterations)
+}
+
+// scramSalt is the salt of a verifier for SCRAM with that many iterations; false for any other text.
+func scramSalt(verifier string, iterations int) ([]byte, bool) {
+	rest, found := strings.CutPrefix(verifier, scramPrefix+"i="+strconv.Itoa(iterations)+"$")
+	text, _, _ := strings.Cut(rest, "$")
+	salt, err := base64.RawStdEncoding.DecodeString(text)
+	if !found || err != nil {
+		return nil, false
+	}
+	return salt, true
 }
 
 // pair is what stands in the binding.
@@ -273,10 +283,13 @@ func (p *pass) held() verdict.Credentials {
 	if status := p.user.Status.Password; status != nil && status.RotatedAt != nil {
 		c.RotatedAt = status.RotatedAt.Time
 	}
-	for _, verifier := range known.Verifiers {
+	for i, verifier := range known.Verifiers {
 		drawn := strings.HasPrefix(verifier, drawnPrefix) && p.binding != nil && fits(verifier, p.binding.Data[v1alpha1.BindingPassword])
 		if parsed, err := auth.Parse(verifier); drawn || c.Password == "" && err == nil && parsed.Slow() {
 			c.Password = verifier
+			if next := i + 1; next < len(known.Verifiers) && strings.HasPrefix(known.Verifiers[next], scramPrefix) {
+				c.SCRAM = known.Verifiers[next]
+			}
 		}
 	}
 	if pin := pki.Pin(p.pair()); known.Certificate != nil {

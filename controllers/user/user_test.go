@@ -172,6 +172,8 @@ func scrams(entry *contract.User) (n int) {
 	return n
 }
 
+func saltOf(verifier string) string { return strings.Split(verifier, "$")[3] }
+
 func drawn(generate *v1alpha1.GeneratePassword) *v1alpha1.MQTTUser {
 	return gen.User(ns, "alice", "mq", gen.WithAuthentication(v1alpha1.UserAuthentication{Password: &v1alpha1.UserPassword{Generate: generate}}))
 }
@@ -200,6 +202,9 @@ func TestAPasswordIsDrawnAnew(t *testing.T) {
 	second := string(b.binding()[v1alpha1.BindingPassword])
 	if second == first || !b.opens(first) || !b.opens(second) || scrams(b.entry()) != 2 {
 		t.Fatal("both must work, by SCRAM too")
+	}
+	if held := verdict.CredentialsIn(b.secret(v1alpha1.VerifierSecretName("alice"))); saltOf(held.SCRAM) != saltOf(held.Old.SCRAM) || held.SCRAM == held.Old.SCRAM {
+		t.Error("a client is told one salt, so both passwords need the same")
 	}
 	if until := b.user().Status.Password.OldValidUntil; !until.Time.Equal(b.now.Add(48 * time.Hour)) {
 		t.Errorf("the old one is said to work until %s", until)
