@@ -234,7 +234,7 @@ func TestSchema(t *testing.T) {
 		connected := ready()
 		connected["type"], connected["status"] = "RemoteConnected", "False"
 
-		server.columns(ctx, t, "testdata/good/later-policy.yaml", "mqttaccesspolicies", map[string]any{
+		server.columns(ctx, t, "testdata/good/policy.yaml", "mqttaccesspolicies", map[string]any{
 			"boundUsers": 3, "conditions": []any{ready()},
 		}, "Name=telemetry Users=3 Ready=True Age Message=all is well")
 		server.columns(ctx, t, "testdata/good/later-bridge.yaml", "mqttbridges", map[string]any{

@@ -8,6 +8,7 @@ import (
 	"context"
 	"fmt"
 	"net"
+	"slices"
 	"strconv"
 
 	appsv1 "k8s.io/api/apps/v1"
@@ -31,8 +32,10 @@ import (
 
 	"github.com/mqtt-operator/mqtt-operator/api/v1alpha1"
 	"github.com/mqtt-operator/mqtt-operator/broker-image/contract"
+	mqttaccesspolicy "github.com/mqtt-operator/mqtt-operator/controllers/accesspolicy"
 	"github.com/mqtt-operator/mqtt-operator/controllers/apply"
 	mqttbroker "github.com/mqtt-operator/mqtt-operator/controllers/broker"
+	"github.com/mqtt-operator/mqtt-operator/controllers/scope"
 	mqttuser "github.com/mqtt-operator/mqtt-operator/controllers/user"
 )
 
@@ -49,6 +52,8 @@ type Options struct {
 	Concurrency int
 	// Clock tells the time; default: the system's.
 	Clock clock.PassiveClock
+	// Namespaces that the operator looks after, as in [CacheOptions]; none means all.
+	Namespaces []string
 }
 
 func (o *Options) resolve() {
@@ -111,13 +116,25 @@ func Setup(ctx context.Context, mgr manager.Manager, o Options) error {
 		return err
 	}
 	writer := apply.NewWriter(mgr.GetClient(), mgr.GetAPIReader())
-	if err := setupBroker(mgr, o, writer); err != nil {
+	looksAfter := NewScope(mgr, o.Namespaces)
+	if err := setupBroker(mgr, o, writer, looksAfter); err != nil {
 		return fmt.Errorf("controller of MQTTBroker: %w", err)
 	}
-	if err := setupUser(mgr, o, writer); err != nil {
+	if err := setupUser(mgr, o, writer, looksAfter); err != nil {
 		return fmt.Errorf("controller of MQTTUser: %w", err)
 	}
+	if err := setupAccessPolicy(mgr, o, writer, looksAfter); err != nil {
+		return fmt.Errorf("controller of MQTTAccessPolicy: %w", err)
+	}
 	return nil
+}
+
+// NewScope is the part of the cluster that an operator for these namespaces looks after; none means all.
+func NewScope(mgr manager.Manager, namespaces []string) *scope.Scope {
+	if len(namespaces) == 0 {
+		return &scope.Scope{Reader: mgr.GetClient()}
+	}
+	return &scope.Scope{Namespaces: namespaces, Reader: mgr.GetAPIReader()}
 }
 
 // Names of the indexes by which a Secret finds those who name it.
@@ -127,18 +144,16 @@ const (
 	// indexBrokerReference finds the brokers that name a Secret for whatever purpose, indexBrokerConfigMap a ConfigMap.
 	indexBrokerReference = "spec.secrets"
 	indexBrokerConfigMap = "spec.configMaps"
-	indexUserSecret      = "spec.authentication.password.secretRef"
+	indexUserSecret      = "spec.authentication.password.secrets"
 )
 
 func index(ctx context.Context, indexer client.FieldIndexer) error {
 	users := map[string]func(*v1alpha1.MQTTUser) []string{
-		mqttbroker.IndexUserBroker: func(u *v1alpha1.MQTTUser) []string { return []string{u.Namespace + "/" + u.Spec.BrokerRef.Name} },
+		mqttbroker.IndexUserBroker: func(u *v1alpha1.MQTTUser) []string { return []string{u.BrokerKey()} },
 		mqttuser.IndexUsername:     func(u *v1alpha1.MQTTUser) []string { return []string{mqttuser.UsernameKey(u)} },
 		indexUserSecret: func(u *v1alpha1.MQTTUser) []string {
-			if name := u.Resolved().PasswordSecret; name != "" {
-				return []string{name}
-			}
-			return nil
+			password := u.Resolved().Password
+			return slices.DeleteFunc([]string{password.Secret, password.HashSecret}, func(name string) bool { return name == "" })
 		},
 	}
 	for name, values := range users {
@@ -148,6 +163,14 @@ func index(ctx context.Context, indexer client.FieldIndexer) error {
 		}); err != nil {
 			return fmt.Errorf("index %s: %w", name, err)
 		}
+	}
+	if err := indexer.IndexField(ctx, &corev1.Secret{}, mqttuser.IndexConfig, func(o client.Object) []string {
+		if secret, ok := o.(*corev1.Secret); ok && secret.Type == v1alpha1.SecretTypeConfig {
+			return []string{secret.Namespace + "/" + secret.Labels[v1alpha1.LabelBroker]}
+		}
+		return nil
+	}); err != nil {
+		return fmt.Errorf("index %s: %w", mqttuser.IndexConfig, err)
 	}
 	for name, values := range map[string]func(v1alpha1.ResolvedBroker) []string{
 		indexBrokerSecret:    v1alpha1.ResolvedBroker.TLSSecrets,
@@ -164,7 +187,7 @@ func index(ctx context.Context, indexer client.FieldIndexer) error {
 	return nil
 }
 
-func setupBroker(mgr manager.Manager, o Options, writer *apply.Writer) error {
+func setupBroker(mgr manager.Manager, o Options, writer *apply.Writer, looksAfter *scope.Scope) error {
 	cluster, err := mqttbroker.NewClusterKeys(mgr.GetConfig(), mgr.GetHTTPClient(), o.Clock)
 	if err != nil {
 		return err
@@ -172,40 +195,68 @@ func setupBroker(mgr manager.Manager, o Options, writer *apply.Writer) error {
 	if err := mqttbroker.ExportMetrics(mgr.GetCache()); err != nil {
 		return err
 	}
+	c := mgr.GetClient()
 	r := &mqttbroker.Reconciler{
-		Client: mgr.GetClient(), Live: mgr.GetAPIReader(), Writer: writer, Events: mgr.GetEventRecorder(eventSource), Clock: o.Clock,
-		Image: o.Image, AdminAddress: o.AdminAddress, Cluster: cluster,
+		Client: c, Live: mgr.GetAPIReader(), Writer: writer, Events: mgr.GetEventRecorder(eventSource), Clock: o.Clock,
+		Image: o.Image, AdminAddress: o.AdminAddress, Cluster: cluster, Scope: looksAfter,
 	}
-	return ctrl.NewControllerManagedBy(mgr).
+	pace := brokerPacer(c, clock.RealClock{})
+	b := ctrl.NewControllerManagedBy(mgr).
 		For(&v1alpha1.MQTTBroker{}, builder.WithPredicates(wished())).
 		Owns(&appsv1.StatefulSet{}).
 		Owns(&corev1.Service{}).
 		Owns(&corev1.ServiceAccount{}).
 		Owns(&corev1.Secret{}).
 		Watches(&corev1.Pod{}, handler.EnqueueRequestsFromMapFunc(brokerByLabel)).
-		Watches(&v1alpha1.MQTTUser{}, handler.EnqueueRequestsFromMapFunc(brokerOfUser), builder.WithPredicates(wished())).
-		Watches(&corev1.Secret{}, handler.EnqueueRequestsFromMapFunc(brokersOfSecret(mgr.GetClient(), indexBrokerReference))).
-		Watches(&corev1.ConfigMap{}, handler.EnqueueRequestsFromMapFunc(brokersNaming(mgr.GetClient(), indexBrokerConfigMap))).
-		WithOptions(controller.Options{MaxConcurrentReconciles: o.Concurrency}).
-		Complete(reconcile.AsReconciler(mgr.GetClient(), r))
+		Watches(&v1alpha1.MQTTUser{}, pace.paced(brokerOfUser), builder.WithPredicates(wished())).
+		Watches(&corev1.Secret{}, pace.paced(brokerOfVerifier(c)), builder.WithPredicates(isVerifier())).
+		Watches(&v1alpha1.MQTTAccessPolicy{}, pace.paced(brokersOfPolicy(c)), builder.WithPredicates(wished())).
+		Watches(&corev1.Secret{}, handler.EnqueueRequestsFromMapFunc(brokersNaming(c, indexBrokerReference)), builder.WithPredicates(predicate.Not(isVerifier()))).
+		Watches(&corev1.ConfigMap{}, handler.EnqueueRequestsFromMapFunc(brokersNaming(c, indexBrokerConfigMap))).
+		WithOptions(controller.Options{MaxConcurrentReconciles: o.Concurrency})
+	return watchNamespaces(b, looksAfter, brokersOfNamespace(c)).Complete(reconcile.AsReconciler(c, r))
 }
 
-func setupUser(mgr manager.Manager, o Options, writer *apply.Writer) error {
-	r := &mqttuser.Reconciler{Client: mgr.GetClient(), Live: mgr.GetAPIReader(), Writer: writer, Events: mgr.GetEventRecorder(eventSource), Clock: o.Clock}
-	return ctrl.NewControllerManagedBy(mgr).
+func setupUser(mgr manager.Manager, o Options, writer *apply.Writer, looksAfter *scope.Scope) error {
+	c := mgr.GetClient()
+	r := &mqttuser.Reconciler{
+		Client: c, Live: mgr.GetAPIReader(), Writer: writer, Events: mgr.GetEventRecorder(eventSource), Clock: o.Clock, Scope: looksAfter,
+	}
+	b := ctrl.NewControllerManagedBy(mgr).
 		For(&v1alpha1.MQTTUser{}, builder.WithPredicates(wished())).
 		Owns(&corev1.Secret{}).
-		Watches(&v1alpha1.MQTTUser{}, handler.EnqueueRequestsFromMapFunc(namesakes(mgr.GetClient())), builder.WithPredicates(wished())).
-		Watches(&v1alpha1.MQTTBroker{}, usersOfBroker(mgr.GetClient())).
-		Watches(&corev1.Secret{}, handler.EnqueueRequestsFromMapFunc(usersOfSecret(mgr.GetClient()))).
-		WithOptions(controller.Options{MaxConcurrentReconciles: o.Concurrency}).
-		Complete(reconcile.AsReconciler(mgr.GetClient(), r))
+		Watches(&v1alpha1.MQTTUser{}, handler.EnqueueRequestsFromMapFunc(namesakes(c)), builder.WithPredicates(wished())).
+		Watches(&v1alpha1.MQTTBroker{}, usersOfBroker(c)).
+		Watches(&v1alpha1.MQTTAccessPolicy{}, usersOfPolicy(c), builder.WithPredicates(wished())).
+		Watches(&corev1.Secret{}, handler.EnqueueRequestsFromMapFunc(usersOfSecret(c))).
+		WithOptions(controller.Options{MaxConcurrentReconciles: o.Concurrency})
+	return watchNamespaces(b, looksAfter, usersOfNamespace(c)).Complete(reconcile.AsReconciler(c, r))
 }
 
-// wished lets through what a person wished: a new spec or annotation, an object that comes or goes. What the operator
-// itself wrote into the status wakes nobody.
+func setupAccessPolicy(mgr manager.Manager, o Options, writer *apply.Writer, looksAfter *scope.Scope) error {
+	c := mgr.GetClient()
+	r := &mqttaccesspolicy.Reconciler{Client: c, Writer: writer, Events: mgr.GetEventRecorder(eventSource), Clock: o.Clock, Scope: looksAfter}
+	return ctrl.NewControllerManagedBy(mgr).
+		For(&v1alpha1.MQTTAccessPolicy{}, builder.WithPredicates(wished())).
+		Watches(&v1alpha1.MQTTUser{}, policyPacer(c, clock.RealClock{}).paced(policiesOfUser(c)), builder.WithPredicates(wished())).
+		Watches(&v1alpha1.MQTTBroker{}, policiesOfBroker(c)).
+		WithOptions(controller.Options{MaxConcurrentReconciles: o.Concurrency}).
+		Complete(reconcile.AsReconciler(c, r))
+}
+
+// watchNamespaces wakes those who tell namespaces apart by their labels when these change. An operator that looks after
+// some namespaces has no right to watch any: it asks when it looks at a broker, which is every minute.
+func watchNamespaces(b *ctrl.Builder, looksAfter *scope.Scope, requests handler.MapFunc) *ctrl.Builder {
+	if len(looksAfter.Namespaces) > 0 {
+		return b
+	}
+	return b.WatchesMetadata(&corev1.Namespace{}, handler.EnqueueRequestsFromMapFunc(requests), builder.WithPredicates(predicate.LabelChangedPredicate{}))
+}
+
+// wished lets through what a person wished: a new spec, annotation or label, an object that comes or goes. What the
+// operator itself wrote into the status wakes nobody.
 func wished() predicate.Predicate {
-	return predicate.Or(predicate.GenerationChangedPredicate{}, predicate.AnnotationChangedPredicate{})
+	return predicate.Or(predicate.GenerationChangedPredicate{}, predicate.AnnotationChangedPredicate{}, predicate.LabelChangedPredicate{})
 }
 
 func request(namespace, name string) []reconcile.Request {
@@ -224,18 +275,7 @@ func brokerOfUser(_ context.Context, o client.Object) []reconcile.Request {
 	if !ok {
 		return nil
 	}
-	return request(user.Namespace, user.Spec.BrokerRef.Name)
-}
-
-// brokersOfSecret wakes the broker of a verifier, and the brokers that name the Secret by the index.
-func brokersOfSecret(c client.Client, index string) handler.MapFunc {
-	naming := brokersNaming(c, index)
-	return func(ctx context.Context, o client.Object) []reconcile.Request {
-		if secret, ok := o.(*corev1.Secret); ok && secret.Type == v1alpha1.SecretTypeVerifier {
-			return brokerByLabel(ctx, o)
-		}
-		return naming(ctx, o)
-	}
+	return request(user.BrokerNamespace(), user.Spec.BrokerRef.Name)
 }
 
 // brokersNaming wakes the brokers that name the object by the index.
@@ -258,7 +298,7 @@ func usersOfSecret(c client.Client) handler.MapFunc {
 	return func(ctx context.Context, o client.Object) []reconcile.Request {
 		if secret, ok := o.(*corev1.Secret); ok && secret.Type == v1alpha1.SecretTypeCA {
 			broker := o.GetLabels()[v1alpha1.LabelBroker]
-			if o.GetName() != v1alpha1.CASecretName(broker) {
+			if o.GetName() != v1alpha1.CASecretName(broker) && o.GetName() != v1alpha1.ClientCASecretName(broker) {
 				return nil
 			}
 			return users(ctx, c, client.MatchingFields{mqttbroker.IndexUserBroker: o.GetNamespace() + "/" + broker}, nil)
@@ -268,7 +308,7 @@ func usersOfSecret(c client.Client) handler.MapFunc {
 		}
 		// A TLS Secret may carry the ca.crt that bindings repeat.
 		requests := users(ctx, c, client.MatchingFields{indexUserSecret: o.GetName()}, client.InNamespace(o.GetNamespace()))
-		for _, broker := range brokersOfSecret(c, indexBrokerSecret)(ctx, o) {
+		for _, broker := range brokersNaming(c, indexBrokerSecret)(ctx, o) {
 			requests = append(requests, users(ctx, c, client.MatchingFields{mqttbroker.IndexUserBroker: broker.String()}, nil)...)
 		}
 		return requests
@@ -289,9 +329,7 @@ func namesakes(c client.Client) handler.MapFunc {
 // usersOfBroker wakes every user when a broker comes, goes or is wished otherwise, and only those that wait for it
 // when its status moves: with ten thousand users, one new one must not wake the others.
 func usersOfBroker(c client.Client) handler.EventHandler {
-	key := func(o client.Object) client.MatchingFields {
-		return client.MatchingFields{mqttbroker.IndexUserBroker: o.GetNamespace() + "/" + o.GetName()}
-	}
+	key := brokerKeyOf
 	enqueue := func(queue handlerQueue, requests []reconcile.Request) {
 		for _, r := range requests {
 			queue.Add(r)
@@ -323,7 +361,7 @@ func unsettled(ctx context.Context, c client.Client, match client.MatchingFields
 }
 
 func usersThat(ctx context.Context, c client.Client, wanted func(*v1alpha1.MQTTUser) bool, match client.MatchingFields, scope client.ListOption) []reconcile.Request {
-	options := []client.ListOption{match}
+	options := []client.ListOption{match, client.UnsafeDisableDeepCopy}
 	if scope != nil {
 		options = append(options, scope)
 	}

@@ -97,9 +97,10 @@ func TestASecondPassWritesNothing(t *testing.T) {
 	w := newWorld(t)
 	broker := gen.Broker(w.namespace, "mq", gen.WithListener(gen.Plain("mqtt", 1883)))
 	alice := gen.User(w.namespace, "alice", "mq")
-	bob := gen.User(w.namespace, "bob", "mq", gen.WithPasswordFrom("bobs"))
-	w.create(broker, alice, gen.Secret(w.namespace, "bobs", map[string]string{"password": "hunter2"}), bob)
-	w.ready(broker, alice, bob)
+	bob := gen.User(w.namespace, "bob", "mq", gen.WithPasswordFrom("bobs"), gen.WithPolicies("shared"))
+	policy := gen.Policy(w.namespace, "shared", gen.Rule(v1alpha1.ACLAllow, "a/#", v1alpha1.ACLSubscribe))
+	w.create(broker, alice, gen.Secret(w.namespace, "bobs", map[string]string{"password": "hunter2"}), bob, policy)
+	w.ready(broker, alice, bob, policy)
 	w.settle()
 
 	for round, restart := range []bool{false, true} {
@@ -108,7 +109,7 @@ func TestASecondPassWritesNothing(t *testing.T) {
 		}
 		before := w.versions()
 		var writes atomic.Int64
-		brokers, users := w.reconcilers(&writes)
+		brokers, users, policies := w.reconcilers(&writes)
 		for range 3 {
 			for _, object := range []*v1alpha1.MQTTBroker{broker} {
 				must(t, k8s.Get(t.Context(), client.ObjectKeyFromObject(object), object))
@@ -120,6 +121,9 @@ func TestASecondPassWritesNothing(t *testing.T) {
 				_, err := users.Reconcile(t.Context(), object)
 				must(t, err)
 			}
+			must(t, k8s.Get(t.Context(), client.ObjectKeyFromObject(policy), policy))
+			_, err := policies.Reconcile(t.Context(), policy)
+			must(t, err)
 		}
 		if after := w.versions(); !maps.Equal(before, after) {
 			t.Errorf("round %d: something was written although nothing changed:\n%v\n%v", round, before, after)

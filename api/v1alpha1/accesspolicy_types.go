@@ -8,7 +8,9 @@ import (
 
 // MQTTAccessPolicySpec says what the policy grants and to whom.
 type MQTTAccessPolicySpec struct {
-	// rules are asked in order after a user's own acl; the first that matches decides.
+	// rules are asked in order after a user's own acl; the first that matches decides. Where a user has several policies
+	// they are asked one after the other: those of its policyRefs in their order, then those whose userSelector matches, by
+	// name.
 	//
 	// +required
 	// +listType=atomic
@@ -16,8 +18,8 @@ type MQTTAccessPolicySpec struct {
 	// +kubebuilder:validation:MaxItems=256
 	Rules []ACLRule `json:"rules,omitempty"`
 
-	// userSelector binds the policy to the users of this namespace whose labels it matches. Default: none; then only
-	// users that name the policy in their policyRefs are bound.
+	// userSelector binds the policy to the users of this namespace whose labels it matches; {} matches all. Default: none;
+	// then only users that name the policy in their policyRefs are bound.
 	//
 	// +optional
 	UserSelector *metav1.LabelSelector `json:"userSelector,omitempty"`
@@ -25,7 +27,7 @@ type MQTTAccessPolicySpec struct {
 
 // MQTTAccessPolicyStatus is what the operator knows about the policy.
 type MQTTAccessPolicyStatus struct {
-	// conditions are Ready.
+	// conditions are Ready, and Stalled while it is true.
 	//
 	// +optional
 	// +listType=map
@@ -38,14 +40,12 @@ type MQTTAccessPolicyStatus struct {
 	// +optional
 	ObservedGeneration int64 `json:"observedGeneration,omitempty"`
 
-	// boundUsers is the number of users that the policy is bound to.
+	// boundUsers is the number of users that the policy is bound to, by name or by label, whether or not a broker knows
+	// them.
 	//
 	// +optional
 	BoundUsers *int32 `json:"boundUsers,omitempty"`
 }
-
-// not alive: policies come with the change that renders their rules into the broker's config.
-// +kubebuilder:validation:XValidation:rule="false",message="spec is not alive in this version of MQTTAccessPolicy: write the rules into the acl of each MQTTUser"
 
 // MQTTAccessPolicy holds rules that many users share.
 //

@@ -78,10 +78,8 @@ type MQTTBrokerSpec struct {
 	// +optional
 	Updates *BrokerUpdates `json:"updates,omitempty"`
 
-	// not alive: objects of other namespaces are not read yet.
-	// +kubebuilder:validation:XValidation:rule="false",message="spec.allowedNamespaces is not alive in this version: remove it and keep users in the broker's namespace"
-
-	// allowedNamespaces says which namespaces may hold users and bridges of this broker. Default: its own only.
+	// allowedNamespaces says which namespaces may hold users of this broker. Default: its own only. What is taken away
+	// ends the connections of its users. Namespaces outside of the operator's scope are never seen.
 	//
 	// +optional
 	AllowedNamespaces *AllowedNamespaces `json:"allowedNamespaces,omitempty"`
@@ -874,7 +872,7 @@ const (
 	NamespacesSelector NamespacesFrom = "Selector"
 )
 
-// AllowedNamespaces says which namespaces may hold users and bridges of a broker.
+// AllowedNamespaces says which namespaces may hold users of a broker. Its own always may.
 //
 // +kubebuilder:validation:XValidation:rule="(has(self.from) && self.from == 'Selector') == has(self.selector)",message="spec.allowedNamespaces.selector is needed with from: Selector, and must be absent otherwise"
 type AllowedNamespaces struct {
@@ -883,7 +881,7 @@ type AllowedNamespaces struct {
 	// +optional
 	From *NamespacesFrom `json:"from,omitempty"`
 
-	// selector picks namespaces by label. Only with from: Selector.
+	// selector picks namespaces by label; {} picks all. Only with from: Selector.
 	//
 	// +optional
 	Selector *metav1.LabelSelector `json:"selector,omitempty"`
@@ -1235,8 +1233,9 @@ type UsersStatus struct {
 	// +optional
 	Accepted *int32 `json:"accepted,omitempty"`
 
-	// rejected is the number of users that lost their username to an older one, or whose rules no broker would take;
-	// each says why in its own status. Users that wait for a password are counted nowhere.
+	// rejected is the number of users that lost their username to an older one, whose rules no broker would take or that
+	// name a policy which does not exist, and of those whose namespace the broker does not allow; each says why in its own
+	// status. Users that wait for a password are counted nowhere.
 	//
 	// +optional
 	Rejected *int32 `json:"rejected,omitempty"`

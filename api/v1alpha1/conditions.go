@@ -114,7 +114,8 @@ const (
 	ReasonSecretNotUsable ConditionReason = "SecretNotUsable"
 	// ReasonSecretKeyMissing: a Secret that the operator may read lacks the key that the spec names.
 	ReasonSecretKeyMissing ConditionReason = "SecretKeyMissing"
-	// ReasonBrokerNotFound: there is no broker of the name in brokerRef.
+	// ReasonBrokerNotFound: there is no broker of the name in brokerRef, or it does not allow the namespace. It is one
+	// reason, so that nobody learns from it which brokers exist.
 	ReasonBrokerNotFound ConditionReason = "BrokerNotFound"
 )
 
@@ -229,6 +230,16 @@ const (
 	ReasonPasswordInvalid ConditionReason = "PasswordInvalid"
 	// ReasonListenerUnknown: the broker has no listener of the name in spec.binding.listener.
 	ReasonListenerUnknown ConditionReason = "ListenerUnknown"
+	// ReasonPasswordHashInvalid: the hash in the Secret is of no form that a broker can check.
+	ReasonPasswordHashInvalid ConditionReason = "PasswordHashInvalid"
+	// ReasonClientAuthMissing: no listener of the broker, or not the one of the binding, asks clients for a certificate.
+	ReasonClientAuthMissing ConditionReason = "ClientAuthMissing"
+	// ReasonClientCAPending: the broker's CA for client certificates has not been made yet.
+	ReasonClientCAPending ConditionReason = "ClientCAPending"
+	// ReasonIssuerUnknown: the broker takes no JSON Web Tokens, or none of the issuer that the user names.
+	ReasonIssuerUnknown ConditionReason = "IssuerUnknown"
+	// ReasonServiceAccountsNotTaken: the broker takes no tokens of ServiceAccounts.
+	ReasonServiceAccountsNotTaken ConditionReason = "ServiceAccountsNotTaken"
 	// ReasonUsernameConflict: an older user of the same broker has the username.
 	ReasonUsernameConflict ConditionReason = "UsernameConflict"
 	// ReasonAccepted: the broker's configuration holds the user, and every ready pod knows it.
@@ -247,4 +258,8 @@ const (
 	ReasonSuspended ConditionReason = "Suspended"
 	// ReasonPolicyNotFound: there is no policy of a name in policyRefs.
 	ReasonPolicyNotFound ConditionReason = "PolicyNotFound"
+	// ReasonPolicyUnusable: a policy that the user is bound to holds what no broker would take.
+	ReasonPolicyUnusable ConditionReason = "PolicyUnusable"
+	// ReasonNoUsers: no user is bound to the policy.
+	ReasonNoUsers ConditionReason = "NoUsers"
 )

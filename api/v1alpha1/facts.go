@@ -43,6 +43,9 @@ const (
 	DefaultRuleMaxQoS          int32 = 2
 	DefaultRuleRetain                = true
 
+	DefaultOverlap             = 24 * time.Hour
+	DefaultCertificateValidity = 90 * 24 * time.Hour
+
 	DefaultBridgeInflight  int32 = 100
 	DefaultBridgeKeepAlive       = 30 * time.Second
 	DefaultBridgeProtocol        = MQTTv5
@@ -591,56 +594,6 @@ func plain(labels map[string]LabelValue) map[string]string {
 	}
 
 	return values
-}
-
-// ResolvedUser is the spec of an MQTTUser with every default filled in, as far as the fields are alive. It shares no
-// memory with the object that it came from.
-//
-// +kubebuilder:object:generate=false
-type ResolvedUser struct {
-	Broker          string
-	Username        string
-	Authentication  AuthenticationMethod
-	Generate        bool   // the operator draws the password
-	PasswordSecret  string // else it is in this Secret
-	PasswordKey     string // under this key
-	Rules           []ResolvedRule
-	BindingListener string // empty: the broker chooses, see [ResolvedBroker.BindingListener]
-}
-
-// Resolved returns the spec with every default filled in.
-func (u *MQTTUser) Resolved() ResolvedUser {
-	spec := u.Spec.DeepCopy()
-	resolved := ResolvedUser{
-		Broker:          spec.BrokerRef.Name,
-		Username:        u.Username(),
-		Authentication:  spec.Authentication.method(),
-		Rules:           resolvedRules(spec.ACL),
-		BindingListener: or(or(spec.Binding, UserBinding{}).Listener, ""),
-	}
-
-	password := or(spec.Authentication.Password, UserPassword{})
-	resolved.Generate = password.Generate != nil
-
-	if ref := password.SecretRef; ref != nil {
-		resolved.PasswordSecret, resolved.PasswordKey = ref.Name, or(ref.Key, DefaultPasswordKey)
-	}
-
-	return resolved
-}
-
-// Username is the name in CONNECT.
-func (u *MQTTUser) Username() string { return or(u.Spec.Username, u.Name) }
-
-func (a *UserAuthentication) method() AuthenticationMethod {
-	switch {
-	case a.Certificate != nil:
-		return AuthenticationCertificate
-	case a.ServiceAccount != nil:
-		return AuthenticationServiceAccount
-	default:
-		return AuthenticationPassword
-	}
 }
 
 // ResolvedAccessPolicy is the spec of an MQTTAccessPolicy with every default filled in.

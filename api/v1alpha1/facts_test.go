@@ -277,7 +277,37 @@ func TestResolvedUser(t *testing.T) {
 				BrokerRef:      v1alpha1.BrokerReference{Name: "mq"},
 				Authentication: v1alpha1.UserAuthentication{Password: &v1alpha1.UserPassword{Generate: &v1alpha1.GeneratePassword{}}},
 			}},
-			want: v1alpha1.ResolvedUser{Broker: "mq", Username: "sensor", Authentication: "password", Generate: true},
+			want: v1alpha1.ResolvedUser{
+				Broker: "mq", Username: "sensor", Authentication: "password",
+				Password: v1alpha1.ResolvedPassword{Generate: true, Overlap: 24 * time.Hour, SCRAM: true},
+			},
+		},
+		"a password that is drawn anew": {
+			reason: "the overlap is shorter than a day where passwords are",
+			user: v1alpha1.MQTTUser{ObjectMeta: metav1.ObjectMeta{Namespace: "a"}, Spec: v1alpha1.MQTTUserSpec{
+				BrokerRef: v1alpha1.BrokerReference{Name: "mq", Namespace: new("b")},
+				Authentication: v1alpha1.UserAuthentication{Password: &v1alpha1.UserPassword{
+					Generate: &v1alpha1.GeneratePassword{RotateAfter: &metav1.Duration{Duration: 2 * time.Hour}}, SCRAM: new(false),
+				}},
+			}},
+			want: v1alpha1.ResolvedUser{
+				Broker: "mq", BrokerNamespace: "b", Authentication: "password",
+				Password: v1alpha1.ResolvedPassword{Generate: true, RotateAfter: 2 * time.Hour, Overlap: time.Hour},
+			},
+		},
+		"no overlap": {
+			reason: "zero is not absent",
+			user: v1alpha1.MQTTUser{Spec: v1alpha1.MQTTUserSpec{Authentication: v1alpha1.UserAuthentication{Password: &v1alpha1.UserPassword{
+				Generate: &v1alpha1.GeneratePassword{Overlap: &metav1.Duration{}},
+			}}}},
+			want: v1alpha1.ResolvedUser{Authentication: "password", Password: v1alpha1.ResolvedPassword{Generate: true, SCRAM: true}},
+		},
+		"a hash": {
+			reason: "the key has a default",
+			user: v1alpha1.MQTTUser{Spec: v1alpha1.MQTTUserSpec{Authentication: v1alpha1.UserAuthentication{Password: &v1alpha1.UserPassword{
+				HashSecretRef: &v1alpha1.SecretKeyReference{Name: "h"},
+			}}}},
+			want: v1alpha1.ResolvedUser{Authentication: "password", Password: v1alpha1.ResolvedPassword{HashSecret: "h", HashKey: "hash"}},
 		},
 		"a chosen password": {
 			reason: "the key has a default, and so have QoS and retain",
@@ -288,19 +318,46 @@ func TestResolvedUser(t *testing.T) {
 				Binding:        &v1alpha1.UserBinding{Listener: new("mqtts")},
 			}},
 			want: v1alpha1.ResolvedUser{
-				Username: "Sensor 7", Authentication: "password", PasswordSecret: "s", PasswordKey: "password", BindingListener: "mqtts",
+				Username: "Sensor 7", Authentication: "password", Password: v1alpha1.ResolvedPassword{Secret: "s", Key: "password"}, BindingListener: "mqtts",
 				Rules: []v1alpha1.ResolvedRule{{Effect: "deny", Publish: true, Subscribe: true, Filter: "#", MaxQoS: 2, Retain: true}},
 			},
 		},
 		"a certificate": {
 			reason: "the way in is said in status",
 			user:   v1alpha1.MQTTUser{Spec: v1alpha1.MQTTUserSpec{Authentication: v1alpha1.UserAuthentication{Certificate: &v1alpha1.UserCertificate{}}}},
-			want:   v1alpha1.ResolvedUser{Authentication: "certificate"},
+			want: v1alpha1.ResolvedUser{
+				Authentication: "certificate", Certificate: v1alpha1.ResolvedCertificate{Issue: true, Validity: 2160 * time.Hour, RenewBefore: 720 * time.Hour},
+			},
 		},
 		"a ServiceAccount": {
-			reason: "the way in is said in status",
-			user:   v1alpha1.MQTTUser{Spec: v1alpha1.MQTTUserSpec{Authentication: v1alpha1.UserAuthentication{ServiceAccount: &v1alpha1.UserServiceAccount{}}}},
-			want:   v1alpha1.ResolvedUser{Authentication: "serviceAccount"},
+			reason: "it is one of the user's own namespace",
+			user: v1alpha1.MQTTUser{ObjectMeta: metav1.ObjectMeta{Namespace: "a"}, Spec: v1alpha1.MQTTUserSpec{
+				Authentication: v1alpha1.UserAuthentication{ServiceAccount: &v1alpha1.UserServiceAccount{Name: "app"}},
+			}},
+			want: v1alpha1.ResolvedUser{BrokerNamespace: "a", Authentication: "serviceAccount", ServiceAccount: "a/app"},
+		},
+		"a token": {
+			reason: "no issuer stands for any",
+			user:   v1alpha1.MQTTUser{Spec: v1alpha1.MQTTUserSpec{Authentication: v1alpha1.UserAuthentication{JWT: &v1alpha1.UserJWT{}}}},
+			want:   v1alpha1.ResolvedUser{Authentication: "jwt"},
+		},
+		"bounds": {
+			reason: "what is said reaches the broker",
+			user: v1alpha1.MQTTUser{Spec: v1alpha1.MQTTUserSpec{
+				Authentication: v1alpha1.UserAuthentication{JWT: &v1alpha1.UserJWT{Issuer: new("i")}},
+				ClientIDs:      &v1alpha1.UserClientIDs{Exact: []string{"a"}},
+				PolicyRefs:     []v1alpha1.PolicyReference{{Name: "p"}, {Name: "q"}},
+				Quota: &v1alpha1.UserQuota{
+					Connections: new(int32(1)), PublishRate: new(int32(2)), BytesRate: new(resource.MustParse("1Ki")),
+					QueuedMessages: new(int32(3)), SessionExpiry: &metav1.Duration{},
+				},
+				Suspend: new(true),
+			}},
+			want: v1alpha1.ResolvedUser{
+				Authentication: "jwt", Issuer: "i", ClientIDs: v1alpha1.ResolvedClientIDs{Exact: []string{"a"}}, Policies: []string{"p", "q"},
+				Quota:     v1alpha1.ResolvedQuota{Connections: 1, PublishRate: 2, BytesRate: 1024, QueuedMessages: 3, SessionExpiry: new(time.Duration(0))},
+				Suspended: true,
+			},
 		},
 	}
 
@@ -332,4 +389,45 @@ func TestResolvedBridge(t *testing.T) {
 	if got := bridge.Resolved(); !reflect.DeepEqual(got, want) {
 		t.Errorf("\n got %+v\nwant %+v", got, want)
 	}
+}
+
+func TestAllowedNamespaces(t *testing.T) {
+	t.Parallel()
+
+	cases := map[string]struct {
+		reason    string
+		allowed   *v1alpha1.AllowedNamespaces
+		namespace string
+		labels    map[string]string
+		want      bool
+	}{
+		"its own, always":          {reason: "nothing can lock a broker's own users out", namespace: "factory", want: true},
+		"another, unasked":         {reason: "a broker serves strangers only where it says so", namespace: "lab"},
+		"Same":                     {reason: "Same is the default", allowed: &v1alpha1.AllowedNamespaces{From: new(v1alpha1.NamespacesSame)}, namespace: "lab"},
+		"All":                      {reason: "All needs no labels", allowed: &v1alpha1.AllowedNamespaces{From: new(v1alpha1.NamespacesAll)}, namespace: "lab", want: true},
+		"a selector that matches":  {reason: "labels of the namespace decide", allowed: selecting("team", "a"), namespace: "lab", labels: map[string]string{"team": "a"}, want: true},
+		"a selector that does not": {reason: "labels of the namespace decide", allowed: selecting("team", "a"), namespace: "lab", labels: map[string]string{"team": "b"}},
+		"a selector, no labels":    {reason: "a namespace that cannot be read is not let in", allowed: selecting("team", "a"), namespace: "lab"},
+		"a selector that is none": {
+			reason: "what nobody understands lets nobody in", namespace: "lab",
+			allowed: &v1alpha1.AllowedNamespaces{From: new(v1alpha1.NamespacesSelector), Selector: &metav1.LabelSelector{
+				MatchExpressions: []metav1.LabelSelectorRequirement{{Key: "a", Operator: "Bogus"}},
+			}},
+		},
+	}
+
+	for name, c := range cases {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+
+			b := &v1alpha1.MQTTBroker{ObjectMeta: metav1.ObjectMeta{Namespace: "factory"}, Spec: v1alpha1.MQTTBrokerSpec{AllowedNamespaces: c.allowed}}
+			if got := b.Allows(c.namespace, c.labels); got != c.want {
+				t.Errorf("got %v: %s", got, c.reason)
+			}
+		})
+	}
+}
+
+func selecting(key, value string) *v1alpha1.AllowedNamespaces {
+	return &v1alpha1.AllowedNamespaces{From: new(v1alpha1.NamespacesSelector), Selector: &metav1.LabelSelector{MatchLabels: map[string]string{key: value}}}
 }

@@ -48,6 +48,10 @@ const AnnotationPaused = "mqtt-operator.io/paused"
 // AnnotationRotateCA on a broker, with a value other than the last one, replaces the broker's CAs in stages.
 const AnnotationRotateCA = "mqtt-operator.io/rotate-ca"
 
+// AnnotationRotate on a user, with a value other than the last one, draws another password or issues another
+// certificate, where the operator makes them.
+const AnnotationRotate = "mqtt-operator.io/rotate"
+
 // Types of the Secrets that the operator writes.
 const (
 	SecretTypeBinding  corev1.SecretType = "servicebinding.io/mqtt"    // what applications mount

@@ -13,11 +13,8 @@ type BrokerReference struct {
 	// +kubebuilder:validation:MaxLength=40
 	Name string `json:"name,omitempty"`
 
-	// not alive: needs the allowedNamespaces of the broker.
-	// +kubebuilder:validation:XValidation:rule="false",message="spec.brokerRef.namespace is not alive in this version: remove it and write the object into the broker's namespace"
-
 	// namespace is the namespace of the MQTTBroker. Default: the namespace of this object. Another namespace works only
-	// where the broker's allowedNamespaces says so.
+	// where the broker's allowedNamespaces says so; until then the answer is the same as if there were no such broker.
 	//
 	// +optional
 	// +kubebuilder:validation:MinLength=1

@@ -32,10 +32,7 @@ type MQTTUserSpec struct {
 	// +required
 	Authentication UserAuthentication `json:"authentication,omitzero"`
 
-	// not alive: sessions are not bound to identities yet.
-	// +kubebuilder:validation:XValidation:rule="false",message="spec.clientIDs is not alive in this version: remove it"
-
-	// clientIDs restricts the client identifiers that the user may connect with. Default: any.
+	// clientIDs restricts the client identifiers that the user may connect with. Default: any that no other user holds.
 	//
 	// +optional
 	ClientIDs *UserClientIDs `json:"clientIDs,omitempty"`
@@ -48,10 +45,9 @@ type MQTTUserSpec struct {
 	// +kubebuilder:validation:MaxItems=256
 	ACL []ACLRule `json:"acl,omitempty"`
 
-	// not alive: needs MQTTAccessPolicy.
-	// +kubebuilder:validation:XValidation:rule="false",message="spec.policyRefs is not alive in this version: write the rules into spec.acl"
-
-	// policyRefs names policies of this namespace whose rules are asked after acl, in this order. Default: none.
+	// policyRefs names policies of this namespace whose rules are asked after acl, in this order; those whose
+	// userSelector matches the user follow, by name, each policy once. While one of them does not exist the user keeps the
+	// rules that it had, or stays out where it had none. Default: none.
 	//
 	// +optional
 	// +listType=map
@@ -60,18 +56,12 @@ type MQTTUserSpec struct {
 	// +kubebuilder:validation:MaxItems=16
 	PolicyRefs []PolicyReference `json:"policyRefs,omitempty"`
 
-	// not alive: the broker does not count per user yet.
-	// +kubebuilder:validation:XValidation:rule="false",message="spec.quota is not alive in this version: remove it"
-
 	// quota bounds what the user may use. Default: the limits of the broker alone.
 	//
 	// +optional
 	Quota *UserQuota `json:"quota,omitempty"`
 
-	// not alive: suspending has to end live connections within a second.
-	// +kubebuilder:validation:XValidation:rule="false",message="spec.suspend is not alive in this version: delete the user to lock it out"
-
-	// suspend locks the user out and ends their connections while it is true; the Secrets stay. Default: false.
+	// suspend locks the user out and ends their connections while it is true; Secrets and sessions stay. Default: false.
 	//
 	// +optional
 	Suspend *bool `json:"suspend,omitempty"`
@@ -84,25 +74,27 @@ type MQTTUserSpec struct {
 
 // UserAuthentication is one way of proving an identity.
 //
-// +kubebuilder:validation:XValidation:rule="(has(self.password) ? 1 : 0) + (has(self.certificate) ? 1 : 0) + (has(self.serviceAccount) ? 1 : 0) == 1",message="spec.authentication needs exactly one of password, certificate and serviceAccount"
+// +kubebuilder:validation:XValidation:rule="(has(self.password) ? 1 : 0) + (has(self.certificate) ? 1 : 0) + (has(self.jwt) ? 1 : 0) + (has(self.serviceAccount) ? 1 : 0) == 1",message="spec.authentication needs exactly one of password, certificate, jwt and serviceAccount"
 type UserAuthentication struct {
 	// password lets the user in by username and password.
 	//
 	// +optional
 	Password *UserPassword `json:"password,omitempty"`
 
-	// not alive: needs the clientAuth of a listener.
-	// +kubebuilder:validation:XValidation:rule="false",message="spec.authentication.certificate is not alive in this version: use spec.authentication.password"
-
-	// certificate lets the user in by a TLS client certificate.
+	// certificate lets the user in by a TLS client certificate. It needs a listener with tls.clientAuth. Write an empty
+	// object for one that the operator issues: {}.
 	//
 	// +optional
 	Certificate *UserCertificate `json:"certificate,omitempty"`
 
-	// not alive: the broker checks no tokens yet.
-	// +kubebuilder:validation:XValidation:rule="false",message="spec.authentication.serviceAccount is not alive in this version: use spec.authentication.password"
+	// jwt lets the user in by a JSON Web Token that carries the username. It needs the broker's authentication.jwt. Write
+	// an empty object for tokens of any issuer of the broker: {}.
+	//
+	// +optional
+	JWT *UserJWT `json:"jwt,omitempty"`
 
-	// serviceAccount lets the pods of a ServiceAccount in by their token.
+	// serviceAccount lets the pods of a ServiceAccount in by their token. It needs the broker's
+	// authentication.serviceAccounts.
 	//
 	// +optional
 	ServiceAccount *UserServiceAccount `json:"serviceAccount,omitempty"`
@@ -118,26 +110,31 @@ type UserPassword struct {
 	// +optional
 	SecretRef *SecretKeyReference `json:"secretRef,omitempty"`
 
-	// generate lets the operator draw a password of 256 random bits and put it into the binding Secret.
+	// generate lets the operator draw a password of 256 random bits and put it into the binding Secret. It draws another
+	// one at the age of rotateAfter, and whenever the annotation mqtt-operator.io/rotate of the user gets another value.
 	//
 	// +optional
 	Generate *GeneratePassword `json:"generate,omitempty"`
 
-	// not alive: no hash format is agreed on yet.
-	// +kubebuilder:validation:XValidation:rule="false",message="spec.authentication.password.hashSecretRef is not alive in this version: use secretRef or generate"
-
-	// hashSecretRef names a Secret of this namespace that holds a hash of the password in PHC form; key defaults to
-	// "hash". The Secret must carry the label mqtt-operator.io/allow: "true".
+	// hashSecretRef names a Secret of this namespace that holds a hash of the password and nothing else, as argon2id,
+	// bcrypt, PBKDF2, SCRAM-SHA-256 or one of Mosquitto ($7$, $6$); key defaults to "hash". The Secret must carry the label
+	// mqtt-operator.io/allow: "true". The binding Secret then holds no password.
 	//
 	// +optional
 	HashSecretRef *SecretKeyReference `json:"hashSecretRef,omitempty"`
+
+	// scram lets the user log in by SCRAM-SHA-256 too, which never sends the password. What the broker keeps for it is
+	// easier to guess from than its other hash, unless the password is a generated one. Default: true with generate, else
+	// false. With hashSecretRef the hash itself must be of SCRAM-SHA-256.
+	//
+	// +optional
+	SCRAM *bool `json:"scram,omitempty"`
 }
 
 // GeneratePassword says how a generated password lives.
+//
+// +kubebuilder:validation:XValidation:rule="!has(self.overlap) || !has(self.rotateAfter) || duration(self.overlap) <= duration(self.rotateAfter)",message="spec.authentication.password.generate.overlap may be at most rotateAfter"
 type GeneratePassword struct {
-	// not alive: needs a window in which the old and the new password both work.
-	// +kubebuilder:validation:XValidation:rule="false",message="spec.authentication.password.generate.rotateAfter is not alive in this version: remove it, and delete the verifier Secret to draw a new password"
-
 	// rotateAfter is the age at which a new password is drawn, 1h to 87600h. Default: never.
 	//
 	// +optional
@@ -146,14 +143,25 @@ type GeneratePassword struct {
 	// +kubebuilder:validation:Pattern=`^([0-9]+(\.[0-9]+)?(ms|s|m|h))+$`
 	// +kubebuilder:validation:XValidation:rule="duration(self) >= duration('1h') && duration(self) <= duration('87600h')",message="spec.authentication.password.generate.rotateAfter must be between 1h and 87600h"
 	RotateAfter *metav1.Duration `json:"rotateAfter,omitempty"`
+
+	// overlap is how long the old password works beside the new one, 0s to 87600h and at most rotateAfter. Applications
+	// must have read the new one by then. Default: 24h, or half of rotateAfter where that is shorter.
+	//
+	// +optional
+	// +kubebuilder:validation:Type=string
+	// +kubebuilder:validation:MaxLength=20
+	// +kubebuilder:validation:Pattern=`^([0-9]+(\.[0-9]+)?(ms|s|m|h))+$`
+	// +kubebuilder:validation:XValidation:rule="duration(self) >= duration('0s') && duration(self) <= duration('87600h')",message="spec.authentication.password.generate.overlap must be between 0s and 87600h"
+	Overlap *metav1.Duration `json:"overlap,omitempty"`
 }
 
 // UserCertificate says how a client certificate is made or recognised.
 //
 // +kubebuilder:validation:XValidation:rule="(has(self.validity) ? duration(self.validity) : duration('2160h')) > (has(self.renewBefore) ? duration(self.renewBefore) : duration('1h'))",message="spec.authentication.certificate.renewBefore must be shorter than validity (default 2160h)"
 type UserCertificate struct {
-	// issue lets the operator issue the certificate into the binding Secret. Default: true. With false the user brings
-	// a certificate of a CA that the listener trusts, whose name equals the username.
+	// issue lets the operator issue the certificate into the binding Secret and opens the broker to that one alone.
+	// Default: true. With false the user brings a certificate of a CA that the listener trusts, whose name equals the
+	// username; any such certificate opens.
 	//
 	// +optional
 	Issue *bool `json:"issue,omitempty"`
@@ -176,6 +184,16 @@ type UserCertificate struct {
 	// +kubebuilder:validation:Pattern=`^([0-9]+(\.[0-9]+)?(ms|s|m|h))+$`
 	// +kubebuilder:validation:XValidation:rule="duration(self) >= duration('1m') && duration(self) <= duration('87600h')",message="spec.authentication.certificate.renewBefore must be between 1m and 87600h"
 	RenewBefore *metav1.Duration `json:"renewBefore,omitempty"`
+}
+
+// UserJWT says whose tokens are the user's.
+type UserJWT struct {
+	// issuer is one of the broker's authentication.jwt whose tokens carry the username. Default: any of them.
+	//
+	// +optional
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=512
+	Issuer *string `json:"issuer,omitempty"`
 }
 
 // UserServiceAccount names the ServiceAccount whose pods are this user.
@@ -278,13 +296,14 @@ type UserBinding struct {
 
 // AuthenticationMethod is the way by which a user proves who they are.
 //
-// +kubebuilder:validation:Enum=password;certificate;serviceAccount
+// +kubebuilder:validation:Enum=password;certificate;jwt;serviceAccount
 type AuthenticationMethod string
 
 // The ways to prove an identity.
 const (
 	AuthenticationPassword       AuthenticationMethod = "password"
 	AuthenticationCertificate    AuthenticationMethod = "certificate"
+	AuthenticationJWT            AuthenticationMethod = "jwt"
 	AuthenticationServiceAccount AuthenticationMethod = "serviceAccount"
 )
 
@@ -318,6 +337,52 @@ type MQTTUserStatus struct {
 	//
 	// +optional
 	Binding *BindingStatus `json:"binding,omitempty"`
+
+	// password says how old a generated password is, and what comes next. Absent for other users.
+	//
+	// +optional
+	Password *PasswordStatus `json:"password,omitempty"`
+
+	// certificate says how long an issued certificate lasts, and what comes next. Absent for other users.
+	//
+	// +optional
+	Certificate *UserCertificateStatus `json:"certificate,omitempty"`
+}
+
+// PasswordStatus says where a generated password is in its life.
+type PasswordStatus struct {
+	// rotatedAt is when the password was drawn.
+	//
+	// +optional
+	RotatedAt *metav1.Time `json:"rotatedAt,omitempty"`
+
+	// nextRotation is when another one will be drawn. Absent without rotateAfter.
+	//
+	// +optional
+	NextRotation *metav1.Time `json:"nextRotation,omitempty"`
+
+	// oldValidUntil is when the password before this one stops working. Absent where it has.
+	//
+	// +optional
+	OldValidUntil *metav1.Time `json:"oldValidUntil,omitempty"`
+}
+
+// UserCertificateStatus says where an issued certificate is in its life.
+type UserCertificateStatus struct {
+	// notAfter is the end of the certificate.
+	//
+	// +optional
+	NotAfter *metav1.Time `json:"notAfter,omitempty"`
+
+	// nextRenewal is when another one will be issued.
+	//
+	// +optional
+	NextRenewal *metav1.Time `json:"nextRenewal,omitempty"`
+
+	// oldValidUntil is when the certificate before this one stops opening the broker. Absent where it has.
+	//
+	// +optional
+	OldValidUntil *metav1.Time `json:"oldValidUntil,omitempty"`
 }
 
 // BindingStatus names the binding Secret.
@@ -339,7 +404,7 @@ type BindingStatus struct {
 // +kubebuilder:printcolumn:name="Broker",type=string,JSONPath=`.spec.brokerRef.name`,description="The broker that knows the user"
 // +kubebuilder:printcolumn:name="Username",type=string,JSONPath=`.status.username`,description="The name in CONNECT"
 // +kubebuilder:printcolumn:name="Auth",type=string,JSONPath=`.status.authentication`,description="How the user proves who they are"
-// +kubebuilder:printcolumn:name="Ready",type=string,JSONPath=`.status.conditions[?(@.type=="Ready")].status`,description="Whether the user can connect"
+// +kubebuilder:printcolumn:name="Ready",type=string,JSONPath=`.status.conditions[?(@.type=="Ready")].status`,description="Whether what the spec says is in force"
 // +kubebuilder:printcolumn:name="Age",type=date,JSONPath=`.metadata.creationTimestamp`
 // +kubebuilder:printcolumn:name="Message",type=string,priority=1,JSONPath=`.status.conditions[?(@.type=="Ready")].message`,description="Why it is so"
 // +kubebuilder:validation:XValidation:rule="size(self.metadata.name) <= 200",message="metadata.name of a user may have at most 200 characters: names of Secrets are made from it"

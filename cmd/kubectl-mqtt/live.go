@@ -6,8 +6,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/go-logr/logr"
 	"github.com/spf13/cobra"
@@ -21,6 +23,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/log"
 
 	"github.com/mqtt-operator/mqtt-operator/api/v1alpha1"
+	"github.com/mqtt-operator/mqtt-operator/broker-image/acl"
 	"github.com/mqtt-operator/mqtt-operator/broker-image/contract"
 	"github.com/mqtt-operator/mqtt-operator/controllers/verdict"
 )
@@ -238,13 +241,11 @@ func readSecrets(ctx context.Context, reader client.Reader, broker *v1alpha1.MQT
 
 // computed is what the operator would render from the objects, as far as access goes.
 func computed(ctx context.Context, reader client.Reader, broker *v1alpha1.MQTTBroker, users []*v1alpha1.MQTTUser) (*contract.Config, error) {
-	// Which policies a user has is not worked out here a second time: the operator does it, and the rendered configuration
-	// says it.
-	policies := &v1alpha1.MQTTAccessPolicyList{}
-	if err := reader.List(ctx, policies, client.InNamespace(broker.Namespace)); err != nil || len(policies.Items) > 0 {
-		return nil, fmt.Errorf("namespace %s holds access policies, or you may not see whether it does, and only the rendered configuration says whom they bind: ask somebody who may read Secret %s",
-			broker.Namespace, v1alpha1.ConfigSecretName(broker.Name))
+	policies, err := policiesOf(ctx, reader, broker, users)
+	if err != nil {
+		return nil, err
 	}
+	binding := verdict.NewPolicies(policies)
 	resolved := broker.Resolved()
 	config := &contract.Config{Broker: contract.Broker{
 		Name: broker.Namespace + "/" + broker.Name, Limits: contract.Limits{MaxTopicLevels: int(resolved.Limits.MaxTopicLevels)},
@@ -256,22 +257,47 @@ func computed(ctx context.Context, reader client.Reader, broker *v1alpha1.MQTTBr
 		}
 		config.Listeners = append(config.Listeners, listener)
 	}
+	config.Policies = map[string][]acl.Rule{}
+	for _, policy := range policies {
+		config.Policies[verdict.PolicyKey(policy)] = verdict.Rules(policy.Resolved().Rules)
+	}
 	winners := verdict.Winners(users)
 	for _, user := range users {
 		if winners[user.Username()] != user {
 			continue
 		}
-		entry := verdict.Entry(user, nil)
+		names, problem := binding.Of(user)
+		if problem != nil {
+			continue // what holds for it now, only the broker knows
+		}
+		entry := verdict.Entry(user, verdict.Credentials{}, names, time.Now())
 		if verdict.EntryProblem(entry) != nil {
 			continue
-		}
-		if user.Spec.Suspend != nil && *user.Spec.Suspend {
-			entry.Suspended = true
 		}
 		config.Users = append(config.Users, *entry)
 	}
 	slices.SortFunc(config.Users, func(a, b contract.User) int { return strings.Compare(a.Username, b.Username) })
 	return config, nil
+}
+
+// policiesOf are the policies of every namespace that holds a user of the broker.
+func policiesOf(ctx context.Context, reader client.Reader, broker *v1alpha1.MQTTBroker, users []*v1alpha1.MQTTUser) ([]*v1alpha1.MQTTAccessPolicy, error) {
+	namespaces := map[string]bool{broker.Namespace: true}
+	for _, user := range users {
+		namespaces[user.Namespace] = true
+	}
+	var policies []*v1alpha1.MQTTAccessPolicy
+	for _, namespace := range slices.Sorted(maps.Keys(namespaces)) {
+		list := &v1alpha1.MQTTAccessPolicyList{}
+		if err := reader.List(ctx, list, client.InNamespace(namespace)); err != nil {
+			return nil, fmt.Errorf("you may not see the access policies of namespace %s, and only the rendered configuration says whom they bind: ask somebody who may read Secret %s: %w",
+				namespace, v1alpha1.ConfigSecretName(broker.Name), err)
+		}
+		for i := range list.Items {
+			policies = append(policies, &list.Items[i])
+		}
+	}
+	return policies, nil
 }
 
 // pods notes which pod runs what.

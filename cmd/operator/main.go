@@ -97,7 +97,7 @@ func run(o options) error {
 	if err := errors.Join(mgr.AddHealthzCheck("ping", healthz.Ping), mgr.AddReadyzCheck("ping", healthz.Ping)); err != nil {
 		return fmt.Errorf("health: %w", err)
 	}
-	if err := controllers.Setup(ctx, mgr, controllers.Options{Image: o.brokerImage}); err != nil {
+	if err := controllers.Setup(ctx, mgr, controllers.Options{Image: o.brokerImage, Namespaces: namespaces}); err != nil {
 		return err
 	}
 	logger.Info("the operator starts", "version", version, "brokerImage", o.brokerImage, "namespaces", namespaces)

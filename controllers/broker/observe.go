@@ -26,9 +26,6 @@ import (
 	"github.com/mqtt-operator/mqtt-operator/controllers/verdict"
 )
 
-// IndexUserBroker finds the users of a broker: namespace/name of brokerRef.
-const IndexUserBroker = "spec.brokerRef"
-
 // askTimeout bounds how long one pod may take to answer; the others are asked at the same time.
 const askTimeout = 2 * time.Second
 
@@ -38,14 +35,14 @@ const askTimeout = 2 * time.Second
 // +kubebuilder:rbac:groups=apps,resources=statefulsets,verbs=create;get;list;patch;watch
 // +kubebuilder:rbac:groups=cert-manager.io,resources=certificates,verbs=create;delete;get;patch
 // +kubebuilder:rbac:groups=events.k8s.io,resources=events,verbs=create;patch
-// +kubebuilder:rbac:groups=mqtt-operator.io,resources=mqttbrokers;mqttusers,verbs=get;list;watch
+// +kubebuilder:rbac:groups=mqtt-operator.io,resources=mqttaccesspolicies;mqttbrokers;mqttusers,verbs=get;list;watch
 // +kubebuilder:rbac:groups=mqtt-operator.io,resources=mqttbrokers/finalizers;mqttusers/finalizers,verbs=update
 // +kubebuilder:rbac:groups=mqtt-operator.io,resources=mqttbrokers/status;mqttusers/status,verbs=patch
 
 // observe reads everything and decides nothing.
 func (r *Reconciler) observe(ctx context.Context, p *pass) error {
 	for _, read := range []func(context.Context, *verdict.Facts) error{
-		r.observeSecrets, r.observeReferenced, r.observeCertManager, r.observeCluster, r.observeUsers, r.observeOutdated,
+		r.observeSecrets, r.observeReferenced, r.observeCertManager, r.observeCluster, r.observeUsers, r.observePolicies, r.observeOutdated,
 		r.observeStatefulSet, r.observeServices, r.observePods,
 	} {
 		if err := read(ctx, p.facts); err != nil {
@@ -181,30 +178,6 @@ func (r *Reconciler) observeOutdated(ctx context.Context, f *verdict.Facts) erro
 			!pki.IsOver(binding.Data[v1alpha1.BindingCert], f.Now) {
 			f.Outdated++
 		}
-	}
-	return nil
-}
-
-func (r *Reconciler) observeUsers(ctx context.Context, f *verdict.Facts) error {
-	list := &v1alpha1.MQTTUserList{}
-	match := client.MatchingFields{IndexUserBroker: f.Broker.Namespace + "/" + f.Broker.Name}
-	if err := r.Client.List(ctx, list, match); err != nil {
-		return fmt.Errorf("users: %w", err)
-	}
-	for i := range list.Items {
-		user := &list.Items[i]
-		if user.DeletionTimestamp != nil {
-			continue
-		}
-		facts := verdict.UserFacts{User: user}
-		secret := &corev1.Secret{}
-		key := client.ObjectKey{Namespace: user.Namespace, Name: v1alpha1.VerifierSecretName(user.Name)}
-		if err := r.Client.Get(ctx, key, secret); client.IgnoreNotFound(err) != nil {
-			return fmt.Errorf("secret %s: %w", key.Name, err)
-		} else if err == nil && secret.Type == v1alpha1.SecretTypeVerifier && metav1.IsControlledBy(secret, user) {
-			facts.Verifier = secret
-		}
-		f.Users = append(f.Users, facts)
 	}
 	return nil
 }

@@ -15,6 +15,7 @@ import (
 	"github.com/mqtt-operator/mqtt-operator/api/v1alpha1"
 	"github.com/mqtt-operator/mqtt-operator/controllers/apply"
 	"github.com/mqtt-operator/mqtt-operator/controllers/desired"
+	"github.com/mqtt-operator/mqtt-operator/controllers/scope"
 	"github.com/mqtt-operator/mqtt-operator/controllers/verdict"
 	"github.com/mqtt-operator/mqtt-operator/controllers/walk"
 )
@@ -46,6 +47,8 @@ type Reconciler struct {
 	Cluster *ClusterKeys
 	// AdminAddress is where the admin endpoint of a pod listens, host:port.
 	AdminAddress func(*corev1.Pod) string
+	// Scope is what the operator looks after.
+	Scope *scope.Scope
 }
 
 // pass is one walk over one broker.

@@ -10,28 +10,33 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/mqtt-operator/mqtt-operator/api/v1alpha1"
+	"github.com/mqtt-operator/mqtt-operator/controllers/pki"
 	"github.com/mqtt-operator/mqtt-operator/controllers/verdict"
 )
 
-// SourceAnnotation on a verifier Secret names the version of the password's Secret that the hash was made from, so
-// that an unchanged password is not hashed again.
-const SourceAnnotation = "mqtt-operator.io/source"
-
-// Verifier is the Secret by which the broker's reconciler learns how to recognise a user. It holds a hash and no
-// password.
-func Verifier(user *v1alpha1.MQTTUser, verifier, source string) *corev1.Secret {
+// Verifier is the Secret by which the broker's reconciler learns how to recognise a user. It holds hashes and sums, and
+// neither a password nor a key.
+func Verifier(user *v1alpha1.MQTTUser, credentials verdict.Credentials) *corev1.Secret {
 	m := userMeta(user, v1alpha1.VerifierSecretName(user.Name))
-	if source != "" {
-		m.Annotations = map[string]string{SourceAnnotation: source}
+	data, annotations := credentials.Data()
+	if len(annotations) > 0 {
+		m.Annotations = annotations
 	}
-	return secret(m, v1alpha1.SecretTypeVerifier, map[string][]byte{verdict.VerifierKey: []byte(verifier)})
+	return secret(m, v1alpha1.SecretTypeVerifier, data)
 }
 
-// Binding is what an application of the user mounts, in the shape of servicebinding.io. ca may be nil: then the
-// system's roots, or nothing at all, vouch for the listener.
-func Binding(user *v1alpha1.MQTTUser, listener v1alpha1.ResolvedListener, password, ca []byte) *corev1.Secret {
-	resolved := user.Resolved()
-	host := v1alpha1.ListenerServiceName(resolved.Broker, listener.Name) + "." + user.Namespace + ".svc"
+// BindingContent is what a binding holds beside the way to the listener.
+type BindingContent struct {
+	// Password and Pair are absent where the user has another proof.
+	Password []byte
+	Pair     pki.Pair
+	// CA may be nil: then the system's roots, or nothing at all, vouch for the listener.
+	CA []byte
+}
+
+// Binding is what an application of the user mounts, in the shape of servicebinding.io.
+func Binding(user *v1alpha1.MQTTUser, listener v1alpha1.ResolvedListener, content BindingContent) *corev1.Secret {
+	host := v1alpha1.ListenerServiceName(user.Spec.BrokerRef.Name, listener.Name) + "." + user.BrokerNamespace() + ".svc"
 	port := strconv.Itoa(int(listener.Port))
 	data := map[string][]byte{
 		v1alpha1.BindingType:     []byte(v1alpha1.BindingTypeValue),
@@ -39,11 +44,17 @@ func Binding(user *v1alpha1.MQTTUser, listener v1alpha1.ResolvedListener, passwo
 		v1alpha1.BindingHost:     []byte(host),
 		v1alpha1.BindingPort:     []byte(port),
 		v1alpha1.BindingURI:      []byte(uri(listener, net.JoinHostPort(host, port))),
-		v1alpha1.BindingUsername: []byte(resolved.Username),
-		v1alpha1.BindingPassword: password,
+		v1alpha1.BindingUsername: []byte(user.Username()),
 	}
-	if listener.Encrypted() && len(ca) > 0 {
-		data[v1alpha1.BindingCA] = ca
+	for key, value := range map[string][]byte{
+		v1alpha1.BindingPassword: content.Password, v1alpha1.BindingCert: content.Pair.Certificate, v1alpha1.BindingKey: content.Pair.Key,
+	} {
+		if len(value) > 0 {
+			data[key] = value
+		}
+	}
+	if listener.Encrypted() && len(content.CA) > 0 {
+		data[v1alpha1.BindingCA] = content.CA
 	}
 	return secret(userMeta(user, v1alpha1.BindingSecretName(user.Name)), v1alpha1.SecretTypeBinding, data)
 }

@@ -63,7 +63,10 @@ func ServiceAccount(f *verdict.Facts) *corev1.ServiceAccount {
 // RevisionAnnotation on a Secret with a part of the configuration is the revision in which that part last changed.
 const RevisionAnnotation = "mqtt-operator.io/revision"
 
-// ConfigSecrets carry a bundle: broker.json and tls.json in one, each shard of users in one of its own.
+// PoliciesRevisionAnnotation on the Secret with policies.json is the revision in which that file last changed.
+const PoliciesRevisionAnnotation = "mqtt-operator.io/policies-revision"
+
+// ConfigSecrets carry a bundle: broker.json, tls.json and policies.json in one, each shard of users in one of its own.
 func ConfigSecrets(f *verdict.Facts, bundle contract.Bundle, revision int64) []client.Object {
 	objects := []client.Object{}
 	for n := range contract.MaxShards {
@@ -72,7 +75,23 @@ func ConfigSecrets(f *verdict.Facts, bundle contract.Bundle, revision int64) []c
 		}
 	}
 	// Last, because it names the digests of the others.
-	return append(objects, configSecret(f, v1alpha1.ConfigSecretName(f.Broker.Name), bundle, revision, contract.TLSFile, contract.BrokerFile))
+	files := []string{contract.TLSFile, contract.BrokerFile}
+	if bundle[contract.PoliciesFile] == nil {
+		return append(objects, configSecret(f, v1alpha1.ConfigSecretName(f.Broker.Name), bundle, revision, files...))
+	}
+	object := configSecret(f, v1alpha1.ConfigSecretName(f.Broker.Name), bundle, revision, append(files, contract.PoliciesFile)...)
+	object.Annotations[PoliciesRevisionAnnotation] = policiesRevision(f, bundle, revision)
+	return append(objects, object)
+}
+
+func policiesRevision(f *verdict.Facts, bundle contract.Bundle, revision int64) string {
+	for i := range f.ConfigSecrets {
+		before := &f.ConfigSecrets[i]
+		if since := before.Annotations[PoliciesRevisionAnnotation]; since != "" && bytes.Equal(before.Data[contract.PoliciesFile], bundle[contract.PoliciesFile]) {
+			return since
+		}
+	}
+	return strconv.FormatInt(revision, 10)
 }
 
 func configSecret(f *verdict.Facts, name string, bundle contract.Bundle, revision int64, files ...string) *corev1.Secret {

@@ -40,9 +40,10 @@ func Config(f *verdict.Facts, j *verdict.Judgement) *contract.Config {
 			Authentication: j.Tokens.Authentication,
 			Logging:        contract.Logging{Level: string(f.Spec.Logging.Level), Format: string(f.Spec.Logging.Format)},
 		},
-		Pairs: map[string]contract.KeyPair{},
-		Trust: trust(j),
-		Users: j.Accepted,
+		Pairs:    map[string]contract.KeyPair{},
+		Trust:    trust(j),
+		Policies: j.Policies,
+		Users:    j.Accepted,
 	}
 	for i := range j.Listeners {
 		l := &j.Listeners[i]

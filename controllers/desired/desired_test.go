@@ -89,7 +89,7 @@ func scenario(t *testing.T, archive *txtar.Archive) (*verdict.Facts, *verdict.Ma
 			for document := range bytes.SplitSeq(file.Data, []byte("---\n")) {
 				user := &v1alpha1.MQTTUser{}
 				mustUnmarshal(t, document, user)
-				f.Users = append(f.Users, verdict.UserFacts{User: user, Verifier: Verifier(user, "$sha256$of-"+user.Name, "")})
+				f.Users = append(f.Users, verdict.UserFacts{User: user, Verifier: Verifier(user, verdict.Credentials{Proof: verdict.Proof{Password: "$sha256$of-" + user.Name}})})
 			}
 		}
 	}
@@ -150,7 +150,7 @@ func facts(t *testing.T, broker *v1alpha1.MQTTBroker, users ...*v1alpha1.MQTTUse
 	t.Helper()
 	f := &verdict.Facts{Broker: broker, Spec: broker.Resolved(), Now: now, DefaultImage: "example.com/mqtt-broker:1"}
 	for _, user := range users {
-		f.Users = append(f.Users, verdict.UserFacts{User: user, Verifier: Verifier(user, "$sha256$x", "")})
+		f.Users = append(f.Users, verdict.UserFacts{User: user, Verifier: Verifier(user, verdict.Credentials{Proof: verdict.Proof{Password: "$sha256$x"}})})
 	}
 	return f, material(t, f)
 }
@@ -303,7 +303,7 @@ func TestEveryPodIsRestricted(t *testing.T) {
 
 func TestNoObjectNamesAClusterDomain(t *testing.T) {
 	f, m := facts(t, gen.Broker("factory", "mq"), gen.User("factory", "alice", "mq"))
-	objects := slices.Concat(mustBuild(t, f, m).Objects, []client.Object{Binding(f.Users[0].User, f.Spec.Listeners[0], []byte("p"), m.CA.Trusted())})
+	objects := slices.Concat(mustBuild(t, f, m).Objects, []client.Object{Binding(f.Users[0].User, f.Spec.Listeners[0], BindingContent{Password: []byte("p"), CA: m.CA.Trusted()})})
 	for _, object := range objects {
 		if text, _ := yaml.Marshal(object); bytes.Contains(text, []byte("cluster.local")) {
 			t.Errorf("%s assumes a cluster domain", object.GetName())
@@ -334,7 +334,7 @@ func TestBindingFollowsItsListener(t *testing.T) {
 		"mqtts://mq-mqtts.factory.svc:8883", "mqtt://mq-mqtt.factory.svc:1883",
 		"ws://mq-ws.factory.svc:8080/mqtt", "wss://mq-wss.factory.svc:8443/iot",
 	} {
-		binding := Binding(f.Users[0].User, f.Spec.Listeners[i], []byte("p"), m.CA.Trusted())
+		binding := Binding(f.Users[0].User, f.Spec.Listeners[i], BindingContent{Password: []byte("p"), CA: m.CA.Trusted()})
 		if got := string(binding.Data[v1alpha1.BindingURI]); got != want {
 			t.Errorf("uri %s, want %s", got, want)
 		}
@@ -342,7 +342,7 @@ func TestBindingFollowsItsListener(t *testing.T) {
 			t.Errorf("%s: ca.crt present: %v", want, trusts)
 		}
 	}
-	if metav1.ObjectMetaAccessor(Binding(f.Users[0].User, f.Spec.Listeners[0], nil, nil)).GetObjectMeta().GetLabels()[v1alpha1.LabelAllow] != v1alpha1.AllowOwned {
+	if metav1.ObjectMetaAccessor(Binding(f.Users[0].User, f.Spec.Listeners[0], BindingContent{})).GetObjectMeta().GetLabels()[v1alpha1.LabelAllow] != v1alpha1.AllowOwned {
 		t.Error("a reference could read a binding")
 	}
 }

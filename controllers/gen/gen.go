@@ -48,13 +48,13 @@ func FromSecret(name string, port int32, secret string) v1alpha1.BrokerListener 
 // UserOption changes a user.
 type UserOption func(*v1alpha1.MQTTUser)
 
-// User has a generated password and may do nothing.
+// User has a generated password, without SCRAM, and may do nothing.
 func User(namespace, name, broker string, options ...UserOption) *v1alpha1.MQTTUser {
 	user := &v1alpha1.MQTTUser{
 		ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: name},
 		Spec: v1alpha1.MQTTUserSpec{
 			BrokerRef:      v1alpha1.BrokerReference{Name: broker},
-			Authentication: v1alpha1.UserAuthentication{Password: &v1alpha1.UserPassword{Generate: &v1alpha1.GeneratePassword{}}},
+			Authentication: v1alpha1.UserAuthentication{Password: &v1alpha1.UserPassword{Generate: &v1alpha1.GeneratePassword{}, SCRAM: new(false)}},
 		},
 	}
 	for _, option := range options {
@@ -80,6 +80,46 @@ func Allow(filter string, actions ...v1alpha1.ACLAction) UserOption {
 	return func(u *v1alpha1.MQTTUser) {
 		u.Spec.ACL = append(u.Spec.ACL, v1alpha1.ACLRule{Effect: v1alpha1.ACLAllow, Filter: v1alpha1.TopicFilter(filter), Actions: actions})
 	}
+}
+
+// WithPolicies names policies.
+func WithPolicies(names ...string) UserOption {
+	return func(u *v1alpha1.MQTTUser) {
+		for _, name := range names {
+			u.Spec.PolicyRefs = append(u.Spec.PolicyRefs, v1alpha1.PolicyReference{Name: name})
+		}
+	}
+}
+
+// WithLabels sets labels.
+func WithLabels(labels map[string]string) UserOption {
+	return func(u *v1alpha1.MQTTUser) { u.Labels = labels }
+}
+
+// OfNamespace looks for the broker in another namespace.
+func OfNamespace(namespace string) UserOption {
+	return func(u *v1alpha1.MQTTUser) { u.Spec.BrokerRef.Namespace = &namespace }
+}
+
+// WithAuthentication replaces the generated password.
+func WithAuthentication(authentication v1alpha1.UserAuthentication) UserOption {
+	return func(u *v1alpha1.MQTTUser) { u.Spec.Authentication = authentication }
+}
+
+// Rule is one rule.
+func Rule(effect v1alpha1.ACLEffect, filter string, actions ...v1alpha1.ACLAction) v1alpha1.ACLRule {
+	return v1alpha1.ACLRule{Effect: effect, Filter: v1alpha1.TopicFilter(filter), Actions: actions}
+}
+
+// Policy is bound to those who name it.
+func Policy(namespace, name string, rules ...v1alpha1.ACLRule) *v1alpha1.MQTTAccessPolicy {
+	return &v1alpha1.MQTTAccessPolicy{ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: name}, Spec: v1alpha1.MQTTAccessPolicySpec{Rules: rules}}
+}
+
+// Selecting binds a policy to users by their labels.
+func Selecting(policy *v1alpha1.MQTTAccessPolicy, labels map[string]string) *v1alpha1.MQTTAccessPolicy {
+	policy.Spec.UserSelector = &metav1.LabelSelector{MatchLabels: labels}
+	return policy
 }
 
 // Secret is one that people let the operator read.

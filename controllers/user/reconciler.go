@@ -4,26 +4,20 @@ package mqttuser
 
 import (
 	"context"
-	"fmt"
-	"strconv"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/tools/events"
 	"k8s.io/utils/clock"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/mqtt-operator/mqtt-operator/api/v1alpha1"
-	"github.com/mqtt-operator/mqtt-operator/broker-image/contract"
 	"github.com/mqtt-operator/mqtt-operator/controllers/apply"
-	"github.com/mqtt-operator/mqtt-operator/controllers/desired"
+	"github.com/mqtt-operator/mqtt-operator/controllers/scope"
 	"github.com/mqtt-operator/mqtt-operator/controllers/verdict"
 	"github.com/mqtt-operator/mqtt-operator/controllers/walk"
 )
-
-// IndexUsername finds the users of one name on one broker: namespace/broker/username.
-const IndexUsername = "spec.username"
 
 // Reconciler makes users what their specs say.
 type Reconciler struct {
@@ -36,23 +30,32 @@ type Reconciler struct {
 	// Events tells the story of a user.
 	Events events.EventRecorder
 	Clock  clock.PassiveClock
+	// Scope is what the operator looks after.
+	Scope *scope.Scope
 }
 
 // facts are what one look at the world found about a user.
 type facts struct {
 	user *v1alpha1.MQTTUser
 	spec v1alpha1.ResolvedUser
-	// broker is nil where there is none.
+	now  time.Time
+	// broker is nil where there is none, or none that allows the user's namespace.
 	broker *v1alpha1.MQTTBroker
-	// namesakes are the users of this name on this broker, the user among them.
+	// isOutside says that the broker's namespace is none that the operator looks after.
+	isOutside bool
+	// namesakes are the users of this name on this broker that it allows, the user among them.
 	namesakes []*v1alpha1.MQTTUser
-	// password is the Secret that the user names, nil where none is or its label does not open it.
-	password *corev1.Secret
+	// policies of the user's namespace.
+	policies *verdict.Policies
+	// referenced is the Secret that the user names, nil where none is or its label does not open it.
+	referenced *corev1.Secret
 	// binding and verifier are the user's own Secrets as they stand; nil where there are none.
 	binding, verifier *corev1.Secret
 	// ca is what a client needs to trust the listener of the binding; empty where nobody knows.
 	ca []byte
-	// shards are the Secrets with the broker's users as they stand.
+	// clientCA signs client certificates; nil where there is none, or the user needs none.
+	clientCA *corev1.Secret
+	// shards are the Secrets with the broker's users as they stand. They are the cache's own: not to be changed.
 	shards []*corev1.Secret
 }
 
@@ -61,11 +64,18 @@ type pass struct {
 	facts
 	// listener is the one that the binding points to.
 	listener v1alpha1.ResolvedListener
-	// objects are to be written.
-	objects []client.Object
-	// verifierText is what the broker is to know.
-	verifierText string
-	before       v1alpha1.MQTTUserStatus
+	// credentials are what the broker is to know.
+	credentials verdict.Credentials
+	// certificate says where an issued certificate is in its life; nil for other users.
+	certificate *v1alpha1.UserCertificateStatus
+	// objects are to be written; isWritten says that they are.
+	objects   []client.Object
+	isWritten bool
+	// hasLost says that somebody else has, or may have, the user's name.
+	hasLost bool
+	// bound are the policies of the user.
+	bound  []string
+	before v1alpha1.MQTTUserStatus
 }
 
 // Reconcile walks one user through the steps drawn in doc.go.
@@ -73,133 +83,18 @@ func (r *Reconciler) Reconcile(ctx context.Context, user *v1alpha1.MQTTUser) (ct
 	if user.DeletionTimestamp != nil {
 		return ctrl.Result{}, nil // Its broker's reconciler is woken by the same event and forgets it.
 	}
-	p := &pass{facts: facts{user: user, spec: user.Resolved()}, before: *user.Status.DeepCopy()}
+	p := &pass{facts: facts{user: user, spec: user.Resolved(), now: r.Clock.Now()}, before: *user.Status.DeepCopy()}
 	err := walk.Steps[*pass]{
 		{Name: "observe", Do: r.observe},
 		{Name: "judge", Do: judge},
 		{Name: "issue", Do: issue},
 		{Name: "apply", Do: r.apply},
+		{Name: "bind", Do: bind},
 	}.Run(ctx, p)
 	if failed := r.conclude(ctx, p, err); failed != nil {
 		return walk.Result(failed, 0)
 	}
-	return walk.Result(err, 0)
-}
-
-// observe reads everything and decides nothing.
-func (r *Reconciler) observe(ctx context.Context, p *pass) error {
-	// A user from before our own last word about it would look like one that never had a password.
-	if err := r.Writer.Seen(p.user); err != nil {
-		return err
-	}
-	if err := r.observeOwn(ctx, p); err != nil {
-		return err
-	}
-	var err error
-	if p.spec.PasswordSecret != "" {
-		if p.password, err = r.secret(ctx, p, p.spec.PasswordSecret); err != nil {
-			return err
-		}
-		if p.password != nil && p.password.Labels[v1alpha1.LabelAllow] != v1alpha1.AllowReference {
-			p.password = nil // One of the operator's own: no reference opens those.
-		}
-	}
-	list := &v1alpha1.MQTTUserList{}
-	if err := r.Client.List(ctx, list, client.MatchingFields{IndexUsername: UsernameKey(p.user)}); err != nil {
-		return fmt.Errorf("users: %w", err)
-	}
-	for i := range list.Items {
-		if list.Items[i].UID == p.user.UID {
-			p.namesakes = append(p.namesakes, p.user)
-		} else if list.Items[i].DeletionTimestamp == nil {
-			p.namesakes = append(p.namesakes, &list.Items[i])
-		}
-	}
-	return r.observeBroker(ctx, p)
-}
-
-func (r *Reconciler) observeBroker(ctx context.Context, p *pass) error {
-	broker := &v1alpha1.MQTTBroker{}
-	err := r.Client.Get(ctx, client.ObjectKey{Namespace: p.user.Namespace, Name: p.spec.Broker}, broker)
-	switch {
-	case client.IgnoreNotFound(err) != nil:
-		return fmt.Errorf("broker %s: %w", p.spec.Broker, err)
-	case err == nil && broker.DeletionTimestamp == nil:
-		p.broker = broker
-	default:
-		return nil
-	}
-	if l, found := broker.Resolved().BindingListener(p.spec.BindingListener); found && l.Encrypted() {
-		name := l.TLS.SecretName
-		if l.TLS.SelfManaged() {
-			name = v1alpha1.CASecretName(broker.Name)
-		}
-		secret, err := r.secret(ctx, p, name)
-		if err != nil {
-			return err
-		}
-		if secret != nil && (metav1.IsControlledBy(secret, broker) || secret.Labels[v1alpha1.LabelAllow] == v1alpha1.AllowReference) {
-			p.ca = secret.Data[desired.CACertKey]
-		}
-	}
-	for n := range contract.MaxShards {
-		shard, err := r.secret(ctx, p, v1alpha1.UsersSecretName(broker.Name, n))
-		if err != nil {
-			return err
-		}
-		if shard == nil || !metav1.IsControlledBy(shard, broker) {
-			break
-		}
-		p.shards = append(p.shards, shard)
-	}
-	return nil
-}
-
-// secret is a Secret that the cache may hold, or nil.
-func (r *Reconciler) secret(ctx context.Context, p *pass, name string) (*corev1.Secret, error) {
-	secret := &corev1.Secret{}
-	err := r.Client.Get(ctx, client.ObjectKey{Namespace: p.user.Namespace, Name: name}, secret)
-	switch {
-	case client.IgnoreNotFound(err) != nil:
-		return nil, fmt.Errorf("secret %s: %w", name, err)
-	case err == nil:
-		return secret, nil
-	default:
-		return nil, nil
-	}
-}
-
-// observeOwn reads the user's own two Secrets. The cache learns of them one after the other, and of one whose label is
-// gone not at all: where they do not belong together the cluster itself is asked, before another password is drawn and
-// every connection of the user ends.
-func (r *Reconciler) observeOwn(ctx context.Context, p *pass) error {
-	if err := r.readOwn(ctx, r.Client, p); err != nil {
-		return err
-	}
-	isNew := p.binding == nil && p.verifier == nil && p.user.Status.Binding == nil
-	isWhole := p.binding != nil && p.verifier != nil && (!p.spec.Generate || belongTogether(p.binding, p.heldVerifier()))
-	if isNew || isWhole {
-		return nil
-	}
-	return r.readOwn(ctx, r.Live, p)
-}
-
-func (r *Reconciler) readOwn(ctx context.Context, from client.Reader, p *pass) error {
-	for name, place := range map[string]**corev1.Secret{
-		v1alpha1.BindingSecretName(p.user.Name):  &p.binding,
-		v1alpha1.VerifierSecretName(p.user.Name): &p.verifier,
-	} {
-		*place = nil
-		secret := &corev1.Secret{}
-		err := from.Get(ctx, client.ObjectKey{Namespace: p.user.Namespace, Name: name}, secret)
-		if client.IgnoreNotFound(err) != nil {
-			return fmt.Errorf("secret %s: %w", name, err)
-		}
-		if err == nil && metav1.IsControlledBy(secret, p.user) {
-			*place = secret
-		}
-	}
-	return nil
+	return walk.Result(err, p.next())
 }
 
 // apply writes the Secrets that differ.
@@ -207,29 +102,27 @@ func (r *Reconciler) apply(ctx context.Context, p *pass) error {
 	if _, err := r.Writer.All(ctx, p.user, p.objects); err != nil {
 		return apply.Verdict(err)
 	}
+	p.isWritten = true
 	return nil
 }
 
-// UsernameKey is the value of [IndexUsername].
-func UsernameKey(user *v1alpha1.MQTTUser) string {
-	return user.Namespace + "/" + user.Spec.BrokerRef.Name + "/" + user.Username()
-}
-
-// isKnown reports whether every pod of the broker has answered a revision in which it knows the user in this form.
-func (p *pass) isKnown() bool {
-	if p.broker == nil || len(p.shards) == 0 || p.broker.Status.Revision == nil || p.broker.Status.Revision.Applied == nil {
-		return false
+// next is in what time something about the credentials changes by itself; 0 where nothing does.
+func (p *pass) next() time.Duration {
+	var moments []time.Time
+	if p.isWritten && !p.credentials.OldUntil.IsZero() {
+		moments = append(moments, p.credentials.OldUntil)
 	}
-	shard := p.shards[contract.Shard(p.spec.Username, len(p.shards))]
-	since, err := strconv.ParseInt(shard.Annotations[desired.RevisionAnnotation], 10, 64)
-	if err != nil || *p.broker.Status.Revision.Applied < since {
-		return false
+	if p.isWritten && p.spec.Password.RotateAfter > 0 {
+		moments = append(moments, p.credentials.RotatedAt.Add(p.spec.Password.RotateAfter))
 	}
-	entry := verdict.Entry(p.user, &corev1.Secret{Data: map[string][]byte{verdict.VerifierKey: []byte(p.verifierText)}})
-	for _, content := range shard.Data {
-		if contract.HoldsUser(content, entry) {
-			return true
+	if p.certificate != nil {
+		moments = append(moments, p.certificate.NextRenewal.Time)
+	}
+	var next time.Duration
+	for _, moment := range moments {
+		if wait := max(moment.Sub(p.now), time.Second); next == 0 || wait < next {
+			next = wait
 		}
 	}
-	return false
+	return next
 }

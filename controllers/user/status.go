@@ -21,15 +21,20 @@ func (r *Reconciler) conclude(ctx context.Context, p *pass, walked error) error 
 	if apierrors.IsConflict(walked) || apierrors.HasStatusCause(walked, corev1.NamespaceTerminatingCause) {
 		return nil // An old look at the world, or a world that ends: neither says anything about the user.
 	}
-	set := &condition.Set{List: p.before.DeepCopy().Conditions, Generation: p.user.Generation, Now: r.Clock.Now()}
+	set := &condition.Set{List: p.before.DeepCopy().Conditions, Generation: p.user.Generation, Now: p.now}
 	compute(set, p, walked)
 	status := &p.user.Status
 	status.Conditions = set.List
 	status.ObservedGeneration = p.user.Generation
 	status.Username = p.spec.Username
 	status.Authentication = p.spec.Authentication
-	if walked == nil {
+	switch {
+	case p.isWritten:
 		status.Binding = &v1alpha1.BindingStatus{Name: v1alpha1.BindingSecretName(p.user.Name)}
+		status.Password, status.Certificate = passwordStatus(p), p.certificate
+	case p.hasLost:
+		// Who gets the name back must not inherit what the broker knows by it: that is of somebody else.
+		status.Binding = nil
 	}
 	if equality.Semantic.DeepEqual(p.before, *status) {
 		return r.Writer.Seen(p.user)
@@ -41,6 +46,18 @@ func (r *Reconciler) conclude(ctx context.Context, p *pass, walked error) error 
 	return nil
 }
 
+// passwordStatus says where a drawn password is in its life.
+func passwordStatus(p *pass) *v1alpha1.PasswordStatus {
+	if !p.spec.Password.Generate {
+		return nil
+	}
+	status := &v1alpha1.PasswordStatus{RotatedAt: timeOrNil(p.credentials.RotatedAt), OldValidUntil: timeOrNil(p.credentials.OldUntil)}
+	if after := p.spec.Password.RotateAfter; after > 0 {
+		status.NextRotation = timeOrNil(p.credentials.RotatedAt.Add(after))
+	}
+	return status
+}
+
 // compute is pure: the outcome of the walk gives the conditions.
 func compute(set *condition.Set, p *pass, walked error) {
 	var (
@@ -48,28 +65,35 @@ func compute(set *condition.Set, p *pass, walked error) {
 		waiting *verdict.Waiting
 	)
 	set.Drop(v1alpha1.ConditionStalled)
+	if p.isWritten {
+		set.True(v1alpha1.ConditionCredentialsReady, v1alpha1.ReasonCredentialsReady, "Secret "+v1alpha1.BindingSecretName(p.user.Name)+" holds what a client needs.")
+	}
 	switch {
 	case errors.As(walked, &stalled):
-		fail(set, stalled.Finding)
+		fail(set, p, stalled.Finding)
+		set.True(v1alpha1.ConditionStalled, stalled.Reason, stalled.Message)
 	case errors.As(walked, &waiting):
-		fail(set, waiting.Finding)
+		fail(set, p, waiting.Finding)
+		if waiting.Reason == v1alpha1.ReasonObjectConflict {
+			set.True(v1alpha1.ConditionStalled, waiting.Reason, waiting.Message)
+		}
 	case walked != nil:
 		unknown := verdict.Finding{Reason: v1alpha1.ReasonObserveFailed, Message: "A request to the API server failed; the operator's log has the details, and it tries again."}
 		set.Unknown(v1alpha1.ConditionCredentialsReady, unknown)
 		set.Unknown(v1alpha1.ConditionApplied, unknown)
 		set.Unknown(v1alpha1.ConditionReady, unknown)
 	default:
-		set.True(v1alpha1.ConditionCredentialsReady, v1alpha1.ReasonCredentialsReady, "Secret "+v1alpha1.BindingSecretName(p.user.Name)+" holds what a client needs.")
 		setApplied(set, p)
 	}
 }
 
-// fail says that a person must act. What the broker knew before, it still knows; Applied speaks of this spec.
-func fail(set *condition.Set, finding verdict.Finding) {
-	set.False(v1alpha1.ConditionCredentialsReady, finding)
+// fail says what is wrong. What the broker knew before, it still knows; Applied speaks of this spec.
+func fail(set *condition.Set, p *pass, finding verdict.Finding) {
+	if !p.isWritten {
+		set.False(v1alpha1.ConditionCredentialsReady, finding)
+	}
 	set.False(v1alpha1.ConditionApplied, finding)
 	set.False(v1alpha1.ConditionReady, finding)
-	set.True(v1alpha1.ConditionStalled, finding.Reason, finding.Message)
 }
 
 func setApplied(set *condition.Set, p *pass) {
@@ -80,6 +104,10 @@ func setApplied(set *condition.Set, p *pass) {
 		set.Unknown(v1alpha1.ConditionReady, hibernated)
 	case p.isKnown():
 		set.True(v1alpha1.ConditionApplied, v1alpha1.ReasonAccepted, "Every pod of broker "+p.broker.Name+" knows the user in this form.")
+		if p.spec.Suspended {
+			set.True(v1alpha1.ConditionReady, v1alpha1.ReasonSuspended, "The user is locked out, as spec.suspend says.")
+			return
+		}
 		set.True(v1alpha1.ConditionReady, v1alpha1.ReasonReady, "The user can connect.")
 	default:
 		pending := verdict.Finding{Reason: v1alpha1.ReasonConfigPending, Message: "Broker " + p.broker.Name + " has not answered yet that it knows the user in this form."}

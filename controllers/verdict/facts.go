@@ -22,8 +22,12 @@ type Facts struct {
 	// DefaultImage is the broker image of this operator's release.
 	DefaultImage string
 
-	// Users of this broker, in no order.
+	// Users that name this broker, in no order, allowed or not.
 	Users []UserFacts
+	// NamespaceLabels are the labels of their namespaces, where the broker wants to know.
+	NamespaceLabels map[string]map[string]string
+	// Policies of their namespaces, in no order.
+	Policies []*v1alpha1.MQTTAccessPolicy
 	// Referenced are the Secrets that the spec names or cert-manager writes for it, as far as their label opens them.
 	Referenced map[string]*corev1.Secret
 	// ConfigMaps are those that the spec names, as far as their label opens them.

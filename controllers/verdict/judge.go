@@ -5,8 +5,6 @@ package verdict
 import (
 	"crypto/x509"
 	"errors"
-	"slices"
-	"strings"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -25,7 +23,10 @@ type Judgement struct {
 	Accepted []contract.User
 	// Tokens says whose tokens the broker shall believe.
 	Tokens Tokens
-	// Rejected counts users that lost their name to an older one or whose entry no broker would take.
+	// Policies are the rules that these share, by the names that they give.
+	Policies map[string][]acl.Rule
+	// Rejected counts users that lost their name to an older one, whose entry no broker would take, that name a policy
+	// which does not exist, or whose namespace the broker does not allow.
 	Rejected int
 }
 
@@ -66,63 +67,8 @@ func Judge(f *Facts, m *Material) *Judgement {
 		judgeTrust(f, m, priorTrust, &l)
 		j.Listeners = append(j.Listeners, l)
 	}
-	winners := Winners(users(f))
-	for i := range f.Users {
-		user := f.Users[i].User
-		entry := Entry(user, f.Users[i].Verifier)
-		if f.Users[i].Verifier == nil && user.Status.Binding != nil {
-			// Deleted by hand. Who was let in goes on being let in until it is there again. An object that never had
-			// one does not inherit from an earlier one of its name.
-			entry.Verifiers = contract.VerifiersIn(f.Bundle(), user.Username())
-		}
-		switch {
-		case winners[user.Username()] != user, EntryProblem(entry) != nil:
-			j.Rejected++
-		case len(entry.Verifiers) > 0:
-			j.Accepted = append(j.Accepted, *entry)
-		}
-	}
-	slices.SortFunc(j.Accepted, func(a, b contract.User) int { return strings.Compare(a.Username, b.Username) })
+	j.judgeUsers(f)
 	return j
-}
-
-func users(f *Facts) []*v1alpha1.MQTTUser {
-	list := make([]*v1alpha1.MQTTUser, len(f.Users))
-	for i := range f.Users {
-		list[i] = f.Users[i].User
-	}
-	return list
-}
-
-// Winners names, for each username, the object that it belongs to: the oldest, and among equals the first by name.
-func Winners(users []*v1alpha1.MQTTUser) map[string]*v1alpha1.MQTTUser {
-	winners := make(map[string]*v1alpha1.MQTTUser, len(users))
-	for _, user := range users {
-		holder := winners[user.Username()]
-		if holder == nil || isOlder(user, holder) {
-			winners[user.Username()] = user
-		}
-	}
-	return winners
-}
-
-func isOlder(a, b *v1alpha1.MQTTUser) bool {
-	if !a.CreationTimestamp.Equal(&b.CreationTimestamp) {
-		return a.CreationTimestamp.Before(&b.CreationTimestamp)
-	}
-	return a.Namespace+"/"+a.Name < b.Namespace+"/"+b.Name
-}
-
-// VerifierKey is the key under which a verifier Secret holds a user's hash.
-const VerifierKey = "verifier"
-
-// Entry is user as the broker's configuration knows it. verifier may be nil.
-func Entry(user *v1alpha1.MQTTUser, verifier *corev1.Secret) *contract.User {
-	entry := &contract.User{Username: user.Username(), Verifiers: []string{}, ACL: Rules(user.Resolved().Rules)}
-	if verifier != nil {
-		entry.Verifiers = append(entry.Verifiers, string(verifier.Data[VerifierKey]))
-	}
-	return entry
 }
 
 // Rules are the rules of the API in the words of package acl.
@@ -145,20 +91,6 @@ func Rules(rules []v1alpha1.ResolvedRule) []acl.Rule {
 		result = append(result, rule)
 	}
 	return result
-}
-
-// EntryProblem is the first thing about an entry that no broker would take. The schema refuses these at the door; this
-// is the backstop for objects that were stored before a rule of the schema existed.
-func EntryProblem(entry *contract.User) *Finding {
-	if problem := contract.UsernameProblem(entry.Username); problem != "" {
-		return find(v1alpha1.ReasonConfigInvalid, "the username %s", problem)
-	}
-	for i := range entry.ACL {
-		if err := entry.ACL[i].Validate(); err != nil {
-			return find(v1alpha1.ReasonConfigInvalid, "spec.acl[%d].%v", i, err)
-		}
-	}
-	return nil
 }
 
 // priorPairs are the key pairs that the configuration of now holds.

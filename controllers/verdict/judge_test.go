@@ -232,7 +232,7 @@ func TestRulesKeepTheirMeaning(t *testing.T) {
 		{Effect: v1alpha1.ACLDeny, Actions: []v1alpha1.ACLAction{v1alpha1.ACLSubscribe, v1alpha1.ACLPublish}, Filter: "a"},
 		{Effect: v1alpha1.ACLAllow, Actions: []v1alpha1.ACLAction{v1alpha1.ACLPublish}, Filter: "b", MaxQoS: new(int32(0)), Retain: new(false)},
 	}
-	rules := verdict.Entry(u, nil).ACL
+	rules := verdict.Entry(u, verdict.Credentials{}, nil, now).ACL
 	if len(rules) != 2 || rules[0].Effect != "deny" || len(rules[0].Actions) != 2 || rules[0].MaxQoS != nil {
 		t.Errorf("deny: %+v", rules)
 	}
@@ -243,5 +243,150 @@ func TestRulesKeepTheirMeaning(t *testing.T) {
 		if err := rules[i].Validate(); err != nil {
 			t.Error(err)
 		}
+	}
+}
+
+// known is a broker that knows alice with a rule of her own and a policy.
+func known(t *testing.T) *verdict.Facts {
+	t.Helper()
+	broker, alice := gen.Broker("factory", "mq"), user("alice", time.Hour, gen.WithPolicies("shared"), gen.Allow("own", v1alpha1.ACLPublish))
+	alice.Status.Binding = &v1alpha1.BindingStatus{Name: "alice-mqtt"}
+	f := &verdict.Facts{
+		Broker: broker, Spec: broker.Resolved(), Now: now,
+		Users:    []verdict.UserFacts{{User: alice, Verifier: &corev1.Secret{Data: map[string][]byte{verdict.VerifierKey: []byte("$sha256$x")}}}},
+		Policies: []*v1alpha1.MQTTAccessPolicy{gen.Policy("factory", "shared", gen.Rule(v1alpha1.ACLDeny, "secret/#", v1alpha1.ACLSubscribe))},
+	}
+	j := verdict.Judge(f, &verdict.Material{Server: issued(t, now)})
+	cfg := &contract.Config{
+		Broker: contract.Broker{Format: contract.Format, Name: "factory/mq", Revision: 1, Limits: contract.DefaultLimits(), Logging: contract.DefaultLogging()},
+		Users:  j.Accepted, Policies: j.Policies,
+	}
+	bundle, err := contract.Render(cfg, 2)
+	if err != nil {
+		t.Fatal(err)
+	}
+	f.ConfigSecrets = []corev1.Secret{{Data: bundle}}
+	return f
+}
+
+// TestAPolicyThatIsMissingOpensNothing: the rules stay whole as they were, everything else follows the spec.
+func TestAPolicyThatIsMissingOpensNothing(t *testing.T) {
+	alice := func(f *verdict.Facts) *v1alpha1.MQTTUser { return f.Users[0].User }
+	for name, tc := range map[string]struct {
+		reason string
+		change func(*verdict.Facts)
+		// own and policies are what alice has after; empty own: she is not known.
+		own, policies string
+		denies        string
+	}{
+		"nothing is missing": {reason: "the policy of now counts", own: "own", policies: "factory/shared", denies: "secret/#", change: func(*verdict.Facts) {}},
+		"it was deleted": {reason: "who names a policy that denies must not gain by its end", own: "own", policies: "factory/shared", denies: "secret/#", change: func(f *verdict.Facts) {
+			f.Policies = nil
+		}},
+		"another one is named": {reason: "what it would deny is not known", own: "own", policies: "factory/shared", denies: "secret/#", change: func(f *verdict.Facts) {
+			alice(f).Spec.PolicyRefs = []v1alpha1.PolicyReference{{Name: "none"}}
+		}},
+		"a rule moves into one": {reason: "own rules of now with policies of then would grant what neither did", own: "own", policies: "factory/shared", denies: "secret/#", change: func(f *verdict.Facts) {
+			alice(f).Spec.PolicyRefs = []v1alpha1.PolicyReference{{Name: "none"}}
+			alice(f).Spec.ACL = []v1alpha1.ACLRule{gen.Rule(v1alpha1.ACLAllow, "#", v1alpha1.ACLSubscribe)}
+		}},
+		"the one that is kept narrows": {reason: "a policy that exists counts as it is now", own: "own", policies: "factory/shared", denies: "more/#", change: func(f *verdict.Facts) {
+			alice(f).Spec.PolicyRefs = []v1alpha1.PolicyReference{{Name: "none"}}
+			f.Policies[0].Spec.Rules[0].Filter = "more/#"
+		}},
+		"its selector is none": {reason: "nobody knows whom it was to bind", own: "own", policies: "factory/shared", denies: "secret/#", change: func(f *verdict.Facts) {
+			bad := gen.Policy("factory", "bad", gen.Rule(v1alpha1.ACLDeny, "#", v1alpha1.ACLSubscribe))
+			bad.Spec.UserSelector = &metav1.LabelSelector{MatchExpressions: []metav1.LabelSelectorRequirement{{Key: "a", Operator: "Bogus"}}}
+			f.Policies = append(f.Policies, bad)
+		}},
+		"she is new": {reason: "who had no rules has none to keep", change: func(f *verdict.Facts) {
+			alice(f).Spec.PolicyRefs, alice(f).Status.Binding = []v1alpha1.PolicyReference{{Name: "none"}}, nil
+		}},
+		"the broker forgot": {reason: "what cannot be kept is not made up", change: func(f *verdict.Facts) {
+			f.Policies, f.ConfigSecrets = nil, nil
+		}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			f := known(t)
+			tc.change(f)
+			j := verdict.Judge(f, &verdict.Material{Server: issued(t, now)})
+			if tc.own == "" {
+				if len(j.Accepted) != 0 || j.Rejected != 1 {
+					t.Errorf("accepted %d, rejected %d: %s", len(j.Accepted), j.Rejected, tc.reason)
+				}
+				return
+			}
+			if len(j.Accepted) != 1 {
+				t.Fatalf("she is out: %s", tc.reason)
+			}
+			if u := j.Accepted[0]; len(u.ACL) != 1 || u.ACL[0].Filter != tc.own || strings.Join(u.Policies, " ") != tc.policies {
+				t.Errorf("acl %v, policies %v: %s", u.ACL, u.Policies, tc.reason)
+			}
+			if rules := j.Policies[tc.policies]; len(rules) != 1 || rules[0].Filter != tc.denies || rules[0].Effect != "deny" {
+				t.Errorf("rules %v: %s", rules, tc.reason)
+			}
+		})
+	}
+}
+
+// TestSuspendingCountsWhateverElseIsWrong.
+func TestSuspendingCountsWhateverElseIsWrong(t *testing.T) {
+	f := known(t)
+	f.Policies, f.Users[0].User.Spec.Suspend = nil, new(true)
+	if j := verdict.Judge(f, &verdict.Material{Server: issued(t, now)}); len(j.Accepted) != 1 || !j.Accepted[0].Suspended {
+		t.Error("a missing policy kept a user from being locked out")
+	}
+}
+
+func TestTheOrderOfPolicies(t *testing.T) {
+	policies := []*v1alpha1.MQTTAccessPolicy{
+		gen.Selecting(gen.Policy("factory", "z", gen.Rule(v1alpha1.ACLAllow, "z", v1alpha1.ACLPublish)), map[string]string{"role": "sensor"}),
+		gen.Selecting(gen.Policy("factory", "m", gen.Rule(v1alpha1.ACLAllow, "m", v1alpha1.ACLPublish)), map[string]string{"role": "sensor"}),
+		gen.Selecting(gen.Policy("factory", "other", gen.Rule(v1alpha1.ACLAllow, "o", v1alpha1.ACLPublish)), map[string]string{"role": "press"}),
+		gen.Policy("factory", "b", gen.Rule(v1alpha1.ACLAllow, "b", v1alpha1.ACLPublish)),
+		gen.Selecting(gen.Policy("lab", "a", gen.Rule(v1alpha1.ACLAllow, "#", v1alpha1.ACLPublish)), map[string]string{"role": "sensor"}),
+	}
+	alice := user("alice", time.Hour, gen.WithPolicies("z", "b"), gen.WithLabels(map[string]string{"role": "sensor"}))
+	names, problem := verdict.NewPolicies(policies).Of(alice)
+	if problem != nil || strings.Join(names, " ") != "factory/z factory/b factory/m" {
+		t.Errorf("got %v, %v: those of policyRefs first, then by name, each once, none of another namespace", names, problem)
+	}
+}
+
+// TestANamespaceHasToBeAllowed: its users count as rejected, and take no name from those who are allowed.
+func TestANamespaceHasToBeAllowed(t *testing.T) {
+	verifier := &corev1.Secret{Data: map[string][]byte{verdict.VerifierKey: []byte("$sha256$x")}}
+	guest := user("guest", 2*time.Hour, gen.WithUsername("alice"))
+	guest.Namespace = "lab"
+	f := &verdict.Facts{Broker: gen.Broker("factory", "mq"), Now: now, Users: []verdict.UserFacts{{User: guest, Verifier: verifier}, {User: user("alice", time.Hour), Verifier: verifier}}}
+	f.Spec = f.Broker.Resolved()
+	m := &verdict.Material{Server: issued(t, now)}
+	if j := verdict.Judge(f, m); len(j.Accepted) != 1 || j.Rejected != 1 {
+		t.Fatalf("accepted %d, rejected %d", len(j.Accepted), j.Rejected)
+	}
+	if winner := verdict.Winners([]*v1alpha1.MQTTUser{guest, f.Users[1].User})["alice"]; winner != guest {
+		t.Error("among the allowed the oldest wins, whatever its namespace")
+	}
+	guest.Spec.Username = new("guest")
+	f.Broker.Spec.AllowedNamespaces = &v1alpha1.AllowedNamespaces{From: new(v1alpha1.NamespacesSelector), Selector: &metav1.LabelSelector{MatchLabels: map[string]string{"mqtt": "yes"}}}
+	for labels, want := range map[string]int{"yes": 2, "no": 1} {
+		f.NamespaceLabels = map[string]map[string]string{"lab": {"mqtt": labels}}
+		if j := verdict.Judge(f, m); len(j.Accepted) != want || j.Rejected != 2-want {
+			t.Errorf("mqtt=%s: accepted %d, rejected %d", labels, len(j.Accepted), j.Rejected)
+		}
+	}
+}
+
+func TestWhatBoundsAUserReachesTheBroker(t *testing.T) {
+	u := user("alice", time.Hour)
+	u.Spec.ClientIDs = &v1alpha1.UserClientIDs{Prefix: new("a-")}
+	u.Spec.Quota = &v1alpha1.UserQuota{Connections: new(int32(2)), SessionExpiry: &metav1.Duration{Duration: time.Hour}}
+	u.Spec.Suspend = new(true)
+	entry := verdict.Entry(u, verdict.Credentials{}, []string{"factory/p"}, now)
+	if !entry.Suspended || entry.ClientIDs.Prefix != "a-" || entry.Quota.Connections != 2 || *entry.Quota.SessionExpiry != 3600 || entry.Policies[0] != "factory/p" {
+		t.Errorf("%+v", *entry)
+	}
+	if plain := verdict.Entry(user("bob", time.Hour), verdict.Credentials{}, nil, now); plain.Quota != nil || plain.ClientIDs != nil {
+		t.Error("what nobody asks for must not be rendered")
 	}
 }

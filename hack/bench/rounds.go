@@ -138,7 +138,7 @@ func describe(s *settings, o *scenario.Options) []string {
 	}
 	return []string{
 		fmt.Sprintf("MQTT %s, %d bytes of payload, %d rounds, %g s measured per run after a warm-up", name, o.Payload, s.rounds, o.Seconds),
-		"closed loop: a sender of QoS 0 is at most " + ahead + " messages ahead of its slowest receiver, a sender of QoS 1 and 2 has 20 in flight; far ahead favours brokers that take many messages at once, which is why there are rows with senders that are less so; nothing needs to be dropped, and each message is counted where it arrives",
+		"closed loop: a sender of QoS 0 is at most " + ahead + " messages ahead of its slowest receiver, a sender of QoS 1 and 2 has 20 in flight; so nothing needs to be dropped, and each message is counted where it arrives",
 		"open loop: 20 pairs, each message at its own time; latency counts from when it was due to when the receiver read it",
 		fmt.Sprintf("connect: %s clients from loopback addresses, 64 in their handshake at once; memory %s after the last one", thousands(s.clients), o.Settle),
 		"memory is the resident set of the broker's processes; per connection: less what it was just started",

@@ -245,7 +245,7 @@ func TestSamplesAreWhatTheAPIKnows(t *testing.T) {
 		if !brokers[user.Namespace+"/"+user.Spec.BrokerRef.Name] {
 			t.Errorf("%s: no sample has its broker %s", o, user.Spec.BrokerRef.Name)
 		}
-		if name := user.Resolved().PasswordSecret; name != "" {
+		if name := user.Resolved().Password.Secret; name != "" {
 			secret := one[corev1.Secret](t, samples, "Secret", name)
 			if secret.Labels[v1alpha1.LabelAllow] != v1alpha1.AllowReference || secret.Namespace != user.Namespace {
 				t.Errorf("%s: the operator would not look at its Secret", o)

@@ -103,6 +103,8 @@ func newObject(kind string) (client.Object, error) {
 		return &v1alpha1.MQTTBroker{}, nil
 	case "MQTTUser":
 		return &v1alpha1.MQTTUser{}, nil
+	case "MQTTAccessPolicy":
+		return &v1alpha1.MQTTAccessPolicy{}, nil
 	default:
 		return nil, fmt.Errorf("%s is not alive, so no page shows one", kind)
 	}

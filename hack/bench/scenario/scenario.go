@@ -173,12 +173,6 @@ func All() []*Scenario {
 	for qos := range byte(2) {
 		all = append(all, throughput(fmt.Sprintf("fanin-q%d", qos), fmt.Sprintf("100 → 2 wildcard, QoS %d", qos), fanIn(100, 2, qos)))
 	}
-	// The same with little to take at once: what a broker gains by batching shows in the difference.
-	all = append(all,
-		throughput("tight-pairs", "50 pairs, QoS 0, 10 ahead", pairs(50, 0).tight(10)),
-		throughput("tight-fanout", "1 → 500, QoS 0, 10 ahead", fanOut(500, 0).tight(10)),
-		throughput("tight-fanin", "100 → 2 wildcard, QoS 0, 5 ahead", fanIn(100, 2, 0).tight(5)),
-	)
 	return append(all,
 		&Scenario{Name: "open", Title: "2,000 msg/s QoS 1, open loop", Task: peer.Task{QoS: 1}, run: openLoop},
 		&Scenario{Name: "connect", Title: "connect and subscribe", Task: peer.Task{QoS: 1}, run: connect},

@@ -51,12 +51,6 @@ func fanIn(senders, receivers int, qos byte) shape {
 	}
 }
 
-// tight is the shape with senders that are no further ahead than this.
-func (s shape) tight(ahead int) shape {
-	s.ahead = ahead
-	return s
-}
-
 // build connects receivers, then senders, and makes the flows.
 func (e *env) build(s shape) error {
 	var receivers, senders []*load.Client
