@@ -37,7 +37,7 @@ const (
 // CA is a CA with its place in its life:
 //
 //	Stable ──(old, or wished)──> Introducing ──> Switching ──> Retiring ──> Stable
-//	trusted: one                 both            both          the new one
+//	trusted: one                 old and new     old and new   the new one
 //	signs:   the one             the old one     the new one   the new one
 //
 // A stage ends when everybody has what it brought, see [Seen]; so whoever checks a certificate has trusted its signer

@@ -41,23 +41,31 @@ func judgeTrust(f *Facts, m *Material, prior map[string]contract.Trust, l *Liste
 			l.Trust = &before
 		}
 	}
-	if l.Trust != nil {
-		if _, lists, err := l.Trust.Parse(); err == nil {
-			for _, list := range lists {
-				if l.ListsEnd.IsZero() || (!list.NextUpdate.IsZero() && list.NextUpdate.Before(l.ListsEnd)) {
-					l.ListsEnd = list.NextUpdate
-				}
-			}
-			if l.TrustFault != nil {
-				l.TrustFault.Message += " Until then the listener goes on with the CAs and revocation lists it had."
-			}
-			return
+	end := " Until then the listener goes on with the CAs and revocation lists it had."
+	if !l.hasUsableTrust() {
+		l.Trust = &contract.Trust{Authorities: own}
+		end = " Until then it trusts only client certificates that the operator has issued."
+	}
+	if l.TrustFault != nil {
+		l.TrustFault.Message += end
+	}
+}
+
+// hasUsableTrust reports whether a broker would take Trust, and notes when its revocation lists end.
+func (l *Listener) hasUsableTrust() bool {
+	if l.Trust == nil {
+		return false
+	}
+	_, lists, err := l.Trust.Parse()
+	if err != nil {
+		return false
+	}
+	for _, list := range lists {
+		if l.ListsEnd.IsZero() || (!list.NextUpdate.IsZero() && list.NextUpdate.Before(l.ListsEnd)) {
+			l.ListsEnd = list.NextUpdate
 		}
 	}
-	l.Trust = &contract.Trust{Authorities: own}
-	if l.TrustFault != nil {
-		l.TrustFault.Message += " Until then it trusts only client certificates that the operator has issued."
-	}
+	return true
 }
 
 // addReferences adds the customer's CAs and revocation lists to t.
