@@ -281,7 +281,11 @@ func compileDoor(source *contract.Listener, config *contract.Config, before *sta
 		return nil, errors.New("tls: is missing")
 	}
 
-	return d, d.secure(config, old, guest)
+	if err := d.secure(config, old, guest); err != nil {
+		return nil, err
+	}
+
+	return d, nil
 }
 
 // secure prepares TLS.

@@ -5,6 +5,7 @@ package engine
 import (
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -137,8 +138,8 @@ func TestASharedPolicyIsNarrowed(t *testing.T) {
 	eventually(t, "it is away", func() bool { return h.Status().Connections == 4 })
 
 	for i := range 3 {
-		writer.published("a/1", fmt.Sprint(i), false)
-		writer.published("b", fmt.Sprint(i), false)
+		writer.published("a/1", strconv.Itoa(i), false)
+		writer.published("b", strconv.Itoa(i), false)
 	}
 
 	for range 6 {

@@ -5,6 +5,7 @@ package engine
 import (
 	"encoding/binary"
 	"fmt"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -295,12 +296,12 @@ func TestQuotaOfSessions(t *testing.T) {
 		eventually(t, "it is away", func() bool { return h.Status().Connections == 1 })
 
 		for i := range 5 {
-			writer.published(id, fmt.Sprint(i), false)
+			writer.published(id, strconv.Itoa(i), false)
 		}
 
 		p = h.login(resume)
 		for i := range 3 {
-			if m := p.message(); m.payload != fmt.Sprint(i) {
+			if m := p.message(); m.payload != strconv.Itoa(i) {
 				t.Errorf("got %q, want %d", m.payload, i)
 			}
 		}
@@ -315,7 +316,7 @@ func TestQuotaOfSessions(t *testing.T) {
 		})
 
 		for i := range 5 {
-			writer.published(id, fmt.Sprint(i), false)
+			writer.published(id, strconv.Itoa(i), false)
 		}
 
 		if n := h.Status().QueuedMessages; version == 5 && n != 1 {

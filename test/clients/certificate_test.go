@@ -7,11 +7,11 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/pem"
-	"fmt"
 	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -239,7 +239,7 @@ func TestMosquittoCertificateOrPassword(t *testing.T) {
 	topic := own()
 	where := []string{"-h", b.host(), "-p", b.port(), "-V", "mqttv5", "--cafile", ca()}
 	byPassword := mosquitto{t, "mqttv5", append(where, "-u", "otto", "-P", "otto")}
-	byCertificate := mosquitto{t, "mqttv5", append(where[:len(where):len(where)], "--cert", cert, "--key", key)}
+	byCertificate := mosquitto{t, "mqttv5", append(slices.Clip(where), "--cert", cert, "--key", key)}
 
 	p := byPassword.sub("-t", topic)
 	byCertificate.pub("-t", topic, "-m", "by certificate")
@@ -277,7 +277,7 @@ func TestPythonCertificate(t *testing.T) {
 
 			b.trust(b.ca.List(time.Now().Add(time.Hour), revoked.Leaf))
 
-			if got := first.line("ended "); got != fmt.Sprint(ended) {
+			if got := first.line("ended "); got != strconv.Itoa(ended) {
 				t.Errorf("ended with %s, want %d", got, ended)
 			}
 
