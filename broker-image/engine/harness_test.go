@@ -16,7 +16,11 @@ import (
 	"maps"
 	"math/big"
 	"net"
+	"net/http"
+	"net/http/httptest"
 	"os"
+	"strconv"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -291,4 +295,27 @@ func copyStore(t testing.TB, h *house) string {
 	}
 
 	return to
+}
+
+// counted is what the metrics say of one series.
+func (h *house) counted(series string) int {
+	h.t.Helper()
+
+	w := httptest.NewRecorder()
+	h.Metrics().Handler().ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/", nil))
+
+	for line := range strings.Lines(w.Body.String()) {
+		if rest, ok := strings.CutPrefix(line, series+" "); ok {
+			n, err := strconv.Atoi(strings.TrimSpace(rest))
+			if err != nil {
+				h.t.Fatal(err)
+			}
+
+			return n
+		}
+	}
+
+	h.t.Fatalf("%s is not counted", series)
+
+	return 0
 }

@@ -4,6 +4,7 @@ package engine
 
 import (
 	"log/slog"
+	"runtime/debug"
 	"sync"
 	"time"
 )
@@ -59,4 +60,10 @@ func (a *auditor) take(now time.Time) (int, bool) {
 	a.skipped = 0
 
 	return skipped, true
+}
+
+// panicked notes a panic of something that no connection is to blame for.
+func (e *Engine) panicked(r *round, fault any) {
+	r.count.Panics.Add(1)
+	e.log.Error("something that was due could not be done; please report this", "fault", fault, "stack", string(debug.Stack()))
 }

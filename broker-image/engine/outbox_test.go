@@ -4,6 +4,7 @@ package engine
 
 import (
 	"math/rand/v2"
+	"strings"
 	"testing"
 	"time"
 
@@ -235,6 +236,39 @@ func TestWheel(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestATimerThatPanics ends neither the process nor the clock.
+func TestATimerThatPanics(t *testing.T) {
+	book := &logbook{}
+	h := open(t, Options{Log: book.logger()}, anybody(t))
+	before := h.counted("mqtt_broker_panics_total")
+
+	var bad, good timer
+
+	fired := make(chan struct{})
+	bad.fire = func(*round) { panic("something nobody thought of") }
+	good.fire = func(*round) { close(fired) }
+
+	h.wheel.set(&bad, 0)
+	h.wheel.set(&good, 0)
+	<-fired
+
+	eventually(t, "the panic is counted", func() bool { return h.counted("mqtt_broker_panics_total") == before+1 })
+
+	if text := book.String(); !strings.Contains(text, "something nobody thought of") || !strings.Contains(text, "outbox_test.go") {
+		t.Errorf("the log must say what happened, and where:\n%s", text)
+	}
+
+	h.wheel.mu.Lock()
+	at := time.Duration(bad.at-h.wheel.now) * tick
+	h.wheel.mu.Unlock()
+
+	if at < retry/2 || at > retry+2*tick {
+		t.Errorf("it is tried again in %v, want %v", at, retry)
+	}
+
+	h.wheel.stop(&bad)
 }
 
 func TestBucket(t *testing.T) {

@@ -281,22 +281,38 @@ func (s *session) schedule(now int64) {
 
 // alarm looks at what has become due. It runs on the wheel's goroutine.
 func (s *session) alarm(r *round) {
-	e := s.e
-	sh := e.sessions.shard(s.clientID)
+	if due := s.overdue(r); due != nil {
+		s.e.publishWill(r, due)
+	}
+}
+
+// overdue ends the session if its time is over, and gives the will that is due.
+func (s *session) overdue(r *round) *will {
+	sh := s.e.sessions.shard(s.clientID)
 
 	sh.mu.Lock()
-	s.mu.Lock()
+	defer sh.mu.Unlock()
 
-	if s.conn.Load() != nil || s.ended || s.dueAt == 0 {
-		s.mu.Unlock()
-		sh.mu.Unlock()
+	due, over := s.lookWhatIsDue(r)
 
-		return
+	if over {
+		s.e.discard(r, s)
+		r.count.SessionsExpired.Add(1)
 	}
 
-	over := s.expiry != forever && r.nowMS >= s.away+int64(s.expiry)*1000
+	return due
+}
 
-	var due *will
+func (s *session) lookWhatIsDue(r *round) (due *will, over bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+
+	if s.conn.Load() != nil || s.ended || s.dueAt == 0 {
+		return nil, false
+	}
+
+	over = s.expiry != forever && r.nowMS >= s.away+int64(s.expiry)*1000
+
 	if s.will != nil && (over || r.nowMS >= s.away+int64(s.will.delay)*1000) {
 		due, s.will = s.will, nil
 
@@ -309,18 +325,7 @@ func (s *session) alarm(r *round) {
 		s.schedule(r.nowMS)
 	}
 
-	s.mu.Unlock()
-
-	if over {
-		e.discard(r, s)
-		r.count.SessionsExpired.Add(1)
-	}
-
-	sh.mu.Unlock()
-
-	if due != nil {
-		e.publishWill(r, due)
-	}
+	return due, over
 }
 
 // park lets go of what a session without a connection need not have in memory. mu is held.

@@ -11,6 +11,8 @@ const (
 	tick = 100 * time.Millisecond
 	// slots times tick is how far the wheel looks ahead; what is later goes round more than once.
 	slots = 1024
+	// retry is when a timer fires again that has panicked.
+	retry = time.Minute
 )
 
 // timer is one thing that is due at some time. It is part of what it belongs to, so that setting it allocates nothing.
@@ -97,11 +99,24 @@ func (w *wheel) run() {
 		r := w.e.borrow()
 		for i, t := range due {
 			due[i] = nil
-			t.fire(r)
+			w.fire(r, t)
 		}
 
 		w.e.giveBack(r)
 	}
+}
+
+// fire runs what a timer is for. When that panics, the others go on, and it is tried again after a while: each looks
+// anew at what is due, and whoever holds a lock on the way lets go of it.
+func (w *wheel) fire(r *round, t *timer) {
+	defer func() {
+		if fault := recover(); fault != nil {
+			w.e.panicked(r, fault)
+			w.set(t, retry)
+		}
+	}()
+
+	t.fire(r)
 }
 
 // advance takes out what is due.
