@@ -161,22 +161,27 @@ func Render(cfg *Config, shards int) (Bundle, error) {
 		}
 	}
 	broker := cfg.Broker
-	broker.Limits, broker.Persistence = broker.Limits.sparse(), broker.Persistence.sparse()
 	broker.Parts = map[string]string{}
 	for name, content := range bundle {
 		broker.Parts[name] = DigestOf(content)
 	}
+	return bundle, bundle.close(broker)
+}
+
+// close adds broker.json, which names the parts.
+func (b Bundle) close(broker Broker) error {
+	broker.Limits, broker.Persistence = broker.Limits.sparse(), broker.Persistence.sparse()
 	if broker.Listeners == nil {
 		broker.Listeners = []Listener{}
 	}
-	if err := bundle.add(BrokerFile, broker); err != nil {
-		return nil, err
+	if err := b.add(BrokerFile, broker); err != nil {
+		return err
 	}
 	// These three lie in one Secret.
-	if sum := len(bundle[BrokerFile]) + len(bundle[TLSFile]) + len(bundle[PoliciesFile]); sum > MaxShardBytes {
-		return nil, fmt.Errorf("%w: %s, %s and %s would have %d bytes together, %d fit a Secret", ErrTooLarge, BrokerFile, TLSFile, PoliciesFile, sum, MaxShardBytes)
+	if sum := len(b[BrokerFile]) + len(b[TLSFile]) + len(b[PoliciesFile]); sum > MaxShardBytes {
+		return fmt.Errorf("%w: %s, %s and %s would have %d bytes together, %d fit a Secret", ErrTooLarge, BrokerFile, TLSFile, PoliciesFile, sum, MaxShardBytes)
 	}
-	return bundle, nil
+	return nil
 }
 
 // usersFiles is how many of the parts are shards of users.
@@ -219,19 +224,26 @@ func Next(cfg *Config, prior Bundle, floor int64) (Bundle, int64, error) {
 	}
 	shards = Shards(cfg.Users, shards)
 	next := *cfg
-	if revision > 0 && revision >= floor {
-		next.Revision = revision
-		same, err := Render(&next, shards)
-		if err != nil {
-			return nil, 0, err
-		}
-		if same.Equal(prior) {
-			return prior, revision, nil
-		}
+	next.Revision = max(revision, floor)
+	isFirst := revision == 0 || revision < floor
+	if isFirst {
+		next.Revision++
 	}
-	next.Revision = max(revision, floor) + 1
 	bundle, err := Render(&next, shards)
-	return bundle, next.Revision, err
+	switch {
+	case err != nil:
+		return nil, 0, err
+	case isFirst:
+		return bundle, next.Revision, nil
+	case bundle.Equal(prior):
+		return prior, revision, nil
+	}
+	// The parts are what they are whatever the revision; only broker.json is written again.
+	next.Revision++
+	if next.Broker.Parts, err = Parts(bundle); err != nil {
+		return nil, 0, err
+	}
+	return bundle, next.Revision, bundle.close(next.Broker)
 }
 
 // ReadDir reads the bundle in dir, or a directory's broker.json given by name. Files that no bundle holds are left
