@@ -96,7 +96,7 @@ func (h *house) shown(c *tls.Certificate, l login) *peer {
 	return p
 }
 
-func (h *house) counted(metric string) string {
+func (h *house) line(metric string) string {
 	h.t.Helper()
 
 	for line := range strings.Lines(scrape(h)) {
@@ -374,7 +374,7 @@ func TestCertificateLogin(t *testing.T) {
 
 			// The client hears it before it is counted.
 			eventually(t, "not counted: "+c.count, func() bool {
-				return c.count == "" || strings.HasSuffix(h.counted("mqtt_broker_"+c.count), " 4")
+				return c.count == "" || strings.HasSuffix(h.line("mqtt_broker_"+c.count), " 4")
 			})
 		})
 	}

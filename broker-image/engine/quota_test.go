@@ -72,7 +72,7 @@ func TestClientIDs(t *testing.T) {
 
 	p.bye()
 
-	if got := h.counted(`mqtt_broker_auth_failures_total{reason="wrong_client_id"}`); !strings.HasSuffix(got, " 12") {
+	if got := h.line(`mqtt_broker_auth_failures_total{reason="wrong_client_id"}`); !strings.HasSuffix(got, " 12") {
 		t.Error(got)
 	}
 }
@@ -138,7 +138,7 @@ func TestQuotaOfConnections(t *testing.T) {
 				t.Error("the log does not say why")
 			}
 
-			if got := h.counted(`mqtt_broker_connections_refused_total{listener="tcp",reason="user_quota"}`); !strings.HasSuffix(got, " 1") {
+			if got := h.line(`mqtt_broker_connections_refused_total{listener="tcp",reason="user_quota"}`); !strings.HasSuffix(got, " 1") {
 				t.Error(got)
 			}
 
@@ -378,7 +378,7 @@ func TestSuspended(t *testing.T) {
 		t.Error("the log does not say why")
 	}
 
-	if got := h.counted(`mqtt_broker_auth_failures_total{reason="suspended"}`); !strings.HasSuffix(got, " 2") {
+	if got := h.line(`mqtt_broker_auth_failures_total{reason="suspended"}`); !strings.HasSuffix(got, " 2") {
 		t.Error(got)
 	}
 
