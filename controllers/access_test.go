@@ -125,7 +125,7 @@ func TestAMissingPolicyOpensNothing(t *testing.T) {
 	w.ready(alice)
 }
 
-// TestASuspendedUserIsAsSomebodyWished.
+// TestASuspendedUserIsAsSomebodyWished: known to the broker, and Ready.
 func TestASuspendedUserIsAsSomebodyWished(t *testing.T) {
 	w := newWorld(t)
 	broker, alice := gen.Broker(w.namespace, "mq"), gen.User(w.namespace, "alice", "mq")
@@ -196,7 +196,7 @@ func TestUsersOfOtherNamespaces(t *testing.T) {
 	w.kubelet.mustBeRefused("mq", "guest", password)
 }
 
-// TestANamespaceOutsideTheScopeIsSaidToBe.
+// TestANamespaceOutsideTheScopeIsSaidToBe: the user learns of the scope, and nothing of brokers.
 func TestANamespaceOutsideTheScopeIsSaidToBe(t *testing.T) {
 	w := newWorld(t)
 	alice := gen.User(w.namespace, "alice", "mq", gen.OfNamespace("default"))
@@ -288,7 +288,7 @@ func TestNoReferenceTellsWhatASecretHolds(t *testing.T) {
 func (w *world) outputs() map[string]string {
 	w.t.Helper()
 	texts := map[string]string{"the log": w.log.String()}
-	if len(texts["the log"]) == 0 {
+	if texts["the log"] == "" {
 		w.t.Error("nothing was logged: the test looks at the wrong place")
 	}
 	for name, list := range map[string]client.ObjectList{

@@ -352,18 +352,18 @@ func usersOfBroker(c client.Client) handler.EventHandler {
 	}
 }
 
-func users(ctx context.Context, c client.Client, match client.MatchingFields, scope client.ListOption) []reconcile.Request {
-	return usersThat(ctx, c, func(*v1alpha1.MQTTUser) bool { return true }, match, scope)
+func users(ctx context.Context, c client.Client, match client.MatchingFields, within client.ListOption) []reconcile.Request {
+	return usersThat(ctx, c, func(*v1alpha1.MQTTUser) bool { return true }, match, within)
 }
 
 func unsettled(ctx context.Context, c client.Client, match client.MatchingFields) []reconcile.Request {
 	return usersThat(ctx, c, func(u *v1alpha1.MQTTUser) bool { return !mqttuser.IsSettled(u) }, match, nil)
 }
 
-func usersThat(ctx context.Context, c client.Client, wanted func(*v1alpha1.MQTTUser) bool, match client.MatchingFields, scope client.ListOption) []reconcile.Request {
+func usersThat(ctx context.Context, c client.Client, wanted func(*v1alpha1.MQTTUser) bool, match client.MatchingFields, within client.ListOption) []reconcile.Request {
 	options := []client.ListOption{match, client.UnsafeDisableDeepCopy}
-	if scope != nil {
-		options = append(options, scope)
+	if within != nil {
+		options = append(options, within)
 	}
 	list := &v1alpha1.MQTTUserList{}
 	if err := c.List(ctx, list, options...); err != nil {

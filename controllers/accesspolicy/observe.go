@@ -63,11 +63,10 @@ func (r *Reconciler) observe(ctx context.Context, p *pass) error {
 
 func (r *Reconciler) observeBroker(ctx context.Context, p *pass, key types.NamespacedName) error {
 	broker := &v1alpha1.MQTTBroker{}
-	err := r.Client.Get(ctx, key, broker)
-	switch {
-	case client.IgnoreNotFound(err) != nil:
+	if err := r.Client.Get(ctx, key, broker); client.IgnoreNotFound(err) != nil {
 		return fmt.Errorf("broker %s: %w", key, err)
-	case err != nil || broker.DeletionTimestamp != nil:
+	}
+	if broker.Name == "" || broker.DeletionTimestamp != nil { // there is none
 		return nil
 	}
 	allowed, err := r.Scope.Allows(ctx, broker, p.policy.Namespace)

@@ -5,6 +5,7 @@ package mqttbroker
 import (
 	"context"
 	"fmt"
+	"strconv"
 	"testing"
 	"time"
 
@@ -52,7 +53,7 @@ func (m *memory) Get(_ context.Context, key client.ObjectKey, object client.Obje
 // BenchmarkPass is what one pass over a broker costs before anything is written, when one of its users has changed.
 func BenchmarkPass(b *testing.B) {
 	for _, n := range []int{100, 10_000} {
-		b.Run(fmt.Sprint(n), func(b *testing.B) { benchmarkPass(b, n) })
+		b.Run(strconv.Itoa(n), func(b *testing.B) { benchmarkPass(b, n) })
 	}
 }
 

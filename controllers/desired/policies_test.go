@@ -3,6 +3,7 @@
 package desired
 
 import (
+	"bytes"
 	"testing"
 
 	corev1 "k8s.io/api/core/v1"
@@ -25,7 +26,7 @@ func TestAPolicysChangeRendersItAlone(t *testing.T) {
 	policy.Spec.Rules[0].Filter = "b/#"
 	after := mustBuild(t, f, m)
 	for name := range after.Bundle {
-		changed := string(after.Bundle[name]) != string(before.Bundle[name])
+		changed := !bytes.Equal(after.Bundle[name], before.Bundle[name])
 		if wanted := name == contract.PoliciesFile || name == contract.BrokerFile; changed != wanted {
 			t.Errorf("%s changed: %v", name, changed)
 		}

@@ -13,6 +13,7 @@ import (
 	"crypto/x509/pkix"
 	"encoding/hex"
 	"encoding/pem"
+	"errors"
 	"fmt"
 	"strings"
 	"time"
@@ -28,7 +29,7 @@ func IssueClient(ca Pair, username string, validity time.Duration, now time.Time
 	}
 	signer, ok := parent.PrivateKey.(crypto.Signer)
 	if !ok || !parent.Leaf.IsCA {
-		return Pair{}, fmt.Errorf("client certificate: the CA cannot sign")
+		return Pair{}, errors.New("client certificate: the CA cannot sign")
 	}
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {

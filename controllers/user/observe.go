@@ -51,11 +51,11 @@ func (r *Reconciler) observeBroker(ctx context.Context, p *pass) error {
 		return nil
 	}
 	broker := &v1alpha1.MQTTBroker{}
-	err := r.Client.Get(ctx, client.ObjectKey{Namespace: p.spec.BrokerNamespace, Name: p.spec.Broker}, broker)
-	switch {
-	case client.IgnoreNotFound(err) != nil:
+	key := client.ObjectKey{Namespace: p.spec.BrokerNamespace, Name: p.spec.Broker}
+	if err := r.Client.Get(ctx, key, broker); client.IgnoreNotFound(err) != nil {
 		return fmt.Errorf("broker %s: %w", p.spec.Broker, err)
-	case err != nil || broker.DeletionTimestamp != nil:
+	}
+	if broker.Name == "" || broker.DeletionTimestamp != nil { // there is none
 		return nil
 	}
 	allowed, err := r.Scope.Allows(ctx, broker, p.user.Namespace)

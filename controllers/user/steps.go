@@ -92,13 +92,13 @@ func (p *pass) drawnPassword() ([]byte, error) {
 		}
 		if age := p.now.Sub(c.RotatedAt); (p.spec.Password.RotateAfter > 0 && age >= p.spec.Password.RotateAfter) || (wish != "" && wish != c.Rotate) {
 			password = draw()
-			c.Replace(verdict.Proof{}, p.spec.Password.Overlap, p.second())
+			c = c.Replaced(p.spec.Password.Overlap, p.second())
 		}
 	case fits(c.Old.Password, held):
 		// The binding was not written: the password of c.Proof reached nobody, and the one before it is in use.
 		password = draw()
 		c.Proof = c.Old
-		c.Replace(verdict.Proof{}, p.spec.Password.Overlap, p.second())
+		c = c.Replaced(p.spec.Password.Overlap, p.second())
 	default:
 		// Either Secret is missing, was edited, or holds what a person chose.
 		password = draw()
@@ -219,11 +219,11 @@ func (p *pass) issuedPair() (pki.Pair, error) {
 			overlap = 0
 		}
 		pair = pki.Pair{}
-		c.Replace(verdict.Proof{}, overlap, p.second())
+		c = c.Replaced(overlap, p.second())
 	case pin != "" && pin == c.Old.Pin:
 		// The binding was not written: the certificate of c.Pin reached nobody, and the one before it is in use.
 		pair, c.Proof = pki.Pair{}, c.Old
-		c.Replace(verdict.Proof{}, overlap, p.second())
+		c = c.Replaced(overlap, p.second())
 	default:
 		pair, c = pki.Pair{}, verdict.Credentials{RotatedAt: p.second()}
 	}

@@ -138,13 +138,14 @@ func (c Credentials) At(now time.Time) Credentials {
 	return c
 }
 
-// Replace makes proof the current one at now. What was current works on for overlap; what was old before it ends.
-func (c *Credentials) Replace(proof Proof, overlap time.Duration, now time.Time) {
+// Replaced is c at now with room for another proof. What was current works on for overlap; what was old before it ends.
+func (c Credentials) Replaced(overlap time.Duration, now time.Time) Credentials {
 	c.Old, c.OldUntil = Proof{}, time.Time{}
 	if overlap > 0 && c.Proof != (Proof{}) {
 		c.Old, c.OldUntil = c.Proof, now.Add(overlap)
 	}
-	c.Proof, c.RotatedAt = proof, now
+	c.Proof, c.RotatedAt = Proof{}, now
+	return c
 }
 
 // admit writes into entry how the user is recognised at now.

@@ -329,7 +329,7 @@ func TestAPolicyThatIsMissingOpensNothing(t *testing.T) {
 	}
 }
 
-// TestSuspendingCountsWhateverElseIsWrong.
+// TestSuspendingCountsWhateverElseIsWrong: a fault of the rules keeps nobody from being locked out.
 func TestSuspendingCountsWhateverElseIsWrong(t *testing.T) {
 	f := known(t)
 	f.Policies, f.Users[0].User.Spec.Suspend = nil, new(true)
