@@ -82,7 +82,11 @@ func Scheme() (*runtime.Scheme, error) {
 }
 
 // CacheOptions bound what the operator keeps in memory: of Secrets and ConfigMaps only those that are labelled for it, of pods,
-// Services and the rest only its own, and of nothing the managed fields. namespaces may be empty: then all.
+// Services and the rest only its own, and of nothing what nobody reads (see slim). namespaces may be empty: then all.
+//
+// Secrets are read without a copy, because those with a broker's users are large and every user's reconciler looks into
+// them: what a reconciler reads it must not change. KUBE_CACHE_MUTATION_DETECTOR=true, which the tests set, panics when
+// one does.
 func CacheOptions(namespaces []string) (cache.Options, error) {
 	allowed, err := labels.NewRequirement(v1alpha1.LabelAllow, selection.Exists, nil)
 	if err != nil {
@@ -90,9 +94,9 @@ func CacheOptions(namespaces []string) (cache.Options, error) {
 	}
 	own := cache.ByObject{Label: labels.SelectorFromSet(labels.Set{v1alpha1.LabelManagedBy: v1alpha1.ManagedByValue})}
 	options := cache.Options{
-		DefaultTransform: cache.TransformStripManagedFields(),
+		DefaultTransform: slim,
 		ByObject: map[client.Object]cache.ByObject{
-			&corev1.Secret{}:         {Label: labels.NewSelector().Add(*allowed)},
+			&corev1.Secret{}:         {Label: labels.NewSelector().Add(*allowed), UnsafeDisableDeepCopy: new(true)},
 			&corev1.ConfigMap{}:      {Label: labels.NewSelector().Add(*allowed)},
 			&corev1.Pod{}:            own,
 			&corev1.Service{}:        own,

@@ -73,7 +73,8 @@ step_apitest() {
 	local packages
 	mapfile -t packages < <(with_server)
 	KUBEBUILDER_ASSETS="${KUBEBUILDER_ASSETS:-$(go run -C hack/devcluster . assets)}"
-	export KUBEBUILDER_ASSETS
+	# The operator reads its cache without copies: whoever changes what he read is caught.
+	export KUBEBUILDER_ASSETS KUBE_CACHE_MUTATION_DETECTOR=true
 	go test -timeout 20m "${packages[@]}"
 }
 
