@@ -255,13 +255,13 @@ func (a *answer) print(s streams, l *live, output string) error {
 			return &exit{exitUnknown, err}
 		}
 	} else {
-		say(s.out, "%s", a.sentence())
+		sayf(s.out, "%s", a.sentence())
 	}
 	for _, name := range a.DependsOn {
 		flag := map[string]string{onClientID: "--client-id", onCommonName: "--common-name"}[name]
-		say(s.err, "note: with some %s the answer is another; say which with %s", map[string]string{onClientID: "client id", onCommonName: "common name"}[name], flag)
+		sayf(s.err, "note: with some %s the answer is another; say which with %s", map[string]string{onClientID: "client id", onCommonName: "common name"}[name], flag)
 	}
-	say(s.err, "note: %s", l.note())
+	sayf(s.err, "note: %s", l.note())
 	if !a.Allowed {
 		return &exit{code: exitNo}
 	}

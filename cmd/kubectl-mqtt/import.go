@@ -105,10 +105,10 @@ func imported(s streams, o mosquitto.Options, paths []string, do func([]mosquitt
 		return &exit{exitNo, fmt.Errorf("standard output: %w", err)}
 	}
 	for _, report := range result.Reports {
-		say(s.err, "%s", report)
+		sayf(s.err, "%s", report)
 	}
 	if !result.Complete() {
-		say(s.err, "%d of the files' statements were not carried over; the YAML holds them as comments.", len(result.Reports))
+		sayf(s.err, "%d of the files' statements were not carried over; the YAML holds them as comments.", len(result.Reports))
 		return &exit{code: exitIncomplete}
 	}
 	return nil

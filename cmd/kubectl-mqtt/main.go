@@ -64,7 +64,7 @@ func run(ctx context.Context, args []string, s streams, open opener) int {
 		Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error { return c.Help() },
 	}
-	root.AddCommand(canI(s, open), whoCan(s, open), importer(s), versionOf(s))
+	root.AddCommand(canI(s, open), whoCan(s, open), importer(s), versionOf(s)) //nolint:contextcheck // cobra hands the context on
 	root.SetArgs(args)
 	root.SetOut(s.out)
 	root.SetErr(s.err)
@@ -75,11 +75,11 @@ func run(ctx context.Context, args []string, s streams, open opener) int {
 		return exitYes
 	case errors.As(err, &known):
 		if known.err != nil {
-			say(s.err, "error: %v", known.err)
+			sayf(s.err, "error: %v", known.err)
 		}
 		return known.code
 	default: // cobra's own errors are all about the command line
-		say(s.err, "error: %v; see kubectl mqtt --help", err)
+		sayf(s.err, "error: %v; see kubectl mqtt --help", err)
 		return exitUsage
 	}
 }

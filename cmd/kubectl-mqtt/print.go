@@ -49,8 +49,8 @@ func printAs(w io.Writer, output string, value any) error {
 	return err
 }
 
-// say writes one line. Nothing is coloured: what is printed reads the same in a terminal, a file and a log.
-func say(w io.Writer, format string, args ...any) {
+// sayf writes one line. Nothing is coloured: what is printed reads the same in a terminal, a file and a log.
+func sayf(w io.Writer, format string, args ...any) {
 	_, _ = fmt.Fprintf(w, format+"\n", args...) // nobody is left to be told
 }
 
@@ -58,7 +58,7 @@ func say(w io.Writer, format string, args ...any) {
 func table(w io.Writer, rows [][]string) {
 	t := tabwriter.NewWriter(w, 0, 0, 3, ' ', 0)
 	for _, row := range rows {
-		_, _ = fmt.Fprintln(t, strings.Join(row, "\t")) // as in say
+		_, _ = fmt.Fprintln(t, strings.Join(row, "\t")) // as in sayf
 	}
 	_ = t.Flush()
 }

@@ -4,7 +4,6 @@ package main
 
 import (
 	"fmt"
-	"slices"
 	"strings"
 
 	"github.com/mqtt-operator/mqtt-operator/broker-image/acl"
@@ -158,45 +157,48 @@ const (
 
 // depends says which names that were not given would change the answer. allowed bounds the client ids to be thought of.
 func (id *identity) depends(who acl.Subject, q question, allowed *contract.ClientIDs) []string {
-	base := id.ask(who, q)
-	_, filter, _ := acl.SplitShare(q.topic)
-	asked := strings.Split(filter, "/")
 	var on []string
-	try := func(token, name string, set func(*acl.Subject, string) bool) {
-		id.each(func(_ int, rule acl.Rule) {
-			if !strings.Contains(rule.Filter, token) {
-				return
-			}
-			for i, level := range strings.Split(rule.Filter, "/") {
-				if level != token || slices.Contains(on, name) {
-					continue
-				}
-				value := "any" // where a wildcard is asked for, every name is as good
-				if i < len(asked) && asked[i] != "+" && asked[i] != "#" {
-					value = asked[i]
-				}
-				other := who
-				if set(&other, value) {
-					if d := id.ask(other, q); d.Allowed != base.Allowed || d.Rule != base.Rule {
-						on = append(on, name)
-					}
-				}
-			}
-		})
+	if who.ClientID == "" && id.changes(who, q, acl.TokenClientID, func(s *acl.Subject, value string) bool {
+		s.ClientID = value
+		return allowed.Allow(value)
+	}) {
+		on = append(on, onClientID)
 	}
-	if who.ClientID == "" {
-		try(acl.TokenClientID, onClientID, func(s *acl.Subject, value string) bool {
-			s.ClientID = value
-			return value != "" && allowed.Allow(value)
-		})
-	}
-	if who.CommonName == "" {
-		try(acl.TokenCommonName, onCommonName, func(s *acl.Subject, value string) bool {
-			s.CommonName = value
-			return value != ""
-		})
+	if who.CommonName == "" && id.changes(who, q, acl.TokenCommonName, func(s *acl.Subject, value string) bool {
+		s.CommonName = value
+		return true
+	}) {
+		on = append(on, onCommonName)
 	}
 	return on
+}
+
+// changes says whether some value for a token gives another answer. set puts a value in, unless it cannot be one.
+func (id *identity) changes(who acl.Subject, q question, token string, set func(*acl.Subject, string) bool) (found bool) {
+	_, filter, _ := acl.SplitShare(q.topic)
+	asked := strings.Split(filter, "/")
+	base, asking := acl.Decision{}, false
+	id.each(func(_ int, rule acl.Rule) {
+		if found || !strings.Contains(rule.Filter, token) {
+			return
+		}
+		if !asking {
+			base, asking = id.ask(who, q), true
+		}
+		for i, level := range strings.Split(rule.Filter, "/") {
+			value := "any" // where a wildcard is asked for, every name is as good
+			if i < len(asked) && asked[i] != "+" && asked[i] != "#" {
+				value = asked[i]
+			}
+			other := who
+			if level != token || value == "" || !set(&other, value) {
+				continue
+			}
+			d := id.ask(other, q)
+			found = found || d.Allowed != base.Allowed || d.Rule != base.Rule
+		}
+	})
+	return found
 }
 
 // reserved says why nobody may publish to a topic, or nothing. It holds before every rule.

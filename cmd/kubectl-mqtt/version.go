@@ -30,7 +30,7 @@ func versionOf(s streams) *cobra.Command {
 		RunE: func(*cobra.Command, []string) error {
 			v := versionInfo{Version: version, Go: runtime.Version(), API: v1alpha1.GroupVersion.String(), Config: contract.Format}
 			if output == "" {
-				say(s.out, "kubectl-mqtt %s (%s; %s)", v.Version, v.Go, v.API)
+				sayf(s.out, "kubectl-mqtt %s (%s; %s)", v.Version, v.Go, v.API)
 				return nil
 			}
 			return printAs(s.out, output, v)

@@ -194,21 +194,21 @@ func (l *whoCanList) print(s streams, b *book, q question, output string) error 
 		l.table(s)
 	}
 	if reason := b.reserved(q); reason != "" {
-		say(s.err, "note: %s", reason)
+		sayf(s.err, "note: %s", reason)
 	}
 	if n := len(l.Suspended); n > 0 {
-		say(s.err, "note: %d more would be allowed, but are suspended: %s", n, few(l.Suspended))
+		sayf(s.err, "note: %d more would be allowed, but are suspended: %s", n, few(l.Suspended))
 	}
 	if n := len(l.Depending); n > 0 {
-		say(s.err, "note: for %d more it depends on the client id or the common name: %s; ask with can-i", n, few(l.Depending))
+		sayf(s.err, "note: for %d more it depends on the client id or the common name: %s; ask with can-i", n, few(l.Depending))
 	}
-	say(s.err, "note: %s", b.note())
+	sayf(s.err, "note: %s", b.note())
 	return nil
 }
 
 func (l *whoCanList) table(s streams) {
 	if len(l.Users) == 0 {
-		say(s.out, "nobody")
+		sayf(s.out, "nobody")
 		return
 	}
 	rows := [][]string{{"USER", "DECIDED BY", "MAX QOS"}}
@@ -225,15 +225,12 @@ func (l *whoCanList) table(s streams) {
 // few are the first of many names.
 func few(names []string) string {
 	const most = 5
-	text := ""
-	for i, name := range names[:min(most, len(names))] {
-		if i > 0 {
-			text += ", "
-		}
-		text += shown(name)
+	var first []string
+	for _, name := range names[:min(most, len(names))] {
+		first = append(first, shown(name))
 	}
 	if len(names) > most {
-		text += ", …"
+		first = append(first, "…")
 	}
-	return text
+	return strings.Join(first, ", ")
 }

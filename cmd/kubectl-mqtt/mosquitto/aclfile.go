@@ -114,11 +114,11 @@ var accessWords = map[string]access{"read": {read: true}, "write": {write: true}
 func parseEntry(file string, line int, word, rest string) (*entry, error) {
 	e := &entry{file: file, line: line, access: accessWords["readwrite"], topic: rest}
 	if first, topic, found := strings.Cut(rest, " "); found {
-		known := false
-		if e.access, known = accessWords[first]; !known {
+		about, known := accessWords[first]
+		if !known {
 			return nil, lineError(file, line, "%s is none of read, write, readwrite, deny; where the topic holds a space, one of them has to stand before it", shown(first))
 		}
-		e.topic = strings.Trim(topic, " \t")
+		e.access, e.topic = about, strings.Trim(topic, " \t")
 	}
 	if e.topic == "" {
 		return nil, lineError(file, line, "%s without a topic: write %s [read|write|readwrite|deny] TOPIC", word, word)
@@ -162,12 +162,12 @@ func (r *Result) fit(e *entry, filter string) *acl.Rule {
 	first, _, _ := strings.Cut(filter, "/")
 	switch {
 	case first == "$share":
-		r.report(e.file, e.line, "%s: no message has such a topic. The line is left out.", shown(filter))
+		r.reportf(e.file, e.line, "%s: no message has such a topic. The line is left out.", shown(filter))
 		return nil
 	case utf8.RuneCountInString(filter) > maxFilter:
 		return r.unsayable(e, wider(filter, never), "the filter is longer than 1024 characters")
 	case first == "$SYS" && e.access.write:
-		r.report(e.file, e.line, "%s: nobody may publish below $SYS here. The permission to publish is left out.", shown(filter))
+		r.reportf(e.file, e.line, "%s: nobody may publish below $SYS here. The permission to publish is left out.", shown(filter))
 		if !e.access.read {
 			return nil
 		}
@@ -182,14 +182,14 @@ func (r *Result) fit(e *entry, filter string) *acl.Rule {
 // unsayable leaves out what allows, and widens what denies, to the filter given.
 func (r *Result) unsayable(e *entry, filter, why string) *acl.Rule {
 	if !e.denies() {
-		r.report(e.file, e.line, "%s: %s. It is left out, so it allows nobody anything.", shown(e.topic), why)
+		r.reportf(e.file, e.line, "%s: %s. It is left out, so it allows nobody anything.", shown(e.topic), why)
 		return nil
 	}
 	if filter == "" {
-		r.report(e.file, e.line, "%s: %s. It is left out; nothing is allowed there either.", shown(e.topic), why)
+		r.reportf(e.file, e.line, "%s: %s. It is left out; nothing is allowed there either.", shown(e.topic), why)
 		return nil
 	}
-	r.report(e.file, e.line, "%s: %s. All of %s is denied instead, which is more.", shown(e.topic), why, shown(filter))
+	r.reportf(e.file, e.line, "%s: %s. All of %s is denied instead, which is more.", shown(e.topic), why, shown(filter))
 	rule := e.rule(filter)
 	return &rule
 }

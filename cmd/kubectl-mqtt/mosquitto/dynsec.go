@@ -128,7 +128,7 @@ func (d *director) run() {
 	accounts, members := d.clients()
 	d.names = objectNames(d.options.Prefix, usernames(accounts))
 	if access := d.config.DefaultACLAccess; !access.Unsubscribe {
-		d.report(d.file, d.at("defaultaclaccess"), "unsubscribe is false: a client may always unsubscribe here.")
+		d.reportf(d.file, d.at("defaultaclaccess"), "unsubscribe is false: a client may always unsubscribe here.")
 	}
 	policies := d.policies(accounts, members)
 	for i := range accounts {
@@ -169,16 +169,16 @@ func (d *director) clients() ([]account, map[string]*member) {
 		hash := fmt.Sprintf("$7$%d$%s$%s", c.Iterations, c.Salt, c.Password)
 		switch problem := contract.UsernameProblem(c.Username); {
 		case problem != "":
-			d.report(d.file, line, "the username %q %s. The user is left out: give it another name, and its clients, too.", c.Username, problem)
+			d.reportf(d.file, line, "the username %q %s. The user is left out: give it another name, and its clients, too.", c.Username, problem)
 			continue
 		case members[c.Username] != nil:
-			d.report(d.file, line, "the client %q stands in the file twice. This one is left out: remove the one that is wrong.", c.Username)
+			d.reportf(d.file, line, "the client %q stands in the file twice. This one is left out: remove the one that is wrong.", c.Username)
 			continue
 		case c.Password == "":
-			d.report(d.file, line, "client %q has no password of the kind that version 2.0 of the plugin writes. It is left out: set its password there, or give it a way to log in here by hand.", c.Username)
+			d.reportf(d.file, line, "client %q has no password of the kind that version 2.0 of the plugin writes. It is left out: set its password there, or give it a way to log in here by hand.", c.Username)
 			continue
 		case hashProblem(hash) != nil:
-			d.report(d.file, line, "client %q: %v.", c.Username, hashProblem(hash))
+			d.reportf(d.file, line, "client %q: %v.", c.Username, hashProblem(hash))
 			continue
 		}
 		accounts = append(accounts, account{username: c.Username, hash: hash, file: d.file, line: line})
@@ -251,7 +251,7 @@ func (d *director) resolve(refs []dynsecRoleRef, where string) []*role {
 		if d.roles[refs[i].Name] == nil {
 			line := d.at("%s.roles[%d]", where, i)
 			if !slices.ContainsFunc(d.Reports, func(r Report) bool { return r.Line == line }) {
-				d.report(d.file, line, "there is no role %s. It is passed over.", shown(refs[i].Name))
+				d.reportf(d.file, line, "there is no role %s. It is passed over.", shown(refs[i].Name))
 			}
 			continue
 		}

@@ -49,11 +49,11 @@ func (d *director) readRoles() {
 		r := &d.config.Roles[i]
 		line := d.at("roles[%d]", i)
 		if d.roles[r.Name] != nil {
-			d.report(d.file, line, "the role %s stands in the file twice. This one is left out: remove the one that is wrong.", shown(r.Name))
+			d.reportf(d.file, line, "the role %s stands in the file twice. This one is left out: remove the one that is wrong.", shown(r.Name))
 			continue
 		}
 		if r.AllowWildcardSubs != nil && !*r.AllowWildcardSubs {
-			d.report(d.file, line, "the role %s forbids filters with wildcards. That cannot be said here: who may read topics may also subscribe to them by a wildcard.", shown(r.Name))
+			d.reportf(d.file, line, "the role %s forbids filters with wildcards. That cannot be said here: who may read topics may also subscribe to them by a wildcard.", shown(r.Name))
 		}
 		d.roles[r.Name] = d.readRole(r, i, line)
 	}
@@ -69,10 +69,10 @@ func (d *director) readRole(config *dynsecRole, index, line int) *role {
 			byType[kind] = append(byType[kind], placed{a, place})
 		case typeUnsubscribeLiteral, typeUnsubscribePattern:
 			if !a.Allow {
-				d.report(d.file, place, "%s: a client may always unsubscribe here.", shown(a.Topic))
+				d.reportf(d.file, place, "%s: a client may always unsubscribe here.", shown(a.Topic))
 			}
 		default:
-			d.report(d.file, place, "%s is no type of rule that is known here. The rule is left out.", shown(a.Type))
+			d.reportf(d.file, place, "%s is no type of rule that is known here. The rule is left out.", shown(a.Type))
 		}
 	}
 	for _, list := range byType {
@@ -101,10 +101,10 @@ func (d *director) literal(a placed) []acl.Rule {
 	case !strings.ContainsAny(a.Topic, "+#"):
 		return d.rules(a, acl.Subscribe, false)
 	case !a.Allow:
-		d.report(d.file, a.line, "%s: that this one filter is refused, and narrower ones are not, cannot be said here. The rule is left out.", shown(a.Topic))
+		d.reportf(d.file, a.line, "%s: that this one filter is refused, and narrower ones are not, cannot be said here. The rule is left out.", shown(a.Topic))
 		return nil
 	case d.banned[a.Topic]:
-		d.report(d.file, a.line, "%s: this filter is refused by another rule for exactly this filter. The rule is left out.", shown(a.Topic))
+		d.reportf(d.file, a.line, "%s: this filter is refused by another rule for exactly this filter. The rule is left out.", shown(a.Topic))
 		return nil
 	}
 	return d.rules(a, acl.Subscribe, false)
@@ -118,11 +118,11 @@ func (d *director) rules(a placed, action acl.Action, dollar bool) []acl.Rule {
 		e.access = access{read: action == acl.Subscribe, write: action == acl.Publish}
 	}
 	if err := acl.ValidateFilter(a.Topic); err != nil && !strings.HasPrefix(a.Topic, "$share/") {
-		d.report(d.file, a.line, "%s: %v. The rule is left out.", shown(a.Topic), err)
+		d.reportf(d.file, a.line, "%s: %v. The rule is left out.", shown(a.Topic), err)
 		return nil
 	}
 	if first, _, _ := strings.Cut(a.Topic, "/"); first == "$CONTROL" {
-		d.report(d.file, a.line, "%s: there is no $CONTROL here, users are changed by their objects. The rule is left out.", shown(a.Topic))
+		d.reportf(d.file, a.line, "%s: there is no $CONTROL here, users are changed by their objects. The rule is left out.", shown(a.Topic))
 		return nil
 	}
 	var rule *acl.Rule

@@ -110,7 +110,7 @@ func (m *maker) closed(accounts []account, file *aclFile, name string) {
 	known := usernames(accounts)
 	for _, s := range file.sections {
 		if !slices.Contains(known, s.username) {
-			m.report(name, s.line, "user %s has no line in the password file that could be imported. Its rules are left out.", shown(s.username))
+			m.reportf(name, s.line, "user %s has no line in the password file that could be imported. Its rules are left out.", shown(s.username))
 		}
 	}
 	m.anonymous(m.sayAll(file.anonymous), shared, name)
@@ -203,7 +203,7 @@ func (m *maker) user(a *account, rules, shared []acl.Rule, refs []string, change
 	}
 	rest := rules[min(maxRules, len(rules)):]
 	if need := (len(rest) + maxRules - 1) / maxRules; need+len(refs) > maxPolicies {
-		m.report(a.file, a.line, "user %s would have %d rules in %d policies; one user can have %d and %d. The user is left out.", shown(a.username), len(rules), need+len(refs), maxRules*(maxPolicies+1), maxPolicies)
+		m.reportf(a.file, a.line, "user %s would have %d rules in %d policies; one user can have %d and %d. The user is left out.", shown(a.username), len(rules), need+len(refs), maxRules*(maxPolicies+1), maxPolicies)
 		return
 	}
 	user.Spec.ACL = apiRules(rules[:len(rules)-len(rest)])
@@ -229,7 +229,7 @@ func (m *maker) meta(name string) metav1.ObjectMeta {
 	return metav1.ObjectMeta{Name: name, Namespace: m.options.Namespace}
 }
 
-// policy writes rules as as many policies as they need, and gives their names. The order of the names is that of the rules.
+// policy splits rules into policies that each hold no more than they may, and gives their names. The order of the names is that of the rules.
 func (m *maker) policy(name string, rules []acl.Rule, comments []string, selector *metav1.LabelSelector) []string {
 	rules = unique(rules)
 	var names []string

@@ -51,7 +51,7 @@ func (r *Result) accounts(f File) ([]account, error) {
 			problem = fmt.Errorf("user %q: %w", username, problem)
 		}
 		if problem != nil {
-			r.report(f.Name, n, "%v.", problem)
+			r.reportf(f.Name, n, "%v.", problem)
 			continue
 		}
 		first[username] = n

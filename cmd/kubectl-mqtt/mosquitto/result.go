@@ -66,8 +66,9 @@ func (r *Result) Complete() bool { return len(r.Reports) == 0 }
 
 // Object is a Secret, MQTTUser or MQTTAccessPolicy with the comments that stand above it.
 type Object struct {
-	Comments []string
 	runtime.Object
+
+	Comments []string
 }
 
 // Report is something that was not carried over. It never holds a password or a hash.
@@ -81,7 +82,7 @@ type Report struct {
 // String is file:line: problem.
 func (r Report) String() string { return fmt.Sprintf("%s:%d: %s", shown(r.File), r.Line, r.Problem) }
 
-func (r *Result) report(file string, line int, format string, args ...any) {
+func (r *Result) reportf(file string, line int, format string, args ...any) {
 	r.Reports = append(r.Reports, Report{File: file, Line: line, Problem: fmt.Sprintf(format, args...)})
 }
 
