@@ -399,6 +399,10 @@ func (s *session) deliverNow(r *round, p *publication, g grant) bool {
 	}
 
 	if pending := c.pending(); pending > 0 && pending+len(p.payload) > fullOutput {
+		if g.others() {
+			return false
+		}
+
 		s.drop(r, metrics.SlowClient, &p.message)
 
 		return true
@@ -478,6 +482,10 @@ func (s *session) keeps(group *topics.Shared[*session]) bool {
 // enqueue lets a message wait in memory. mu is held.
 func (s *session) enqueue(r *round, p *publication, g grant) bool {
 	if why, ok := s.room(p.size()); !ok {
+		if g.others() {
+			return false
+		}
+
 		s.drop(r, why, &p.message)
 		s.e.noteFull(s, why)
 
@@ -510,6 +518,10 @@ func (s *session) lessen(size int) {
 // enqueueStored puts a message into the queue on disk. It is sent when it is there. mu is held.
 func (s *session) enqueueStored(r *round, c *conn, p *publication, g grant) bool {
 	if why, ok := s.room(p.size()); !ok {
+		if g.others() {
+			return false
+		}
+
 		s.drop(r, why, &p.message)
 		s.e.noteFull(s, why)
 
