@@ -44,6 +44,7 @@ type session struct {
 	suspended  bool
 	willStored bool
 	subs       []subscription
+	unsure     map[string]*unsure // by filter: subscriptions with a change on its way to the disk
 	out        outbox
 	unsafe     seqSet // on their way to the disk
 	messages   int    // that wait to be sent, in memory or on disk; a PUBREL that is owed is one of no bytes
