@@ -33,7 +33,7 @@ type Listener struct {
 	address  net.Addr
 	acceptor *acceptor
 	take     func() (socket, error) // the next connection, or errNone where somebody watches
-	remove   func() // what Close has to do beside closing
+	remove   func()                 // what Close has to do beside closing
 	settings atomic.Pointer[Settings]
 	epoch    time.Time
 	open     atomic.Int64
