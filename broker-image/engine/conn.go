@@ -479,8 +479,13 @@ func (c *conn) refuseStored(a *answer) bool {
 
 		return true
 	case wire.TypeSuback, wire.TypeUnsuback:
+		code := wire.QuotaExceeded
+		if a.typ == wire.TypeUnsuback {
+			code = wire.ImplementationSpecificError // that a quota is exceeded is no answer to UNSUBSCRIBE
+		}
+
 		for i := len(a.raw) - int(a.code); i < len(a.raw); i++ {
-			a.raw[i] = wire.QuotaExceeded
+			a.raw[i] = code
 		}
 
 		return true

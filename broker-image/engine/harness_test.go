@@ -319,3 +319,14 @@ func (h *house) counted(series string) int {
 
 	return 0
 }
+
+func (h *house) session(id string) *session {
+	h.t.Helper()
+
+	sh := h.sessions.shard(id)
+
+	sh.mu.Lock()
+	defer sh.mu.Unlock()
+
+	return sh.byID[id]
+}

@@ -117,7 +117,12 @@ type grant struct {
 	ids    []uint32
 	// group is set when the message came by a shared subscription: another member may get it instead.
 	group *topics.Shared[*session]
+	// last: no other member takes it, so what finds no room is dropped.
+	last bool
 }
+
+// others tells whether somebody else may have room.
+func (g *grant) others() bool { return g.group != nil && !g.last }
 
 func storedMessage(m *message) *store.Message {
 	return &store.Message{

@@ -413,7 +413,7 @@ func (e *Engine) route(r *round, p *publication) (kept, found bool) {
 }
 
 // deliverShared hands a message to one member of a group: the next in turn that is connected and takes it, else one that
-// will come back for it [MQTT-4.8.2-4].
+// will come back for it [MQTT-4.8.2-4]. Only when nobody has room is it dropped, for one of them.
 func (e *Engine) deliverShared(r *round, p *publication, group *topics.Shared[*session], except *session) {
 	if group == nil || len(group.Members) == 0 {
 		return
@@ -422,7 +422,7 @@ func (e *Engine) deliverShared(r *round, p *publication, group *topics.Shared[*s
 	n := len(group.Members)
 	start := int(group.Next.Add(1))
 
-	for pass := range 3 {
+	for pass := range passes {
 		for i := range n {
 			m := &group.Members[(start+i)%n]
 			s := m.Subscriber
@@ -434,6 +434,7 @@ func (e *Engine) deliverShared(r *round, p *publication, group *topics.Shared[*s
 			v := m.ForOthers()
 			if s.deliver(r, p, grant{
 				qos: min(p.qos, v.QoS), retain: p.retain && v.RetainAsPublished, ids: v.Identifiers, group: group,
+				last: pass == passes-1,
 			}) {
 				return
 			}
@@ -441,8 +442,11 @@ func (e *Engine) deliverShared(r *round, p *publication, group *topics.Shared[*s
 	}
 }
 
+// passes is how often the members of a group are asked.
+const passes = 4
+
 // suits tells whether a member of a group is one to be asked: first those that are connected and have room, then those
-// that are connected, then the others.
+// that are connected, then the others, and in the end all, to drop what nobody has room for.
 func (s *session) suits(pass int) bool {
 	c := s.conn.Load()
 
@@ -458,8 +462,10 @@ func (s *session) suits(pass int) bool {
 		return s.out.inflight < c.receiveMaximum && s.offline == 0 && s.out.sent == s.out.len
 	case 1:
 		return c != nil
-	default:
+	case 2:
 		return c == nil
+	default:
+		return true
 	}
 }
 

@@ -173,7 +173,7 @@ func (e *Engine) discard(r *round, s *session) {
 	s.mu.Lock()
 	s.ended = true
 	subs := s.subs
-	s.subs = nil
+	s.subs, s.unsure = nil, nil
 	n, bytes := s.messages, s.bytes
 	orphans := s.orphans()
 	s.out = outbox{}

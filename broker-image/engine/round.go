@@ -50,6 +50,7 @@ type commit struct {
 	answers []waitingAnswer
 	queued  []waitingEntry
 	retains []retainedBefore
+	subs    []subscriptionChange
 	hard    bool
 }
 
@@ -167,6 +168,10 @@ func (e *Engine) committed(after *commit, err error) {
 
 	for _, a := range after.answers {
 		a.c.answer(r, a, err)
+	}
+
+	for i := range after.subs {
+		after.subs[i].s.subscriptionStored(&after.subs[i], err)
 	}
 
 	if err != nil {

@@ -50,6 +50,7 @@ type session struct {
 	suspended  bool
 	willStored bool
 	subs       []subscription
+	unsure     map[string]*unsure // by filter: subscriptions with a change on its way to the disk
 	out        outbox
 	unsafe     seqSet // on their way to the disk
 	messages   int    // that wait to be sent, in memory or on disk; a PUBREL that is owed is one of no bytes
@@ -410,6 +411,10 @@ func (s *session) deliverNow(r *round, p *publication, g grant) bool {
 	}
 
 	if pending := c.pending(); pending > 0 && pending+len(p.payload) > fullOutput {
+		if g.others() {
+			return false
+		}
+
 		s.drop(r, metrics.SlowClient, &p.message)
 
 		return true
@@ -489,6 +494,10 @@ func (s *session) keeps(group *topics.Shared[*session]) bool {
 // enqueue lets a message wait in memory. mu is held.
 func (s *session) enqueue(r *round, p *publication, g grant) bool {
 	if why, ok := s.room(p.size()); !ok {
+		if g.others() {
+			return false
+		}
+
 		s.drop(r, why, &p.message)
 		s.e.noteFull(s, why)
 
@@ -521,6 +530,10 @@ func (s *session) lessen(size int) {
 // enqueueStored puts a message into the queue on disk. It is sent when it is there. mu is held.
 func (s *session) enqueueStored(r *round, c *conn, p *publication, g grant) bool {
 	if why, ok := s.room(p.size()); !ok {
+		if g.others() {
+			return false
+		}
+
 		s.drop(r, why, &p.message)
 		s.e.noteFull(s, why)
 

@@ -96,8 +96,12 @@ func (s *session) subscribe(r *round, c *conn, policy *acl.Policy, f *wire.Filte
 
 	at := s.find(f.Filter)
 
+	var before *subscription
+
 	switch {
 	case at >= 0:
+		old := s.subs[at]
+		before = &old
 		s.subs[at] = sub // [MQTT-3.8.4-3]
 	case len(s.subs) >= l.MaxSubscriptions:
 		return wire.QuotaExceeded, false
@@ -109,6 +113,7 @@ func (s *session) subscribe(r *round, c *conn, policy *acl.Policy, f *wire.Filte
 
 	s.e.index.Subscribe(sub.filter, s, sub.Options)
 	s.saveSubscription(r, &sub)
+	s.changes(r, f.Filter, before, &sub)
 
 	return d.MaxQoS, at < 0
 }
@@ -157,16 +162,123 @@ func (s *session) unsubscribe(r *round, filter string) byte {
 		return wire.NoSubscriptionExisted
 	}
 
-	s.subs[at] = s.subs[len(s.subs)-1]
-	s.subs[len(s.subs)-1] = subscription{}
-	s.subs = s.subs[:len(s.subs)-1]
-	s.e.index.Unsubscribe(filter, s) // [MQTT-3.10.4-2]
+	before := s.subs[at]
+	s.remove(at)
 
 	if s.stored {
 		r.write().DeleteSubscription(s.id, filter)
 	}
 
+	s.changes(r, filter, &before, nil)
+
 	return wire.Success
+}
+
+// remove takes a subscription out. mu is held.
+func (s *session) remove(at int) {
+	filter := s.subs[at].filter
+
+	s.subs[at] = s.subs[len(s.subs)-1]
+	s.subs[len(s.subs)-1] = subscription{}
+	s.subs = s.subs[:len(s.subs)-1]
+	s.e.index.Unsubscribe(filter, s) // [MQTT-3.10.4-2]
+}
+
+// subscriptionChange is on its way to the disk; now is nil when the subscription ends.
+type subscriptionChange struct {
+	s      *session
+	filter string
+	now    *subscription
+}
+
+// unsure is a subscription of which the disk may not have what memory has.
+type unsure struct {
+	onDisk  *subscription // nil: none
+	pending int           // changes on their way
+}
+
+// changes notes what is on its way to the disk, in case that refuses it. mu is held.
+func (s *session) changes(r *round, filter string, before, now *subscription) {
+	if !s.stored {
+		return
+	}
+
+	u := s.unsure[filter]
+	if u == nil {
+		u = &unsure{onDisk: before}
+
+		if s.unsure == nil {
+			s.unsure = map[string]*unsure{}
+		}
+
+		s.unsure[filter] = u
+	}
+
+	u.pending++
+
+	after := r.then()
+	after.subs = append(after.subs, subscriptionChange{s: s, filter: filter, now: now})
+}
+
+// subscriptionStored is told that a change is on disk, or cannot be. What the disk refuses does not hold in memory
+// either: the client was told so, and a restart would not know it. It runs on the store's goroutine.
+func (s *session) subscriptionStored(change *subscriptionChange, err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+
+	u := s.unsure[change.filter]
+	if u == nil {
+		return // the session has ended
+	}
+
+	if err == nil {
+		u.onDisk = change.now
+	}
+
+	u.pending--
+	if u.pending > 0 {
+		return // a later change decides
+	}
+
+	delete(s.unsure, change.filter)
+
+	if len(s.unsure) == 0 {
+		s.unsure = nil
+	}
+
+	if err != nil {
+		s.restoreSubscription(change.filter, u.onDisk)
+	}
+}
+
+// restoreSubscription makes memory agree with the disk, as far as the rules of now allow it. Nothing is written: the disk
+// has just refused that. mu is held.
+func (s *session) restoreSubscription(filter string, to *subscription) {
+	if policy := s.e.state.Load().policy(s.username, s.listener); to != nil && policy != nil {
+		d := policy.Subscribe(s.subject(), filter, to.QoS)
+		if d.Allowed {
+			to.QoS = min(to.QoS, d.MaxQoS)
+		} else {
+			to = nil
+		}
+	}
+
+	at := s.find(filter)
+
+	switch {
+	case to == nil && at >= 0:
+		s.remove(at)
+
+		return
+	case to == nil:
+		return
+	case at >= 0:
+		s.subs[at] = *to
+	default:
+		s.subs = append(s.subs, *to)
+	}
+
+	s.e.index.Subscribe(filter, s, to.Options)
 }
 
 func (c *conn) handleDisconnect(packet []byte) error {

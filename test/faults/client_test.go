@@ -277,6 +277,20 @@ func (c *client) subscribe(filter string, qos byte) error {
 	return nil
 }
 
+// unsubscribe gives the reason code. It is for MQTT 5.
+func (c *client) unsubscribe(filter string) (code byte, err error) {
+	if err := c.send(packet(wire.TypeUnsubscribe<<4|2, text([]byte{0, 2, 0}, filter))); err != nil {
+		return 0, err
+	}
+
+	p, err := c.await(wire.TypeUnsuback)
+	if err != nil {
+		return 0, err
+	}
+
+	return p[len(p)-1], nil
+}
+
 // publishPacket is one PUBLISH.
 func (c *client) publishPacket(topic, payload string, h wire.PublishHeader) []byte {
 	p, _ := wire.AppendPublish(nil, c.v(), &h, topic, nil, []byte(payload))

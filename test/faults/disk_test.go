@@ -100,6 +100,11 @@ func TestDiskFull(t *testing.T) {
 				t.Fatalf("%s: before: %v", tc.reason, err)
 			}
 
+			changer := join(t, at, who{id: "changer", keep: true})
+			if err := changer.subscribe("mine", 1); err != nil {
+				t.Fatal(err)
+			}
+
 			giveBack := fillUp(t, dir, tc.left)
 
 			if err := d.until(refused); err != nil {
@@ -111,6 +116,7 @@ func TestDiskFull(t *testing.T) {
 			})
 			d.older(t)
 			liveOn(t, at)
+			noChange(t, at, changer)
 			giveBack()
 
 			if err := d.until(success); err != nil {
@@ -247,6 +253,36 @@ func liveOn(t *testing.T, at string) {
 		if err := sub.obey(p); err != nil {
 			t.Fatal(err)
 		}
+	}
+}
+
+// noChange: a SUBSCRIBE or UNSUBSCRIBE that was refused has changed nothing.
+func noChange(t *testing.T, at string, c *client) {
+	t.Helper()
+
+	if err := c.subscribe("refused", 1); err == nil || !strings.HasSuffix(err.Error(), "0x97") {
+		t.Errorf("SUBSCRIBE of what must be kept: %v", err)
+	}
+
+	if code, err := c.unsubscribe("mine"); err != nil || code != wire.ImplementationSpecificError {
+		t.Errorf("UNSUBSCRIBE of what is kept: %#x, %v", code, err)
+	}
+
+	pub := join(t, at, who{id: "no-change", clean: true})
+	for _, topic := range []string{"refused", "mine"} {
+		if _, err := pub.publish(topic, "x", wire.PublishHeader{}); err != nil {
+			t.Fatal(err)
+		}
+	}
+
+	p, err := c.await(wire.TypePublish)
+	if err != nil {
+		t.Fatal(err)
+	}
+
+	var m wire.Publish
+	if err := wire.ParsePublish(p, c.v(), &m); err != nil || string(m.Topic) != "mine" {
+		t.Errorf("what comes first is for %q, %v", m.Topic, err)
 	}
 }
 
