@@ -792,3 +792,36 @@ func TestTakeoverAcrossLogins(t *testing.T) {
 		t.Errorf("one user with two ways to log in: DISCONNECT %#x, want 0x8E", got)
 	}
 }
+
+// vouch is an authentication method that believes what it is told.
+type vouch struct{}
+
+func (vouch) Step(data []byte) (answer []byte, done bool, username string, err error) {
+	return nil, true, string(data), nil
+}
+
+// TestWhatElseIsShownMustAgree: where certificates are demanded, no other method brings in another user.
+func TestWhatElseIsShownMustAgree(t *testing.T) {
+	ca := listentest.NewAuthority(t, "ca")
+	options := Options{Methods: map[string]func() Exchange{"VOUCH": func() Exchange { return vouch{} }}}
+	config := mutual(t, contract.ClientAuthRequired, contract.Trust{Authorities: ca.PEM()}, byCertificate("anna", allow("#")), byCertificate("otto", allow("#")))
+	h := open(t, options, config)
+	anna := ca.Client("anna")
+	says := func(name string) login {
+		return login{id: name, props: slices.Concat([]byte{pAuthMethod}, text("VOUCH"), []byte{0x16}, text(name))}
+	}
+
+	if _, ack, err := h.show(anna, says("otto")); err != nil || ack.body[1] != 0x87 {
+		t.Errorf("a certificate of anna, and proof of being otto: %v, CONNACK % x, want 0x87", err, ack.body)
+	}
+
+	p := h.shown(anna, says("anna"))
+
+	h.mustApply(func(c *contract.Config) {
+		c.Trust = map[string]contract.Trust{"clients": {Authorities: ca.PEM(), RevocationLists: ca.List(time.Now().Add(time.Hour), anna.Leaf)}}
+	})
+
+	if got := p.expectClosed(); got != 0x87 {
+		t.Errorf("tied to both, and the certificate is revoked: DISCONNECT %#x, want 0x87", got)
+	}
+}
