@@ -4,6 +4,7 @@ package engine
 
 import (
 	"encoding/binary"
+	"math"
 	"net"
 	"runtime/debug"
 	"strings"
@@ -32,6 +33,18 @@ type identity struct {
 	verifier string // the text of the verifier that fitted
 	probe    bool
 	vouched  bool // by an Exchange, not by a password
+	// until is when what was shown ceases to prove anything, in Unix milliseconds of the system's clock, as whoever
+	// issued it reads it; 0 is never. The connection ends then.
+	until int64
+}
+
+// lapses is how long what was shown goes on to prove who it is; never, if it has no end.
+func (i *identity) lapses(now time.Time) time.Duration {
+	if i == nil || i.until == 0 {
+		return math.MaxInt64
+	}
+
+	return time.UnixMilli(i.until).Sub(now)
 }
 
 type phase uint8
@@ -142,7 +155,7 @@ func (c *conn) startKeepAlive() {
 		next = min(next, c.keepAlive*3/2)
 	}
 
-	c.e.wheel.set(&c.timer, next)
+	c.e.wheel.set(&c.timer, min(next, max(0, c.who.lapses(time.Now()))))
 }
 
 func (c *conn) remote() string {
@@ -591,6 +604,13 @@ func (c *conn) alarm(r *round) {
 		return
 	}
 
+	left := c.member.Load().lapses(r.now)
+	if left <= 0 {
+		c.disconnect(r, wire.NotAuthorized, "what proved who the client is has expired", metrics.Revoked)
+
+		return
+	}
+
 	silence := time.Duration(r.nowMS-c.heard.Load()) * time.Millisecond
 	patience := keepAlive * 3 / 2 // [MQTT-3.1.2-22]
 
@@ -605,7 +625,7 @@ func (c *conn) alarm(r *round) {
 		next = min(next, patience-silence)
 	}
 
-	c.e.wheel.set(&c.timer, next)
+	c.e.wheel.set(&c.timer, min(next, left))
 }
 
 // end is called by the owner, once, when the connection is no more.
