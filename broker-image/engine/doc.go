@@ -11,7 +11,7 @@
 //	worker_*.go   event loops: many connections on one goroutine
 //	stream.go     one goroutine per connection, where there is TLS, WebSocket, or no epoll
 //	conn.go       packets of one connection, and acknowledgements in their order
-//	connect.go    CONNECT, who it is, and what it may; exchange.go for AUTH
+//	connect.go    CONNECT, who it is, and what it may; password.go for passwords, exchange.go for AUTH
 //	output.go     bytes that wait to be written on one connection
 //	registry.go   who owns a session: takeovers happen here, one after another
 //	session.go    subscriptions and messages of one client, connected or not
