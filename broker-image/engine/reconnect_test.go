@@ -49,32 +49,15 @@ func (h *house) rush(b testing.TB, users []contract.User, password string) time.
 
 	for i := range users {
 		go func() {
-			results <- func() error {
-				conn, err := net.DialTimeout("tcp", address, time.Minute)
-				if err != nil {
-					return err
+			// As clients do: who is not let in comes again.
+			var err error
+			for range 10 {
+				if err = enterAs(address, users[i].Username, password); err == nil {
+					break
 				}
-				defer conn.Close()
+			}
 
-				l := login{version: 5, id: users[i].Username, user: users[i].Username, password: password}
-
-				ack := make([]byte, 4)
-				_ = conn.SetDeadline(time.Now().Add(2 * time.Minute))
-
-				if _, err := conn.Write(l.packet().encode()); err != nil {
-					return err
-				}
-
-				if _, err := conn.Read(ack); err != nil {
-					return err
-				}
-
-				if ack[3] != wire.Success {
-					return fmt.Errorf("CONNACK %#x", ack[3])
-				}
-
-				return nil
-			}()
+			results <- err
 		}()
 	}
 
@@ -85,6 +68,31 @@ func (h *house) rush(b testing.TB, users []contract.User, password string) time.
 	}
 
 	return time.Since(start)
+}
+
+func enterAs(address, name, password string) error {
+	conn, err := net.DialTimeout("tcp", address, time.Minute)
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+
+	_ = conn.SetDeadline(time.Now().Add(2 * time.Minute))
+
+	if _, err := conn.Write(login{version: 5, id: name, user: name, password: password}.packet().encode()); err != nil {
+		return err
+	}
+
+	ack := make([]byte, 4)
+	if _, err := conn.Read(ack); err != nil {
+		return err
+	}
+
+	if ack[3] != wire.Success {
+		return fmt.Errorf("CONNACK %#x", ack[3])
+	}
+
+	return nil
 }
 
 // BenchmarkReconnect is 2,000 clients with a password each that come back at once after the broker has begun anew, and
@@ -131,7 +139,7 @@ func heap() int64 {
 func TestMemoryOfAUser(t *testing.T) {
 	const count, most = 10_000, 2048
 
-	users := people(t, count, "x", func(password, salt []byte) (string, error) { return auth.NewSHA256(password, salt) })
+	users := people(t, count, "x", auth.NewSHA256)
 
 	scram, err := auth.NewSCRAM([]byte("x"), []byte("saltsaltsaltsalt"), auth.MinIterations)
 	if err != nil {
@@ -146,7 +154,7 @@ func TestMemoryOfAUser(t *testing.T) {
 		}
 	}
 
-	bundle, err := contract.Render(baseConfig(users...), 4)
+	bundle, err := contract.Render(baseConfig(users...), 16)
 	if err != nil {
 		t.Fatal(err)
 	}
