@@ -9,6 +9,7 @@ import (
 	"crypto/sha256"
 	"encoding/binary"
 	"sync"
+	"sync/atomic"
 )
 
 // Cache checks passwords and remembers the right ones, so that a client that comes back costs no argon2. What it keeps
@@ -17,9 +18,10 @@ import (
 //
 // A Cache is safe for concurrent use.
 type Cache struct {
-	size  int
-	key   [sha256.Size]byte
-	dummy *Verifier
+	size int
+	key  [sha256.Size]byte
+	// doubles are lists of verifiers of users, one of which is computed for whoever has no costly one.
+	doubles atomic.Pointer[[][]*Verifier]
 
 	mu    sync.Mutex
 	order *list.List // of [sha256.Size]byte, the last used in front
@@ -30,47 +32,97 @@ type Cache struct {
 func NewCache(size int) *Cache {
 	c := &Cache{size: size, order: list.New(), known: map[[sha256.Size]byte]*list.Element{}}
 	_, _ = rand.Read(c.key[:]) // never fails: the runtime ends the process instead
-	c.dummy = &Verifier{
-		scheme: schemeArgon2id, memory: argonMemory, time: argonTime, threads: argonThreads,
-		salt: c.key[:saltBytes], hash: make([]byte, hashBytes),
+
+	text, err := NewArgon2id(c.key[:], nil)
+	if err == nil {
+		if v, err := Parse(text); err == nil {
+			c.Imitate([][]*Verifier{{v}})
+		}
 	}
 
 	return c
 }
 
-// Verify returns the verifier that the password fits, or nil. For a user that does not exist it is called without
-// verifiers: the answer then takes as long as for a wrong password.
-func (c *Cache) Verify(username string, verifiers []*Verifier, password []byte) *Verifier {
-	slow := false
+// Imitate names the verifiers of some users, each with a costly one at least. A wrong password for a name that does not
+// exist, or that has only fast verifiers, then costs what it costs one of these, always the same for the same name: how
+// long the answer takes tells nobody who exists. With none of them such an answer costs nothing. Before the first call
+// it costs what a verifier of [NewArgon2id] does.
+func (c *Cache) Imitate(users [][]*Verifier) { c.doubles.Store(&users) }
 
+// Quick returns the verifier that the password fits if that is known at next to no cost: because it is remembered, or
+// because the verifier is a fast one. Else it returns nil, and only [Cache.Verify] can tell.
+func (c *Cache) Quick(username string, verifiers []*Verifier, password []byte) *Verifier {
 	for _, v := range verifiers {
-		if !v.Slow() {
+		switch {
+		case v.SCRAM() && !lonely(verifiers):
+		case !v.Slow():
 			if v.Verify(password) {
 				return v
 			}
-
-			continue
-		}
-
-		entry := c.entry(username, v, password)
-		if c.remembers(entry) {
+		case c.remembers(c.entry(username, v, password)):
 			return v
+		}
+	}
+
+	return nil
+}
+
+// Verify returns the verifier that the password fits, or nil. For a user that does not exist it is called without
+// verifiers: the answer then takes as long as for a wrong password. A verifier for SCRAM is asked only where a user has
+// no other kind.
+func (c *Cache) Verify(username string, verifiers []*Verifier, password []byte) *Verifier {
+	if v := c.Quick(username, verifiers, password); v != nil {
+		return v
+	}
+
+	slow := false
+
+	for _, v := range verifiers {
+		if !v.Slow() || v.SCRAM() && !lonely(verifiers) {
+			continue
 		}
 
 		slow = true
 
 		if v.Verify(password) {
-			c.remember(entry)
+			c.remember(c.entry(username, v, password))
 
 			return v
 		}
 	}
 
 	if !slow {
-		c.dummy.Verify(password)
+		for _, v := range c.double(username) {
+			if v.Slow() && (!v.SCRAM() || lonely(c.double(username))) {
+				v.spend(password)
+			}
+		}
 	}
 
 	return nil
+}
+
+// lonely tells whether there are verifiers for SCRAM only.
+func lonely(verifiers []*Verifier) bool {
+	for _, v := range verifiers {
+		if !v.SCRAM() {
+			return false
+		}
+	}
+
+	return true
+}
+
+// double is what a name without costly verifiers costs.
+func (c *Cache) double(username string) []*Verifier {
+	doubles := *c.doubles.Load()
+	if len(doubles) == 0 {
+		return nil
+	}
+
+	sum := sign(c.key[:], username)
+
+	return doubles[binary.BigEndian.Uint64(sum)%uint64(len(doubles))]
 }
 
 // Len is the number of passwords remembered.

@@ -9,7 +9,6 @@ import (
 	"time"
 
 	"github.com/mqtt-operator/mqtt-operator/broker-image/acl"
-	"github.com/mqtt-operator/mqtt-operator/broker-image/auth"
 	"github.com/mqtt-operator/mqtt-operator/broker-image/contract"
 	"github.com/mqtt-operator/mqtt-operator/broker-image/metrics"
 	"github.com/mqtt-operator/mqtt-operator/broker-image/wire"
@@ -26,9 +25,6 @@ const (
 	pauseQuota               // the user sends faster than its quota allows
 	pauseToken               // a token is being checked
 )
-
-// verified is what came of checking a password.
-type verified struct{ verifier *auth.Verifier }
 
 // refusal is why a client is not let in. What why says is for the log; the client learns the code alone.
 type refusal struct {
@@ -141,22 +137,8 @@ func (c *conn) authenticate(r *round) {
 		r.count.AuthFail(metrics.WrongListener)
 		c.turnAway(r, &refusal{wire.BadUserNameOrPassword, "the listener takes no passwords", metrics.Unauthenticated})
 	default:
-		c.verify(name, password, now)
+		c.verify(r, name, password, now)
 	}
-}
-
-func (c *conn) verify(name string, password []byte, now *state) {
-	var verifiers []*auth.Verifier
-	if u := now.users[name]; u != nil && name != "" {
-		verifiers = u.verifiers
-	}
-
-	c.paused, c.pause = true, pauseVerify
-
-	go func() {
-		c.verdict.Store(&verified{c.e.cache.Verify(name, verifiers, password)})
-		c.resume()
-	}()
 }
 
 func (c *conn) unknown(r *round, why metrics.AuthFailure) {
@@ -179,28 +161,7 @@ func (c *conn) proceed(r *round) (ready bool) {
 	}
 
 	if c.pause == pauseVerify {
-		v := c.verdict.Load()
-		if v == nil {
-			return false
-		}
-
-		c.paused = false
-
-		if v.verifier == nil {
-			why := metrics.WrongPassword
-			if c.e.state.Load().users[c.connect.Username] == nil {
-				why = metrics.UnknownUser
-			}
-
-			c.unknown(r, why)
-
-			return true
-		}
-
-		c.who = &identity{username: c.connect.Username, verifier: v.verifier.Text()}
-		c.admit(r)
-
-		return true
+		return c.settleVerify(r)
 	}
 
 	if c.pause == pauseToken {
@@ -229,10 +190,11 @@ func (c *conn) turnAwayTo(r *round, why *refusal, reference string) {
 
 	var id, user string
 	if c.connect != nil {
-		id, user = c.connect.ClientID, c.connect.Username
+		id, user = c.connect.ClientID, c.claims()
 	}
 
-	e.audit.line("client refused", "client", id, "user", user, "listener", c.door.Name, "remote", c.remote(), "reason", why.why)
+	e.audit.line("client refused", "client", id, "user", user, "listener", c.door.Name, "remote", c.remote(), "method", c.how(),
+		"reason", why.why)
 
 	if t := e.tracer.Load(); t != nil {
 		t.refused(c, id, user, why)

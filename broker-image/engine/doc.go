@@ -11,7 +11,8 @@
 //	worker_*.go   event loops: many connections on one goroutine
 //	stream.go     one goroutine per connection, where there is TLS, WebSocket, or no epoll
 //	conn.go       packets of one connection, and acknowledgements in their order
-//	connect.go    CONNECT, who it is, and what it may; exchange.go for AUTH, certificate.go for client certificates
+//	connect.go    CONNECT, who it is, and what it may; password.go for passwords, exchange.go for AUTH, certificate.go
+//	              for client certificates
 //	tokens.go     tokens in either: whose they are, when they end, what a new key set means
 //	quota.go      client identifiers, and what all connections of a user use together; same.go compares users
 //	output.go     bytes that wait to be written on one connection

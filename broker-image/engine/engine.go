@@ -16,7 +16,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/mqtt-operator/mqtt-operator/broker-image/auth"
 	"github.com/mqtt-operator/mqtt-operator/broker-image/contract"
 	"github.com/mqtt-operator/mqtt-operator/broker-image/listen"
 	"github.com/mqtt-operator/mqtt-operator/broker-image/metrics"
@@ -63,7 +62,6 @@ type Engine struct {
 	options Options
 	log     *slog.Logger
 	audit   *auditor
-	cache   *auth.Cache
 	probe   Credential
 	guest   *tls.Certificate // of the probe
 	began   time.Time
@@ -82,7 +80,8 @@ type Engine struct {
 	redirect atomic.Pointer[Redirect]
 	tracer   atomic.Pointer[tracer]
 	stopping atomic.Bool
-	_        [128]byte // what stands above is read all the time, what stands below is written
+	doorkeeper
+	_ [128]byte // what stands above is read all the time, what stands below is written
 
 	lastSession    atomic.Uint64
 	births         atomic.Uint64
@@ -166,7 +165,6 @@ func New(options Options) (*Engine, error) {
 		options:  options,
 		log:      options.Log,
 		audit:    newAuditor(options.Log),
-		cache:    auth.NewCache(rememberedUsers),
 		probe:    Credential{Username: "$probe-" + randomText(), Password: randomText()},
 		guest:    newGuest(),
 		began:    time.Now(),
@@ -198,6 +196,19 @@ func New(options Options) (*Engine, error) {
 	}
 
 	e.keys = e.newKeeper()
+
+	var seed []byte
+
+	if options.DataDir != "" {
+		var err error
+
+		// Without it names could be told apart by a restart, at worst.
+		if seed, err = readSeed(options.DataDir); err != nil {
+			e.log.Warn("the seed of SCRAM could not be kept", "error", err)
+		}
+	}
+
+	e.doorkeeper = newDoorkeeper(seed)
 
 	return e, nil
 }
@@ -255,6 +266,7 @@ func (e *Engine) Apply(config *contract.Config) error {
 		}
 	}
 
+	e.meet(next)
 	e.state.Store(next)
 	e.applied = time.Now()
 
@@ -433,7 +445,8 @@ func (e *Engine) examine(r *round, c *conn, now *state) {
 	case unauthorized:
 	}
 
-	e.audit.line("client is disconnected", "client", c.subject.ClientID, "user", c.subject.Username, "reason", why)
+	e.audit.line("client is disconnected", "client", c.subject.ClientID, "user", c.subject.Username, "listener", c.door.Name,
+		"remote", c.remote(), "reason", why)
 	c.disconnect(r, code, why, ended)
 }
 
@@ -539,7 +552,7 @@ func (e *Engine) join(c *conn) bool {
 	e.connections.Add(1)
 	e.metricsOf(c.door.Name).Connected(byte(c.version))
 	e.audit.line("client connected", "client", c.subject.ClientID, "user", c.who.username, "listener", c.door.Name,
-		"remote", c.remote(), "version", byte(c.version))
+		"remote", c.remote(), "method", c.how(), "version", byte(c.version))
 
 	if t := e.tracer.Load(); t != nil {
 		t.connected(c)
@@ -560,7 +573,8 @@ func (e *Engine) leave(c *conn, ended metrics.Disconnection) {
 		} else {
 			e.connections.Add(-1)
 			e.metricsOf(c.door.Name).Disconnected(byte(c.version), ended)
-			e.audit.line("client disconnected", "client", c.subject.ClientID, "user", c.who.username, "reason", ended)
+			e.audit.line("client disconnected", "client", c.subject.ClientID, "user", c.who.username, "listener", c.door.Name,
+				"remote", c.remote(), "reason", ended)
 
 			if t := e.tracer.Load(); t != nil {
 				t.disconnected(c)

@@ -70,6 +70,7 @@ func (e *Engine) measure() metrics.State {
 		Inflight:         e.sessions.inflight(),
 		RetainedMessages: int64(e.retained.Len()), RetainedBytes: e.retainedBytes.Load(),
 		QueuedMessages: e.queuedMessages.Load(), QueuedBytes: e.queuedBytes.Load(),
+		PasswordChecks: int64(e.queue.Len()), AuditLinesDropped: e.audit.left.Load(),
 	}
 
 	s.StoredMessages, s.StoredBytes = s.RetainedMessages+s.QueuedMessages, s.RetainedBytes+s.QueuedBytes

@@ -336,10 +336,26 @@ func TestAuditIsRateLimited(t *testing.T) {
 		t.Errorf("%d lines", n)
 	}
 
-	a.take(time.Now().Add(time.Hour))
+	for i, other := range [][]any{{"reason", "another"}, {"user", "x", "reason", "a third"}} {
+		if a.line("client refused", other...); !strings.Contains(log.String(), fmt.Sprint(other[len(other)-1])) {
+			t.Errorf("a flood of one kind must not hide kind %d", i)
+		}
+	}
 
-	if _, ok := a.take(time.Now().Add(2 * time.Hour)); !ok {
-		t.Error("after a while there must be room again")
+	if got := a.left.Load(); got < 8*auditBurst {
+		t.Errorf("%d lines were counted as left out", got)
+	}
+
+	for i := range 10 * auditKinds {
+		a.line("client refused", "reason", i)
+	}
+
+	if len(a.kinds) > auditKinds+1 {
+		t.Errorf("%d kinds are kept", len(a.kinds))
+	}
+
+	if skipped, ok := a.take("client refused", time.Now().Add(time.Hour)); !ok || skipped == 0 {
+		t.Errorf("after a while there must be room again, and a word on what was left out: %d, %t", skipped, ok)
 	}
 }
 

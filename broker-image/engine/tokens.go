@@ -430,8 +430,10 @@ func (c *conn) settleToken(r *round) (ready bool) {
 	}
 
 	switch {
+	case c.phase == established && v.err != nil:
+		c.endAgain(r, v.err.Error())
 	case c.phase == established:
-		c.renew(r, v)
+		c.renew(r, v.who, nil)
 	case errors.Is(v.err, token.ErrKeys):
 		c.turnAway(r, &refusal{wire.ServerUnavailable, v.err.Error(), metrics.Unavailable})
 	case v.err != nil && c.exchange != nil:
@@ -459,45 +461,6 @@ func tokenFailure(err error) metrics.AuthFailure {
 	}
 
 	return metrics.BadToken
-}
-
-// renew ends a re-authentication: the client goes on under what the new token says, or not at all [MQTT-4.12.1-2]. That
-// it is the same user was asked for when the token was checked.
-func (c *conn) renew(r *round, v *ruling) {
-	if v.err != nil {
-		c.e.audit.line("client is disconnected", "client", c.subject.ClientID, "user", c.subject.Username, "reason", v.err)
-		c.disconnect(r, wire.NotAuthorized, "authentication failed", metrics.Revoked)
-
-		return
-	}
-
-	c.who = v.who
-	c.member.Store(v.who)
-
-	c.sess.mu.Lock()
-	if c.sess.conn.Load() == c {
-		c.sess.claims = v.who.claims()
-		if w := c.sess.will; w != nil {
-			w.claims = c.sess.claims
-		}
-	}
-	c.sess.mu.Unlock()
-
-	c.soon()
-
-	for now := c.e.state.Load(); ; {
-		c.e.examine(r, c, now)
-		c.sess.obey(r, now)
-
-		latest := c.e.state.Load()
-		if latest == now {
-			break
-		}
-
-		now = latest
-	}
-
-	c.sendAuth(r, wire.Success, nil)
 }
 
 // claims are the rules that came with the client, if a token brought some.

@@ -54,7 +54,7 @@ func text(s string) []byte {
 func props(parts ...[]byte) []byte {
 	all := bytes.Join(parts, nil)
 
-	return append([]byte{byte(len(all))}, all...)
+	return append(binary.AppendUvarint(nil, uint64(len(all))), all...)
 }
 
 func u32prop(id byte, v uint32) []byte { return binary.BigEndian.AppendUint32([]byte{id}, v) }

@@ -77,6 +77,7 @@ func busy() *metrics.Set {
 // names is what dashboards and alerts are built on: a change here breaks those of users, and belongs into release notes.
 var names = []string{
 	"mqtt_broker_acl_denials_total",
+	"mqtt_broker_audit_lines_dropped_total",
 	"mqtt_broker_auth_failures_total",
 	"mqtt_broker_build_info",
 	"mqtt_broker_config_applied_timestamp_seconds",
@@ -102,6 +103,7 @@ var names = []string{
 	"mqtt_broker_packets_received_total",
 	"mqtt_broker_packets_sent_total",
 	"mqtt_broker_panics_total",
+	"mqtt_broker_password_checks_waiting",
 	"mqtt_broker_queue_bytes",
 	"mqtt_broker_queue_messages",
 	"mqtt_broker_received_bytes_total",

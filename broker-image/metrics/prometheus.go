@@ -64,6 +64,8 @@ var (
 	syncTime         = describe("fsync_duration_seconds", "Time the disk took to confirm a group of commits.")
 
 	authFailed = describe("auth_failures_total", "Clients that could not prove who they are.", "reason")
+	checks     = describe("password_checks_waiting", "Passwords that wait to be checked.")
+	leftOut    = describe("audit_lines_dropped_total", "Lines of the log about clients that were left out because there were too many of their kind.")
 	denied     = describe("acl_denials_total", "What the access rules refused.", "action")
 
 	keySetKeys     = describe("jwks_keys", "Keys of an issuer of tokens that can be used, where they are fetched.", "issuer")
@@ -80,7 +82,7 @@ var descriptions = []*prometheus.Desc{
 	buildInfo, connections, opened, refused, accepted, up, departures, sessions, sessionsExpired, subscriptions,
 	sharedSubscriptions, packetsReceived, packetsSent, bytesReceived, bytesSent, messagesReceived, messagesSent,
 	payloadReceived, payloadSent, droppedMessages, droppedBytes, delivery, queuedMessages, queuedBytes, inflight,
-	retainedMessages, retainedBytes, storedMessages, storedBytes, storageFault, syncTime, authFailed, denied, panics,
+	retainedMessages, retainedBytes, storedMessages, storedBytes, storageFault, syncTime, authFailed, checks, leftOut, denied, panics,
 	configRevision, configTime, configFault, keySetKeys, keySetFetched, keySetFailures,
 }
 
@@ -234,6 +236,7 @@ func collectState(show shower, state State) {
 		{storedMessages, state.StoredMessages},
 		{storedBytes, state.StoredBytes},
 		{configRevision, state.ConfigRevision},
+		{checks, state.PasswordChecks},
 	} {
 		show.gauge(g.desc, float64(g.value))
 	}
@@ -241,6 +244,7 @@ func collectState(show shower, state State) {
 	show.gauge(sessions, float64(state.SessionsOnline), "online")
 	show.gauge(sessions, float64(state.SessionsOffline), "offline")
 	show.gauge(storageFault, flag(state.StorageFault))
+	show.counter(leftOut, state.AuditLinesDropped)
 	show.gauge(configFault, flag(state.ConfigFault))
 
 	show.gauge(configTime, timestamp(state.ConfigTime))

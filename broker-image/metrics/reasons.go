@@ -156,7 +156,7 @@ const (
 	WrongClientID
 	// WrongListener: the user must not come in by this listener.
 	WrongListener
-	// BadMethod: the authentication method is unknown here.
+	// BadMethod: the authentication method is unknown here, or what came is none of its messages.
 	BadMethod
 	// TooManyAttempts: failures came too fast to look at another.
 	TooManyAttempts

@@ -44,6 +44,10 @@ type State struct {
 	Inflight int64
 	// Stored messages are held by the broker: retained ones, and queued ones once for each session.
 	StoredMessages, StoredBytes int64
+	// PasswordChecks wait for their turn.
+	PasswordChecks int64
+	// AuditLinesDropped were left out of the log, since start.
+	AuditLinesDropped int64
 	// StorageFault says that what must be kept cannot be written at the moment.
 	StorageFault bool
 	// ConfigRevision is that of the configuration in force, since ConfigTime.
