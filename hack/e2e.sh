@@ -25,6 +25,9 @@ if [ -z "${E2E_BINARY:-}" ]; then
 	mkdir -p dist
 	go test -c -tags e2e -o dist/e2e.test ./test/e2e
 	export E2E_BINARY="$PWD/dist/e2e.test"
+	say "installing the OpenID provider that stories about tokens start"
+	ISSUER_MODULES="$(hack/issuer.sh)"
+	export ISSUER_MODULES
 fi
 enter_cluster "$PWD/hack/e2e.sh" "$@"
 install_operator

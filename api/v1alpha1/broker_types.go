@@ -354,7 +354,8 @@ type ListenerTLS struct {
 	// +optional
 	CRLSecretRef *SecretKeyReference `json:"crlSecretRef,omitempty"`
 
-	// minVersion is the oldest TLS version that is accepted: TLSv1.2 or TLSv1.3. Default: TLSv1.2.
+	// minVersion is the oldest TLS version that is accepted: TLSv1.2 or TLSv1.3. Default: TLSv1.3. Devices that
+	// are some years old may need TLSv1.2.
 	//
 	// +optional
 	MinVersion *TLSVersion `json:"minVersion,omitempty"`

@@ -24,7 +24,7 @@ const (
 	DefaultMaxSubscriptions    int32 = 1000
 	DefaultMaxRetainedMessages int32 = 1_000_000
 	DefaultMaxRetainedBytes    int64 = 1 << 30
-	DefaultMinTLSVersion             = TLSVersion12
+	DefaultMinTLSVersion             = TLSVersion13
 	DefaultClientAuth                = ClientAuthNone
 	DefaultUsernameFrom              = UsernameFromCN
 	DefaultClientGrace               = 24 * time.Hour

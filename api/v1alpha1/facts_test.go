@@ -117,14 +117,14 @@ func TestResolvedBroker(t *testing.T) {
 					{
 						Name: "own", Protocol: "tls", Port: 8884,
 						Service: v1alpha1.ResolvedService{Type: "ClusterIP"},
-						TLS:     &v1alpha1.ResolvedTLS{MinVersion: "TLSv1.2", ClientAuth: "none", UsernameFrom: "cn"}, MaxConnections: 5,
+						TLS:     &v1alpha1.ResolvedTLS{MinVersion: "TLSv1.3", ClientAuth: "none", UsernameFrom: "cn"}, MaxConnections: 5,
 						ConnectRate:   &v1alpha1.ResolvedRate{PerSecond: 10, Burst: 10},
 						ProxyProtocol: &v1alpha1.ResolvedProxy{Mode: "required", TrustedCIDRs: []string{"10.0.0.0/8"}},
 					},
 					{
 						Name: "web", Protocol: "wss", Port: 8443,
 						Service:       v1alpha1.ResolvedService{Type: "ClusterIP"},
-						TLS:           &v1alpha1.ResolvedTLS{MinVersion: "TLSv1.2", ClientAuth: "none", UsernameFrom: "cn"},
+						TLS:           &v1alpha1.ResolvedTLS{MinVersion: "TLSv1.3", ClientAuth: "none", UsernameFrom: "cn"},
 						WebSocket:     &v1alpha1.ResolvedWebSocket{Path: "/", AllowedOrigins: []string{"https://example.com"}},
 						ConnectRate:   &v1alpha1.ResolvedRate{PerSecond: 10, Burst: 1},
 						ProxyProtocol: &v1alpha1.ResolvedProxy{Mode: "optional"},
@@ -139,7 +139,7 @@ func TestResolvedBroker(t *testing.T) {
 						Service: v1alpha1.ResolvedService{Type: "ClusterIP"},
 						TLS: &v1alpha1.ResolvedTLS{
 							SecretName: "mq-asked-issued", Issuer: &v1alpha1.ResolvedIssuer{Name: "ca", Kind: "Issuer", Group: "cert-manager.io"},
-							MinVersion: "TLSv1.2", ClientAuth: "none", UsernameFrom: "cn",
+							MinVersion: "TLSv1.3", ClientAuth: "none", UsernameFrom: "cn",
 						},
 					},
 				},
@@ -279,7 +279,7 @@ func TestResolvedUser(t *testing.T) {
 			}},
 			want: v1alpha1.ResolvedUser{
 				Broker: "mq", Username: "sensor", Authentication: "password",
-				Password: v1alpha1.ResolvedPassword{Generate: true, Overlap: 24 * time.Hour, SCRAM: true},
+				Password: v1alpha1.ResolvedPassword{Generate: true, Overlap: 24 * time.Hour},
 			},
 		},
 		"a password that is drawn anew": {
@@ -300,7 +300,7 @@ func TestResolvedUser(t *testing.T) {
 			user: v1alpha1.MQTTUser{Spec: v1alpha1.MQTTUserSpec{Authentication: v1alpha1.UserAuthentication{Password: &v1alpha1.UserPassword{
 				Generate: &v1alpha1.GeneratePassword{Overlap: &metav1.Duration{}},
 			}}}},
-			want: v1alpha1.ResolvedUser{Authentication: "password", Password: v1alpha1.ResolvedPassword{Generate: true, SCRAM: true}},
+			want: v1alpha1.ResolvedUser{Authentication: "password", Password: v1alpha1.ResolvedPassword{Generate: true}},
 		},
 		"a hash": {
 			reason: "the key has a default",

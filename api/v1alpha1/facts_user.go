@@ -104,7 +104,7 @@ func (u *MQTTUser) Resolved() ResolvedUser {
 
 func (p *UserPassword) resolved() ResolvedPassword {
 	password := or(p, UserPassword{})
-	resolved := ResolvedPassword{Generate: password.Generate != nil, SCRAM: or(password.SCRAM, password.Generate != nil)}
+	resolved := ResolvedPassword{Generate: password.Generate != nil, SCRAM: or(password.SCRAM, false)}
 
 	if generate := password.Generate; generate != nil {
 		resolved.RotateAfter = or(generate.RotateAfter, metav1.Duration{}).Duration

@@ -124,8 +124,8 @@ type UserPassword struct {
 	HashSecretRef *SecretKeyReference `json:"hashSecretRef,omitempty"`
 
 	// scram lets the user log in by SCRAM-SHA-256 too, which never sends the password. What the broker keeps for it is
-	// easier to guess from than its other hash, unless the password is a generated one. Default: true with generate, else
-	// false. With hashSecretRef the hash itself must be of SCRAM-SHA-256.
+	// easier to guess from than its other hash, unless the password is a generated one. Default: false. With hashSecretRef
+	// the hash itself must be of SCRAM-SHA-256.
 	//
 	// +optional
 	SCRAM *bool `json:"scram,omitempty"`

@@ -48,13 +48,13 @@ func FromSecret(name string, port int32, secret string) v1alpha1.BrokerListener 
 // UserOption changes a user.
 type UserOption func(*v1alpha1.MQTTUser)
 
-// User has a generated password, without SCRAM, and may do nothing.
+// User has a generated password and may do nothing.
 func User(namespace, name, broker string, options ...UserOption) *v1alpha1.MQTTUser {
 	user := &v1alpha1.MQTTUser{
 		ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: name},
 		Spec: v1alpha1.MQTTUserSpec{
 			BrokerRef:      v1alpha1.BrokerReference{Name: broker},
-			Authentication: v1alpha1.UserAuthentication{Password: &v1alpha1.UserPassword{Generate: &v1alpha1.GeneratePassword{}, SCRAM: new(false)}},
+			Authentication: v1alpha1.UserAuthentication{Password: &v1alpha1.UserPassword{Generate: &v1alpha1.GeneratePassword{}}},
 		},
 	}
 	for _, option := range options {

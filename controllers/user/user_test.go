@@ -177,7 +177,7 @@ func scrams(entry *contract.User) (n int) {
 func saltOf(verifier string) string { return strings.Split(verifier, "$")[3] }
 
 func drawn(generate *v1alpha1.GeneratePassword) *v1alpha1.MQTTUser {
-	return gen.User(ns, "alice", "mq", gen.WithAuthentication(v1alpha1.UserAuthentication{Password: &v1alpha1.UserPassword{Generate: generate}}))
+	return gen.User(ns, "alice", "mq", gen.WithAuthentication(v1alpha1.UserAuthentication{Password: &v1alpha1.UserPassword{Generate: generate, SCRAM: new(true)}}))
 }
 
 func hours(n int) *metav1.Duration { return &metav1.Duration{Duration: time.Duration(n) * time.Hour} }

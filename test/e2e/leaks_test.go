@@ -46,6 +46,13 @@ func (s *story) collectSecrets() *treasure {
 	return t
 }
 
+// keep adds a value that stands in no Secret.
+func (t *treasure) keep(from, value string) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.values[value] = from
+}
+
 // public names the keys that are meant to be read.
 var public = map[string]bool{
 	v1alpha1.BindingType: true, v1alpha1.BindingProvider: true, v1alpha1.BindingHost: true, v1alpha1.BindingPort: true,
@@ -57,7 +64,7 @@ func (t *treasure) add(secret *corev1.Secret) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	for key, value := range secret.Data {
-		from, text := secret.Name+"/"+key, string(value)
+		from, text := "Secret "+secret.Name+"/"+key, string(value)
 		switch {
 		case public[key]:
 		case secret.Type == v1alpha1.SecretTypeConfig:
@@ -121,7 +128,7 @@ func (s *story) leaks() []string {
 	for value, from := range s.secrets.values {
 		for place, text := range places {
 			if strings.Contains(text, value) {
-				found = append(found, "the value of Secret "+from+" stands in "+place)
+				found = append(found, "the value of "+from+" stands in "+place)
 			}
 		}
 	}

@@ -18,6 +18,7 @@ import (
 
 	"github.com/eclipse/paho.golang/packets"
 	"github.com/eclipse/paho.golang/paho"
+	corev1 "k8s.io/api/core/v1"
 
 	"github.com/mqtt-operator/mqtt-operator/api/v1alpha1"
 )
@@ -36,6 +37,8 @@ const answerTime = 20 * time.Second
 type binding struct {
 	host, port, username, password string
 	ca                             []byte
+	// certificate and key are of the client, empty unless the user logs in by certificate.
+	certificate, key []byte
 }
 
 // binding reads the binding Secret of a user.
@@ -48,6 +51,7 @@ func (s *story) binding(user string) (binding, error) {
 	return binding{
 		host: text(v1alpha1.BindingHost), port: text(v1alpha1.BindingPort), ca: secret.Data[v1alpha1.BindingCA],
 		username: text(v1alpha1.BindingUsername), password: text(v1alpha1.BindingPassword),
+		certificate: secret.Data[corev1.TLSCertKey], key: secret.Data[corev1.TLSPrivateKeyKey],
 	}, nil
 }
 
@@ -61,7 +65,15 @@ func (b binding) dial(ctx context.Context) (net.Conn, error) {
 	if !roots.AppendCertsFromPEM(b.ca) {
 		return nil, errors.New("ca.crt of the binding holds no certificate")
 	}
-	return (&tls.Dialer{Config: &tls.Config{MinVersion: tls.VersionTLS12, RootCAs: roots, ServerName: b.host}}).DialContext(ctx, "tcp", address)
+	config := &tls.Config{MinVersion: tls.VersionTLS12, RootCAs: roots, ServerName: b.host}
+	if len(b.certificate) > 0 {
+		pair, err := tls.X509KeyPair(b.certificate, b.key)
+		if err != nil {
+			return nil, fmt.Errorf("tls.crt and tls.key of the binding: %w", err)
+		}
+		config.Certificates = []tls.Certificate{pair}
+	}
+	return (&tls.Dialer{Config: config}).DialContext(ctx, "tcp", address)
 }
 
 // session says how a client wants to be known.
@@ -70,6 +82,11 @@ type session struct {
 	// expiry in seconds: more than 0 keeps the session over the end of the connection.
 	expiry uint32
 	resume bool
+	// method of enhanced authentication, with what it begins with; empty for none.
+	method string
+	proof  []byte
+	// auther goes on with an exchange of more than one step.
+	auther paho.Auther
 }
 
 // mqttClient is an MQTT 5 connection that remembers what it was sent.
@@ -132,7 +149,7 @@ func connectWith(b binding, want session) (*mqttClient, error) {
 	connack, err := c.paho.Connect(ctx, &paho.Connect{
 		ClientID: want.clientID, KeepAlive: 30, CleanStart: !want.resume,
 		Username: b.username, UsernameFlag: b.username != "", Password: []byte(b.password), PasswordFlag: b.password != "",
-		Properties: &paho.ConnectProperties{SessionExpiryInterval: &want.expiry},
+		Properties: &paho.ConnectProperties{SessionExpiryInterval: &want.expiry, AuthMethod: want.method, AuthData: want.proof},
 	})
 	if connack != nil && connack.ReasonCode >= 0x80 {
 		return nil, &refusal{code: connack.ReasonCode, text: "CONNECT"}

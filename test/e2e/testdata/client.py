@@ -5,7 +5,8 @@
     client.py VERSION say TOPIC TEXT     publish with QoS 1 and wait for the acknowledgement
     client.py VERSION hear TOPIC         subscribe with QoS 1, say "subscribed" on standard error, print the first message
 
-VERSION is 3.1, 3.1.1 or 5. MQTT_HOST, MQTT_PORT, MQTT_CA (a file), MQTT_USERNAME and MQTT_PASSWORD say where and who.
+VERSION is 3.1, 3.1.1 or 5. MQTT_HOST, MQTT_PORT and MQTT_CA (a file) say where, MQTT_USERNAME and MQTT_PASSWORD, or
+MQTT_CERT and MQTT_KEY (files), who.
 It ends with status 1, and a line that says why, when the broker refuses.
 """
 import os
@@ -36,8 +37,9 @@ def main():
         client = mqtt.Client(mqtt.CallbackAPIVersion.VERSION1, protocol=VERSIONS[version])
     else:
         client = mqtt.Client(protocol=VERSIONS[version])
-    client.tls_set(os.environ["MQTT_CA"], tls_version=ssl.PROTOCOL_TLS_CLIENT)
-    client.username_pw_set(os.environ["MQTT_USERNAME"], os.environ["MQTT_PASSWORD"])
+    client.tls_set(os.environ["MQTT_CA"], os.environ.get("MQTT_CERT"), os.environ.get("MQTT_KEY"), tls_version=ssl.PROTOCOL_TLS_CLIENT)
+    if "MQTT_USERNAME" in os.environ:
+        client.username_pw_set(os.environ["MQTT_USERNAME"], os.environ["MQTT_PASSWORD"])
     done = threading.Event()
 
     def on_connect(client, userdata, flags, code, properties=None):
