@@ -152,7 +152,7 @@ func (v *Verifier) parse(parts []string) error {
 func number(digits string) (uint32, bool) {
 	n, err := strconv.ParseUint(digits, 10, 32)
 
-	return uint32(n), err == nil && digits == strconv.FormatUint(n, 10) //nolint:gosec // 32 bits were asked for
+	return uint32(n), err == nil && digits == strconv.FormatUint(n, 10)
 }
 
 func (v *Verifier) parseArgon(text string) error {

@@ -5,6 +5,7 @@ package auth
 import (
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -147,7 +148,7 @@ func TestQueueIsBounded(t *testing.T) {
 	}
 
 	for i := range 6 {
-		b.put(fmt.Sprintf("192.0.2.1%d", i), fmt.Sprint(i), as(Suspect))
+		b.put(fmt.Sprintf("192.0.2.1%d", i), strconv.Itoa(i), as(Suspect))
 	}
 
 	if b.put("192.0.2.99", "late", as(Suspect)) || b.Len() != 8 {

@@ -24,7 +24,7 @@ func scramClient(t testing.TB, header, bare, challenge, password string) (final,
 
 	iterations := 0
 
-	for _, field := range strings.Split(challenge, ",") {
+	for field := range strings.SplitSeq(challenge, ",") {
 		value := field[2:]
 
 		switch field[0] {
@@ -94,7 +94,7 @@ func TestNewSCRAM(t *testing.T) {
 		t.Errorf("got %q, %v", text, err)
 	}
 
-	for name, make := range map[string]func() (string, error){
+	for name, makeOne := range map[string]func() (string, error){
 		"few iterations":       func() (string, error) { return NewSCRAM([]byte("pencil"), nil, 4095) },
 		"many iterations":      func() (string, error) { return NewSCRAM([]byte("pencil"), nil, MaxIterations+1) },
 		"a short salt":         func() (string, error) { return NewSCRAM([]byte("pencil"), []byte("short"), 4096) },
@@ -102,7 +102,7 @@ func TestNewSCRAM(t *testing.T) {
 		"a control character":  func() (string, error) { return NewSCRAM([]byte("pen\x07cil"), nil, 4096) },
 		"both ways of writing": func() (string, error) { return NewSCRAM([]byte("\u0627\u0031"), nil, 4096) }, // RFC 4013, section 3
 	} {
-		if text, err := make(); err == nil || text != "" || strings.Contains(err.Error(), "cil") {
+		if text, err := makeOne(); err == nil || text != "" || strings.Contains(err.Error(), "cil") {
 			t.Errorf("%s: must be refused without the password, got %q, %v", name, text, err)
 		}
 	}
@@ -169,6 +169,13 @@ func TestSCRAMRefusesFirst(t *testing.T) {
 	}
 }
 
+// unproved is a last message without its proof.
+func unproved(final string) string {
+	before, _, _ := strings.Cut(final, ",p=")
+
+	return before
+}
+
 func TestSCRAMRefusesLast(t *testing.T) {
 	s := NewSCRAMServer(nil)
 	v := scramVerifier(t, "pencil", nil, 4096)
@@ -178,16 +185,16 @@ func TestSCRAMRefusesLast(t *testing.T) {
 		want error
 	}{
 		"nothing":                     {func(string) string { return "" }, errScramMessage},
-		"no proof":                    {func(f string) string { return f[:strings.Index(f, ",p=")] }, errScramMessage},
-		"a short proof":               {func(f string) string { return f[:strings.Index(f, ",p=")] + ",p=AAAA" }, errScramMessage},
-		"a proof of zeros":            {func(f string) string { return f[:strings.Index(f, ",p=")+3] + strings.Repeat("A", 43) + "=" }, ErrScramProof},
+		"no proof":                    {unproved, errScramMessage},
+		"a short proof":               {func(f string) string { return unproved(f) + ",p=AAAA" }, errScramMessage},
+		"a proof of zeros":            {func(f string) string { return unproved(f) + ",p=" + strings.Repeat("A", 43) + "=" }, ErrScramProof},
 		"something behind the proof":  {func(f string) string { return f + ",x=y" }, errScramMessage},
 		"a line break":                {func(f string) string { return f + "\n" }, errScramMessage},
 		"the other header":            {func(f string) string { return strings.Replace(f, "c=biws", "c=eSws", 1) }, errScramBinding},
 		"data of a channel":           {func(f string) string { return strings.Replace(f, "c=biws", "c=biwsAAAA", 1) }, errScramBinding},
 		"no header":                   {func(f string) string { return f[len("c=biws,"):] }, errScramMessage},
 		"another nonce":               {func(f string) string { return strings.Replace(f, "r=abc", "r=abd", 1) }, errScramNonce},
-		"the client's nonce":          {func(f string) string { return "c=biws,r=abc" + f[strings.Index(f, ",p="):] }, errScramNonce},
+		"the client's nonce":          {func(f string) string { return "c=biws,r=abc" + strings.TrimPrefix(f, unproved(f)) }, errScramNonce},
 		"an extension behind its MAC": {func(f string) string { return strings.Replace(f, ",p=", ",x=y,p=", 1) }, ErrScramProof},
 		"endless": {func(f string) string {
 			return strings.Replace(f, ",p=", ",x="+strings.Repeat("y", maxScramMessage)+",p=", 1)

@@ -171,7 +171,8 @@ func saltOrRandom(salt []byte) ([]byte, error) {
 // Verify tells whether the password is the one that the verifier was made from. It may wait for other computations.
 func (v *Verifier) Verify(password []byte) bool {
 	if v.scheme == schemeBcrypt {
-		defer v.slot()()
+		release := v.slot()
+		defer release()
 
 		return bcrypt.CompareHashAndPassword([]byte(v.text), password) == nil
 	}
@@ -230,7 +231,8 @@ func (v *Verifier) slot() func() {
 
 // compute gives the hash of a password; nothing if it cannot have one. It is not for bcrypt.
 func (v *Verifier) compute(password, salt []byte, size int) (sum []byte) {
-	defer v.slot()()
+	release := v.slot()
+	defer release()
 
 	switch v.scheme {
 	case schemeArgon2id:

@@ -59,6 +59,8 @@ type Options struct {
 
 // Engine is a broker. Its methods are safe for concurrent use.
 type Engine struct {
+	doorkeeper
+
 	options Options
 	log     *slog.Logger
 	audit   *auditor
@@ -80,8 +82,7 @@ type Engine struct {
 	redirect atomic.Pointer[Redirect]
 	tracer   atomic.Pointer[tracer]
 	stopping atomic.Bool
-	doorkeeper
-	_ [128]byte // what stands above is read all the time, what stands below is written
+	_        [128]byte // what stands above is read all the time, what stands below is written
 
 	lastSession    atomic.Uint64
 	births         atomic.Uint64

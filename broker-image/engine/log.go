@@ -43,15 +43,15 @@ func newAuditor(log *slog.Logger) *auditor {
 
 // line writes a line, or counts it. Among attrs, pairs of a name and a value, "reason" is a part of the kind.
 func (a *auditor) line(message string, attrs ...any) {
-	kind := message
+	var reason string
 
 	for i := 0; i+1 < len(attrs); i += 2 {
 		if attrs[i] == "reason" {
-			kind += ": " + fmt.Sprint(attrs[i+1])
+			reason = fmt.Sprint(attrs[i+1])
 		}
 	}
 
-	skipped, ok := a.take(kind, time.Now())
+	skipped, ok := a.take(message+": "+reason, time.Now())
 	if !ok {
 		a.left.Add(1)
 

@@ -62,7 +62,7 @@ func newDoorkeeper(seed []byte) doorkeeper {
 func readSeed(dir string) ([]byte, error) {
 	path := filepath.Join(dir, seedFile)
 
-	seed, err := os.ReadFile(path) //nolint:gosec // the administrator's own directory
+	seed, err := os.ReadFile(path)
 	if err == nil && len(seed) >= 32 {
 		return seed, nil
 	}
@@ -248,7 +248,7 @@ func (c *conn) settleVerify(r *round) bool {
 // failed turns away who could not prove who it is. The client does not learn which of the reasons it was, but for the
 // one that has nothing to do with it.
 func (c *conn) failed(r *round, why metrics.AuthFailure) {
-	switch why { //nolint:exhaustive // the others have no words of their own
+	switch why {
 	case metrics.VerifierBusy:
 		r.count.AuthFail(why)
 		c.turnAway(r, &refusal{wire.ServerBusy, "too many passwords wait to be checked", metrics.Busy})

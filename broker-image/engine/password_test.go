@@ -3,6 +3,7 @@
 package engine
 
 import (
+	"bytes"
 	"crypto/hmac"
 	"crypto/pbkdf2"
 	"crypto/sha256"
@@ -74,7 +75,7 @@ func scramProps(data string) []byte {
 func authData(t testing.TB, properties []byte) string {
 	t.Helper()
 
-	i := strings.IndexByte(string(properties), 0x16)
+	i := bytes.IndexByte(properties, 0x16)
 	for ; i >= 0 && i+3 <= len(properties); i++ {
 		if n := int(binary.BigEndian.Uint16(properties[i+1:])); properties[i] == 0x16 && i+3+n <= len(properties) {
 			return string(properties[i+3 : i+3+n])

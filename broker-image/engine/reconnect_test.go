@@ -131,7 +131,7 @@ func heap() int64 {
 	runtime.GC()
 	runtime.ReadMemStats(&m)
 
-	return int64(m.HeapAlloc) //nolint:gosec // less than 2^63
+	return int64(m.HeapAlloc)
 }
 
 // TestMemoryOfAUser: 10,000 users, as they come from a configuration, cost at most 2 KiB each. A user here has two
@@ -175,7 +175,9 @@ func TestMemoryOfAUser(t *testing.T) {
 	config = nil
 	each := (heap() - before) / count
 
-	if t.Logf("%d bytes each", each); each > most {
+	t.Logf("%d bytes each", each)
+
+	if each > most {
 		t.Errorf("a user takes up %d bytes, at most %d are allowed", each, most)
 	}
 

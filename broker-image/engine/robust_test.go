@@ -337,7 +337,9 @@ func TestAuditIsRateLimited(t *testing.T) {
 	}
 
 	for i, other := range [][]any{{"reason", "another"}, {"user", "x", "reason", "a third"}} {
-		if a.line("client refused", other...); !strings.Contains(log.String(), fmt.Sprint(other[len(other)-1])) {
+		a.line("client refused", other...)
+
+		if !strings.Contains(log.String(), fmt.Sprint(other[len(other)-1])) {
 			t.Errorf("a flood of one kind must not hide kind %d", i)
 		}
 	}
@@ -354,7 +356,7 @@ func TestAuditIsRateLimited(t *testing.T) {
 		t.Errorf("%d kinds are kept", len(a.kinds))
 	}
 
-	if skipped, ok := a.take("client refused", time.Now().Add(time.Hour)); !ok || skipped == 0 {
+	if skipped, ok := a.take("client refused: ", time.Now().Add(time.Hour)); !ok || skipped == 0 {
 		t.Errorf("after a while there must be room again, and a word on what was left out: %d, %t", skipped, ok)
 	}
 }

@@ -67,7 +67,7 @@ func (s *scram) Authenticate(a *paho.Auth) *paho.Auth {
 	}}
 }
 
-// Authenticated is of paho.Auther.
+// Authenticated has nothing to do: the test looks at what CONNACK holds.
 func (s *scram) Authenticated() {}
 
 func signed(key []byte, text string) []byte {
