@@ -86,7 +86,7 @@ func TestBadInput(t *testing.T) {
 			}), refusal: "256",
 		},
 		"a field that is not alive": {
-			object: user(func(u *v1alpha1.MQTTUser) { u.Spec.Suspend = new(true) }), refusal: "not alive in this version",
+			object: gen.Broker(s.namespace, "later", func(b *v1alpha1.MQTTBroker) { b.Spec.Replicas = new(int32(3)) }), refusal: "not alive in this version",
 		},
 		"two ways to a password": {
 			object: user(gen.WithPasswordFrom("x"), func(u *v1alpha1.MQTTUser) {

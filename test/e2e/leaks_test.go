@@ -16,6 +16,8 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/mqtt-operator/mqtt-operator/api/v1alpha1"
+	"github.com/mqtt-operator/mqtt-operator/controllers/pki"
+	"github.com/mqtt-operator/mqtt-operator/controllers/verdict"
 )
 
 // treasure is every secret value that the namespace has ever held, with the Secret that it came from.
@@ -58,6 +60,9 @@ var public = map[string]bool{
 	v1alpha1.BindingType: true, v1alpha1.BindingProvider: true, v1alpha1.BindingHost: true, v1alpha1.BindingPort: true,
 	v1alpha1.BindingURI: true, v1alpha1.BindingUsername: true,
 	v1alpha1.BindingCA: true, v1alpha1.BindingCert: true, "client.crt": true,
+	// Where a CA is in its life, and how users are recognised who have no password.
+	pki.NextCertKey: true, pki.OldCertKey: true, pki.GenerationKey: true, pki.PhaseKey: true, pki.SinceKey: true, pki.RotateKey: true,
+	verdict.PinKey: true, verdict.CertificateKey: true, verdict.IssuerKey: true, verdict.ServiceAccountKey: true,
 }
 
 func (t *treasure) add(secret *corev1.Secret) {

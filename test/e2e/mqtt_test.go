@@ -85,9 +85,13 @@ type session struct {
 	// method of enhanced authentication, with what it begins with; empty for none.
 	method string
 	proof  []byte
-	// auther goes on with an exchange of more than one step.
-	auther paho.Auther
 }
+
+// oneStep is a method of authentication that ends with what it begins with.
+type oneStep struct{}
+
+func (oneStep) Authenticate(*paho.Auth) *paho.Auth { return &paho.Auth{ReasonCode: notAuthorized} }
+func (oneStep) Authenticated()                     {}
 
 // mqttClient is an MQTT 5 connection that remembers what it was sent.
 type mqttClient struct {
@@ -140,7 +144,7 @@ func connectWith(b binding, want session) (*mqttClient, error) {
 	c := &mqttClient{name: want.clientID, messages: make(chan *paho.Publish, 1000), closed: make(chan struct{})}
 	c.paho = paho.NewClient(paho.ClientConfig{
 		Conn: packets.NewThreadSafeConn(conn), ClientID: want.clientID, PacketTimeout: answerTime,
-		OnPublishReceived: []func(paho.PublishReceived) (bool, error){c.receive},
+		AuthHandler: oneStep{}, OnPublishReceived: []func(paho.PublishReceived) (bool, error){c.receive},
 		OnServerDisconnect: func(d *paho.Disconnect) {
 			c.end(&refusal{code: d.ReasonCode, text: "the broker disconnects"}, d.ReasonCode)
 		},
