@@ -267,8 +267,9 @@ func computed(ctx context.Context, reader client.Reader, broker *v1alpha1.MQTTBr
 			continue
 		}
 		names, problem := binding.Of(user)
-		if problem != nil {
-			continue // what holds for it now, only the broker knows
+		if problem != nil { // it keeps the rules that it had
+			return nil, fmt.Errorf("which rules hold for MQTTUser %s, only the rendered configuration says: ask somebody who may read Secret %s. %s",
+				user.Name, v1alpha1.ConfigSecretName(broker.Name), problem.Message)
 		}
 		entry := verdict.Entry(user, verdict.Credentials{}, names, time.Now())
 		if verdict.EntryProblem(entry) != nil {

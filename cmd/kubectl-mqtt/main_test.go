@@ -243,8 +243,20 @@ func TestWhoMayReadNoSecretsGetsAnAnswerFromTheObjects(t *testing.T) {
 	if code != 0 || !strings.Contains(out, "zoe") {
 		t.Errorf("%d %s", code, out)
 	}
-	policy := &v1alpha1.MQTTAccessPolicy{ObjectMeta: metav1.ObjectMeta{Namespace: "factory", Name: "p"}}
+	policy := &v1alpha1.MQTTAccessPolicy{
+		ObjectMeta: metav1.ObjectMeta{Namespace: "factory", Name: "p"},
+		Spec: v1alpha1.MQTTAccessPolicySpec{
+			UserSelector: &metav1.LabelSelector{},
+			Rules:        []v1alpha1.ACLRule{{Effect: v1alpha1.ACLAllow, Actions: []v1alpha1.ACLAction{v1alpha1.ACLSubscribe}, Filter: "news/#"}},
+		},
+	}
 	open = world(t, factory(), noSecrets, func(b *fake.ClientBuilder) { b.WithObjects(user, policy) })
+	if code, out, _ = call(t, open, "can-i", "subscribe", "news/x", "--as", "zoe"); code != 0 || !strings.Contains(out, "MQTTAccessPolicy p") {
+		t.Errorf("a policy binds by its selector: %d %s", code, out)
+	}
+	lost := user.DeepCopy()
+	lost.Spec.PolicyRefs = []v1alpha1.PolicyReference{{Name: "gone"}}
+	open = world(t, factory(), noSecrets, func(b *fake.ClientBuilder) { b.WithObjects(lost) })
 	if code, out, errs = call(t, open, "can-i", "publish", "factory/zoe/x", "--as", "zoe"); code != exitUnknown || out != "" || !strings.Contains(errs, "ask somebody who may read Secret mq-config") {
 		t.Errorf("half of the rules are known: no answer is better than a wrong one, got %d %s%s", code, out, errs)
 	}
