@@ -481,8 +481,19 @@ func TestWhoHasGoneCostsNothing(t *testing.T) {
 
 // TestNoRoomForAnotherPassword: who does not get a turn is told that it is not the password.
 func TestNoRoomForAnotherPassword(t *testing.T) {
-	h := open(t, Options{}, baseConfig(member(t, "anna", "argon2id")))
-	h.queue = auth.NewQueue(1, 0)
+	e, err := New(Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+
+	e.queue = auth.NewQueue(1, 0)
+	h := &house{t: t, Engine: e}
+
+	t.Cleanup(h.close)
+
+	if err := e.Apply(baseConfig(member(t, "anna", "argon2id"))); err != nil {
+		t.Fatal(err)
+	}
 
 	for version, want := range map[byte]byte{5: wire.ServerBusy, 4: 3} {
 		p := newPeer(t, h.dial("tcp"), version)
