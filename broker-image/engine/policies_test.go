@@ -159,6 +159,10 @@ func TestASharedPolicyIsNarrowed(t *testing.T) {
 
 	anna.nothing("a/# is not granted any more")
 
+	if n := h.Status().QueuedMessages; n != 7 {
+		t.Errorf("%d messages wait, want the 6 from before and one on b: who is away has lost its subscription as well", n)
+	}
+
 	p = h.login(away)
 	for _, want := range []string{"0", "1", "2", "late"} {
 		if m := p.message(); m.topic != "b" || m.payload != want {
