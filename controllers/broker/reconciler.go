@@ -15,6 +15,7 @@ import (
 	"github.com/mqtt-operator/mqtt-operator/api/v1alpha1"
 	"github.com/mqtt-operator/mqtt-operator/controllers/apply"
 	"github.com/mqtt-operator/mqtt-operator/controllers/desired"
+	"github.com/mqtt-operator/mqtt-operator/controllers/pki"
 	"github.com/mqtt-operator/mqtt-operator/controllers/scope"
 	"github.com/mqtt-operator/mqtt-operator/controllers/verdict"
 	"github.com/mqtt-operator/mqtt-operator/controllers/walk"
@@ -90,10 +91,21 @@ func (r *Reconciler) Reconcile(ctx context.Context, b *v1alpha1.MQTTBroker) (ctr
 	return walk.Result(err, p.again())
 }
 
-// again is when to look at the broker again if nothing happens.
+// again is when to look at the broker again if nothing happens: sooner where a CA is in a stage that time alone ends.
 func (p *pass) again() time.Duration {
+	again := recheck
 	if p.facts.NoCertManager {
-		return certManagerRecheck
+		again = certManagerRecheck
 	}
-	return recheck
+	if p.material == nil {
+		return again
+	}
+	cas := []*pki.CA{&p.material.CA, p.material.ClientCA}
+	for _, ca := range cas {
+		if ca != nil && ca.Phase != v1alpha1.CAStable && !ca.Since.IsZero() {
+			left := ca.Since.Add(p.facts.Spec.ClientGrace).Sub(p.facts.Now)
+			again = min(again, max(left, answerRecheck))
+		}
+	}
+	return again
 }
