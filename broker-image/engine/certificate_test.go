@@ -724,15 +724,19 @@ func TestTheCommonNameInRules(t *testing.T) {
 	h = open(t, Options{DataDir: dir}, h.config)
 	h.mustApply(func(c *contract.Config) { c.Users[0].ACL = append(c.Users[0].ACL, deny("y")) })
 
+	otto = h.shown(cert, login{id: "o", user: "otto", password: "otto"})
+	otto.published("lab/press-7/x", "after the restart", false)
+	otto.bye()
+
 	back := h.shown(cert, login{id: "c", resume: true, props: forever})
 
 	got := map[string]bool{}
-	for range 2 {
+	for range 3 {
 		got[back.message().payload] = true
 	}
 
-	if !got["farewell"] || !got["kept"] {
-		t.Errorf("got %v, want its own will and what was kept for it", got)
+	if !got["farewell"] || !got["kept"] || !got["after the restart"] {
+		t.Errorf("got %v, want its own will and what was kept for it, before and after the restart", got)
 	}
 }
 
