@@ -302,7 +302,7 @@ func (h *house) counted(series string) int {
 	h.t.Helper()
 
 	w := httptest.NewRecorder()
-	h.Metrics().Handler().ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/", nil))
+	h.Metrics().Handler().ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/", http.NoBody))
 
 	for line := range strings.Lines(w.Body.String()) {
 		if rest, ok := strings.CutPrefix(line, series+" "); ok {

@@ -410,19 +410,8 @@ func (c *conn) settleToken(r *round) (ready bool) {
 	c.paused = false
 	c.heard.Store(r.nowMS)
 
-	// What the token opens is said by the configuration of now.
-	if now := c.e.state.Load(); v.err == nil {
-		if why := c.agree(now, v.who); why != "" {
-			v.err = errors.New(why)
-		} else if d := now.door(c.door.Name); d != nil {
-			if kind, why := now.judgeToken(&d.Listener, v.who); kind != stays {
-				v.err = errors.New(why)
-			}
-		}
-
-		if v.err != nil && now.users[v.who.username] == nil {
-			v.err = errNobody
-		}
+	if v.err == nil {
+		v.err = c.opens(c.e.state.Load(), v.who)
 	}
 
 	if v.err != nil {
@@ -446,6 +435,23 @@ func (c *conn) settleToken(r *round) (ready bool) {
 	}
 
 	return true
+}
+
+// opens tells whether a token opens anything, which the configuration of now says.
+func (c *conn) opens(now *state, who *identity) (err error) {
+	if why := c.agree(now, who); why != "" {
+		err = errors.New(why)
+	} else if d := now.door(c.door.Name); d != nil {
+		if kind, why := now.judgeToken(&d.Listener, who); kind != stays {
+			err = errors.New(why)
+		}
+	}
+
+	if err != nil && now.users[who.username] == nil {
+		return errNobody
+	}
+
+	return err
 }
 
 func tokenFailure(err error) metrics.AuthFailure {

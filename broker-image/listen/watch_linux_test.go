@@ -77,9 +77,9 @@ func TestAWatcherAccepts(t *testing.T) {
 	}
 
 	// More than one turn takes; the kernel accepts them by itself.
-	conns := make([]net.Conn, 3*oneTurn)
-	for i := range conns {
-		conns[i] = dial(t, l)
+	var conns []net.Conn
+	for range 3 * oneTurn {
+		conns = append(conns, dial(t, l))
 	}
 
 	if l.Accepted() != 0 {

@@ -42,7 +42,7 @@ func newBench(ctx context.Context, s *settings, progress io.Writer) (*bench, err
 	if b.dir, err = os.MkdirTemp("", "bench-control-"); err != nil {
 		return nil, err
 	}
-	b.say("building the operator and the broker")
+	b.sayf("building the operator and the broker")
 	b.operator, b.broker = filepath.Join(b.dir, "operator"), filepath.Join(b.dir, "mqtt-broker")
 	for binary, pkg := range map[string]string{b.operator: "./cmd/operator", b.broker: "./broker-image/cmd/mqtt-broker"} {
 		if _, err := b.command(ctx, []string{"CGO_ENABLED=0"}, "go", "build", "-trimpath", "-o", binary, pkg); err != nil {
@@ -53,10 +53,10 @@ func newBench(ctx context.Context, s *settings, progress io.Writer) (*bench, err
 	return b, nil
 }
 
-func (b *bench) close() { _ = os.RemoveAll(b.dir) }
+func (b *bench) close() { _ = os.RemoveAll(b.dir) } //nolint:gosec // a directory of our own making
 
-// say tells how far it is.
-func (b *bench) say(format string, args ...any) {
+// sayf tells how far it is.
+func (b *bench) sayf(format string, args ...any) {
 	at := time.Since(b.began).Round(time.Second)
 	_, _ = fmt.Fprintf(b.progress, "%02d:%02d  %s\n", int(at.Minutes()), int(at.Seconds())%60, fmt.Sprintf(format, args...))
 }

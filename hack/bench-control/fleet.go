@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strconv"
 	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -61,7 +62,7 @@ func (b *bench) measureFleet(ctx context.Context) error {
 
 // grow makes the brokers from have to size, with their users.
 func (f *fleet) grow(ctx context.Context, have, size int) ([]string, error) {
-	f.say("%d brokers with %d users each", size, f.perBroker)
+	f.sayf("%d brokers with %d users each", size, f.perBroker)
 	if err := f.operator.forgetPeak(); err != nil {
 		return nil, err
 	}
@@ -91,17 +92,17 @@ func (f *fleet) grow(ctx context.Context, have, size int) ([]string, error) {
 	cpu := f.operator.cpu() - used
 	rss := settled(ctx, f.operator)
 	_, peak := f.operator.memory()
-	f.say("ready after %s, %d requests, %s of CPU, operator %s", secondsOf(took), len(made), secondsOf(cpu), mib(rss))
+	f.sayf("ready after %s, %d requests, %s of CPU, operator %s", secondsOf(took), len(made), secondsOf(cpu), mib(rss))
 	objects := (size - have) * (1 + f.perBroker)
 	return []string{
-		fmt.Sprint(size), fmt.Sprint(size * f.perBroker), secondsOf(took), fmt.Sprint(len(made)), fmt.Sprint(made.writes()),
+		strconv.Itoa(size), strconv.Itoa(size * f.perBroker), secondsOf(took), strconv.Itoa(len(made)), strconv.Itoa(made.writes()),
 		fmt.Sprintf("%.1f", float64(made.writes())/float64(objects)), secondsOf(cpu), mib(rss), mib(peak),
 	}, nil
 }
 
-// change gives one user after another another rule.
+// change gives one user after the other a new rule.
 func (f *fleet) change(ctx context.Context, brokers int) error {
-	f.say("%d changes", f.changes)
+	f.sayf("%d changes", f.changes)
 	before, err := f.metrics(ctx)
 	if err != nil {
 		return err
@@ -168,7 +169,7 @@ func (f *fleet) changeOne(ctx context.Context, name string, i int) (time.Duratio
 
 // restart ends the operator and starts it: it looks at every object, and nothing differs.
 func (f *fleet) restart(ctx context.Context, brokers int) error {
-	f.say("the operator restarts")
+	f.sayf("the operator restarts")
 	if _, err := f.audit.take(); err != nil {
 		return err
 	}
@@ -195,7 +196,7 @@ func (f *fleet) restart(ctx context.Context, brokers int) error {
 
 // touch wakes every object by an annotation that says nothing.
 func (f *fleet) touch(ctx context.Context, brokers int) error {
-	f.say("every object is touched")
+	f.sayf("every object is touched")
 	before, err := f.metrics(ctx)
 	if err != nil {
 		return err
@@ -237,7 +238,7 @@ func (f *fleet) touch(ctx context.Context, brokers int) error {
 func (f *fleet) still(made calls, what string) {
 	said := fmt.Sprintf("%d writes", made.writes())
 	for kind, n := range made.kinds() {
-		f.say("%s: %d × %s", what, n, kind)
+		f.sayf("%s: %d × %s", what, n, kind)
 	}
 	f.report.row(what, "0 writes", said, judge(made.writes() == 0))
 }

@@ -142,7 +142,7 @@ func run(ctx context.Context, args []string, out, errs io.Writer) error {
 	parts := map[string]func(context.Context) error{"users": b.measureUsers, "storm": b.measureStorm, "fleet": b.measureFleet, "acl": b.measureACL}
 	var failed error
 	for _, name := range s.parts {
-		b.say("%s", name)
+		b.sayf("%s", name)
 		if err := parts[name](ctx); err != nil {
 			if cause := context.Cause(ctx); cause != nil {
 				err = fmt.Errorf("%w (%w)", err, cause)

@@ -130,7 +130,7 @@ func (b *bench) writePage() error {
 	var text strings.Builder
 	b.report.Markdown(&text)
 	path := filepath.Join(b.root, "docs", "benchmarks-control.md")
-	if err := os.WriteFile(path+".new", []byte(text.String()), 0o644); err != nil { //nolint:gosec // a page of the documentation
+	if err := os.WriteFile(path+".new", []byte(text.String()), 0o644); err != nil { //nolint:gosec // a page of the documentation, in the repository that this was started in
 		return err
 	}
 	return os.Rename(path+".new", path)

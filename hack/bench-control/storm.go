@@ -10,6 +10,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"strconv"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -63,12 +64,12 @@ func (b *bench) measureStorm(ctx context.Context) error {
 				return err
 			}
 			for range 2 { // cold, warm
-				again, time, err := c.rush(ctx, overTLS)
+				again, lasted, err := c.rush(ctx, overTLS)
 				if err != nil {
 					c.process.stop()
 					return err
 				}
-				took, retries = append(took, time), retries+again
+				took, retries = append(took, lasted), retries+again
 			}
 		}
 		c.process.stop()
@@ -78,7 +79,7 @@ func (b *bench) measureStorm(ctx context.Context) error {
 		}
 		b.report.row(fmt.Sprintf("%d clients with %s reconnect after a restart of the broker", b.clients, h.name), target,
 			fmt.Sprintf("cold %s, warm %s; over TLS cold %s, warm %s", secondsOf(took[0]), secondsOf(took[1]), secondsOf(took[2]), secondsOf(took[3])), v)
-		result.lines = append(result.lines, []string{h.name, secondsOf(took[0]), secondsOf(took[1]), secondsOf(took[2]), secondsOf(took[3]), fmt.Sprint(retries)})
+		result.lines = append(result.lines, []string{h.name, secondsOf(took[0]), secondsOf(took[1]), secondsOf(took[2]), secondsOf(took[3]), strconv.FormatInt(retries, 10)})
 	}
 	b.report.tables = append(b.report.tables, result)
 	return nil
@@ -98,7 +99,7 @@ func (b *bench) newCrowd(ctx context.Context, hash func(password, salt []byte) (
 		}
 		*place = address("127.0.0.1", port)
 	}
-	b.say("hashing %d passwords", b.clients)
+	b.sayf("hashing %d passwords", b.clients)
 	users := make([]contract.User, b.clients)
 	err = each(ctx, b.clients, func(_ context.Context, i int) error {
 		name, password := fmt.Sprintf("user-%05d", i), fmt.Appendf(nil, "password %d", i)
@@ -112,7 +113,10 @@ func (b *bench) newCrowd(ctx context.Context, hash func(password, salt []byte) (
 	if err != nil {
 		return nil, err
 	}
-	return c, c.configure(users)
+	if err := c.configure(users); err != nil {
+		return nil, err
+	}
+	return c, nil
 }
 
 func (c *crowd) configure(users []contract.User) error {
@@ -200,6 +204,6 @@ func (c *crowd) rush(ctx context.Context, overTLS bool) (again int64, took time.
 			conn.Close()
 		}
 	}
-	c.say("%d clients within %s", len(c.packets), secondsOf(took))
+	c.sayf("%d clients within %s", len(c.packets), secondsOf(took))
 	return tries.Load() - int64(len(c.packets)), took, err
 }

@@ -11,6 +11,7 @@ import (
 	"maps"
 	"net"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -120,7 +121,7 @@ func (s *stage) measure(ctx context.Context, samples int) error {
 	if err := s.world.operator.forgetPeak(); err != nil {
 		return err
 	}
-	s.say("%d users", s.size)
+	s.sayf("%d users", s.size)
 	if _, err := s.audit.take(); err != nil {
 		return err
 	}
@@ -131,7 +132,7 @@ func (s *stage) measure(ctx context.Context, samples int) error {
 	if err != nil {
 		return err
 	}
-	s.say("created within %s", secondsOf(time.Since(start)))
+	s.sayf("created within %s", secondsOf(time.Since(start)))
 	if err := s.converge(ctx, 1, s.size); err != nil {
 		return err
 	}
@@ -142,9 +143,9 @@ func (s *stage) measure(ctx context.Context, samples int) error {
 	}
 	s.loadCalls = len(made)
 	_, s.loadPeak = s.world.operator.memory()
-	s.say("known within %s, %d requests, operator up to %s", secondsOf(s.load), s.loadCalls, mib(s.loadPeak))
+	s.sayf("known within %s, %d requests, operator up to %s", secondsOf(s.load), s.loadCalls, mib(s.loadPeak))
 	s.operatorRSS, s.brokerRSS, s.brokerUsers = settled(ctx, s.world.operator), settled(ctx, broker), s.size
-	s.say("operator %s, broker %s", mib(s.operatorRSS), mib(s.brokerRSS))
+	s.sayf("operator %s, broker %s", mib(s.operatorRSS), mib(s.brokerRSS))
 	before, err := s.metrics(ctx)
 	if err != nil {
 		return err
@@ -162,7 +163,7 @@ func (s *stage) measure(ctx context.Context, samples int) error {
 		return err
 	}
 	s.reconcileUser, s.reconcileBroker = reconcile(after, before, "mqttuser"), reconcile(after, before, "mqttbroker")
-	s.say("%d changes: %v", samples, spreadOf(s.live))
+	s.sayf("%d changes: %v", samples, spreadOf(s.live))
 	return nil
 }
 
@@ -279,7 +280,7 @@ const settleTime = 5 * time.Second
 func (s *stage) line() []string {
 	live := spreadOf(s.live)
 	return []string{
-		fmt.Sprint(s.size), secondsOf(s.load), millis(live.p50), millis(live.p99), millis(live.most),
+		strconv.Itoa(s.size), secondsOf(s.load), millis(live.p50), millis(live.p99), millis(live.most),
 		fmt.Sprintf("%.1f", float64(len(s.all))/float64(len(s.live))), millis(s.cpu), mib(s.operatorRSS), mib(max(s.peak, s.loadPeak)), mib(s.brokerRSS),
 	}
 }

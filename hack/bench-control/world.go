@@ -63,7 +63,7 @@ func (b *bench) newWorld(ctx context.Context, name string, play player) (*world,
 		return nil, err
 	}
 	w.audit = &audit{path: logs}
-	w.server = &envtest.Environment{CRDDirectoryPaths: []string{filepath.Join(b.root, "config/crd/bases")}, ErrorIfCRDPathMissing: true, Scheme: scheme}
+	w.server = &envtest.Environment{CRDDirectoryPaths: []string{filepath.Join(b.root, "config", "crd", "bases")}, ErrorIfCRDPathMissing: true, Scheme: scheme}
 	w.server.ControlPlane.GetAPIServer().Configure().Set("audit-policy-file", policy).Set("audit-log-path", logs).Set("audit-log-maxsize", "4096")
 	config, err := w.server.Start()
 	if err != nil {
@@ -248,23 +248,33 @@ func (w *world) converge(ctx context.Context, brokers, usersEach int) error {
 		return err
 	}
 	return until(ctx, time.Second, func() error {
-		ready, all, page := 0, 0, &v1alpha1.MQTTUserList{}
-		for more := true; more; more = page.Continue != "" {
-			if err := w.List(ctx, page, client.InNamespace(namespace), client.Limit(500), client.Continue(page.Continue)); err != nil {
-				return err
-			}
-			for i := range page.Items {
-				all++
-				if isReadyUser(&page.Items[i]) {
-					ready++
-				}
-			}
-		}
-		if ready < all || all < brokers*usersEach {
+		ready, all, err := w.readyUsers(ctx)
+		switch {
+		case err != nil:
+			return err
+		case ready < all || all < brokers*usersEach:
 			return wait("%d of %d users are ready", ready, all)
+		default:
+			return w.alive()
 		}
-		return w.alive()
 	})
+}
+
+// readyUsers counts the users that are ready, and all.
+func (w *world) readyUsers(ctx context.Context) (ready, all int, err error) {
+	page := &v1alpha1.MQTTUserList{}
+	for more := true; more; more = page.Continue != "" {
+		if err := w.List(ctx, page, client.InNamespace(namespace), client.Limit(500), client.Continue(page.Continue)); err != nil {
+			return 0, 0, err
+		}
+		for i := range page.Items {
+			all++
+			if isReadyUser(&page.Items[i]) {
+				ready++
+			}
+		}
+	}
+	return ready, all, nil
 }
 
 // alive is an error if a process has ended that should not have.
