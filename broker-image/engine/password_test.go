@@ -14,6 +14,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strconv"
 	"strings"
 	"sync"
@@ -419,6 +420,38 @@ func TestAThousandGuessesAtOnceAreCounted(t *testing.T) {
 	if checked > 16 || checked+locked != 200 {
 		t.Errorf("%d guesses were looked at and %d were not", checked, locked)
 	}
+}
+
+// TestOneGuessAtATimeIsCompared: what is remembered tells a right guess at once, so nothing is compared with it while the
+// attempt before is not counted.
+func TestOneGuessAtATimeIsCompared(t *testing.T) {
+	h := open(t, Options{}, baseConfig(member(t, "anna", "argon2id")))
+	h.mustBe(0, "127.0.0.1", "anna", "anna", "now it is remembered")
+
+	release := make(chan struct{})
+
+	var busy sync.WaitGroup
+
+	for range runtime.GOMAXPROCS(0) {
+		busy.Add(1)
+		h.queue.Add(auth.Job{Rank: func() auth.Rank { return auth.Known }, Run: func() {
+			busy.Done()
+			<-release
+		}})
+	}
+
+	busy.Wait()
+
+	from := auth.SourceOf(netip.MustParseAddr("127.0.0.1"))
+	h.guard.Start("anna", from)
+
+	var wg sync.WaitGroup
+
+	wg.Go(func() { h.mustBe(0, "127.0.0.1", "anna", "anna", "its turn has come") })
+	eventually(t, "it must wait for its turn", func() bool { return h.queue.Len() == 1 })
+	h.guard.Drop("anna", from)
+	close(release)
+	wg.Wait()
 }
 
 // TestTheOwnerGetsInWhileOthersGuess is the attack on the owner: from many addresses, without pause, at the same name.
