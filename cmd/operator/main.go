@@ -50,6 +50,7 @@ func main() {
 		fmt.Println(version)
 		return
 	}
+	saveMemory()
 	if err := run(o); err != nil {
 		fmt.Fprintln(os.Stderr, "operator:", err)
 		os.Exit(1)

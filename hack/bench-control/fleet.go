@@ -90,7 +90,7 @@ func (f *fleet) grow(ctx context.Context, have, size int) ([]string, error) {
 		return nil, err
 	}
 	cpu := f.operator.cpu() - used
-	rss := settled(ctx, f.operator)
+	rss := settled(ctx, f.operator, settleTime)
 	_, peak := f.operator.memory()
 	f.sayf("ready after %s, %d requests, %s of CPU, operator %s", secondsOf(took), len(made), secondsOf(cpu), mib(rss))
 	objects := (size - have) * (1 + f.perBroker)
@@ -187,7 +187,7 @@ func (f *fleet) restart(ctx context.Context, brokers int) error {
 		return err
 	}
 	_, peak := f.operator.memory()
-	rss := settled(ctx, f.operator)
+	rss := settled(ctx, f.operator, settleTime)
 	f.still(made, fmt.Sprintf("full resync: the operator restarts, %d brokers and %d users", brokers, brokers*f.perBroker))
 	f.report.row("… time, requests, CPU, RSS", "", fmt.Sprintf("%s, %d, %s, %s (at most %s)", secondsOf(took), len(made), secondsOf(cpu), mib(rss), mib(peak)), "")
 	f.report.row("… reconcile p99", "", "user "+reconcile(metrics, nil, "mqttuser")+", broker "+reconcile(metrics, nil, "mqttbroker"), "")

@@ -76,7 +76,7 @@ func (b *bench) measureUsers(ctx context.Context) error {
 		return err
 	}
 	broker := w.node.of(theBroker).process
-	empty := settled(ctx, broker)
+	empty := settled(ctx, broker, settleTime)
 	growth := table{
 		title: "One broker: how it grows with its users",
 		head:  []string{"users", "load of the new ones", "one more is live: p50", "p99", "max", "requests per change", "operator CPU per change", "operator RSS", "highest", "broker RSS"},
@@ -88,6 +88,11 @@ func (b *bench) measureUsers(ctx context.Context) error {
 			return err
 		}
 		have = size + b.samples[i]
+		if i == len(b.users)-1 && !b.quick {
+			b.sayf("waiting until both have collected their garbage")
+			s.operatorRSS, s.brokerRSS, s.brokerUsers = settled(ctx, w.operator, collectTime), settled(ctx, broker, settleTime), have
+			b.sayf("operator %s, broker %s", mib(s.operatorRSS), mib(s.brokerRSS))
+		}
 		growth.lines = append(growth.lines, s.line())
 		if i == len(b.users)-1 {
 			s.rows(b.report)
@@ -144,7 +149,7 @@ func (s *stage) measure(ctx context.Context, samples int) error {
 	s.loadCalls = len(made)
 	_, s.loadPeak = s.world.operator.memory()
 	s.sayf("known within %s, %d requests, operator up to %s", secondsOf(s.load), s.loadCalls, mib(s.loadPeak))
-	s.operatorRSS, s.brokerRSS, s.brokerUsers = settled(ctx, s.world.operator), settled(ctx, broker), s.size
+	s.operatorRSS, s.brokerRSS, s.brokerUsers = settled(ctx, s.world.operator, settleTime), settled(ctx, broker, settleTime), s.size
 	s.sayf("operator %s, broker %s", mib(s.operatorRSS), mib(s.brokerRSS))
 	before, err := s.metrics(ctx)
 	if err != nil {
@@ -264,10 +269,10 @@ func wrongSecrets(written map[string]int, user string) string {
 	return user + ": " + strings.Join(words, ", ")
 }
 
-// settled is the resident set when it does not fall any more.
-func settled(ctx context.Context, p *process) int64 {
+// settled is the resident set when it has not fallen for a time.
+func settled(ctx context.Context, p *process, silence time.Duration) int64 {
 	least, _ := p.memory()
-	for last := time.Now(); time.Since(last) < settleTime && ctx.Err() == nil; time.Sleep(settleTime / 20) {
+	for last := time.Now(); time.Since(last) < silence && ctx.Err() == nil; time.Sleep(settleTime / 20) {
 		if now, _ := p.memory(); now < least-least/200 {
 			least, last = now, time.Now()
 		}
@@ -275,7 +280,11 @@ func settled(ctx context.Context, p *process) int64 {
 	return least
 }
 
-const settleTime = 5 * time.Second
+const (
+	settleTime = 5 * time.Second
+	// collectTime is a little more than the two minutes after which a Go program collects its garbage come what may.
+	collectTime = 130 * time.Second
+)
 
 func (s *stage) line() []string {
 	live := spreadOf(s.live)
