@@ -3,6 +3,7 @@
 package apply
 
 import (
+	"bytes"
 	"testing"
 
 	corev1 "k8s.io/api/core/v1"
@@ -53,7 +54,7 @@ func TestIsSameSecret(t *testing.T) {
 			if err != nil || got != c.want {
 				t.Errorf("got %v, %v, want %v: %s", got, err, c.want, c.reason)
 			}
-			if len(current.Data) != len(before.Data) || string(current.Data["users-0.json"]) != string(before.Data["users-0.json"]) {
+			if len(current.Data) != len(before.Data) || !bytes.Equal(current.Data["users-0.json"], before.Data["users-0.json"]) {
 				t.Error("what the cache holds was changed")
 			}
 		})

@@ -133,7 +133,7 @@ func (b *bench) writePage() error {
 	if err := os.WriteFile(path+".new", []byte(text.String()), 0o644); err != nil { //nolint:gosec // a page of the documentation, in the repository that this was started in
 		return err
 	}
-	return os.Rename(path+".new", path)
+	return os.Rename(path+".new", path) //nolint:gosec // likewise
 }
 
 func millis(d time.Duration) string {
