@@ -365,7 +365,7 @@ func TestImport(t *testing.T) {
 		}
 		return path
 	}
-	const sum = "$6$aHVudGVyMg==$aGhoaGhoaGhoaGhoaGhoaGhoaGhoaGhoaGhoaGhoaGhoaGhoaGhoaGhoaGhoaGhoaGhoaGhoaGhoaGhoaGhoaA=="
+	const sum = "$6$aHVudGVyMmg=$aGhoaGhoaGhoaGhoaGhoaGhoaGhoaGhoaGhoaGhoaGhoaGhoaGhoaGhoaGhoaGhoaGhoaGhoaGhoaGhoaGhoaA=="
 	good := write("passwd", "alice:"+sum+"\n")
 	plain := write("plain", "alice:"+sum+"\nbob:"+marker+"\n")
 	broken := write("broken", marker+"\n")

@@ -230,14 +230,16 @@ func TestLinesThatCannotBeUsedAreReportedAndTellNoPassword(t *testing.T) {
 		"plain text":            {"alice:hunter2", "plain text"},
 		"no password":           {"alice:", "there is no password"},
 		"another hash":          {"alice:$2b$12$hunter2", "none that Mosquitto writes"},
-		"no iterations":         {"alice:$7$x$hunter2$hunter2", "no number of iterations"},
-		"a damaged salt":        {"alice:$6$hunter2!$hunter2", "damaged"},
-		"a short hash":          {"alice:$6$aHVudGVyMg==$aHVudGVyMg==", "damaged"},
+		"no iterations":         {"alice:$7$x$hunter2$hunter2", "the iterations are no number"},
+		"a damaged salt":        {"alice:$6$hunter2!$hunter2", "the salt must be"},
+		"a short hash":          {"alice:$6$aHVudGVyMmh1bnRlcg==$aHVudGVyMg==", "the hash must be"},
 		"a wildcard":            {"a+b:" + goodHash, `holds '+'`},
 		"a broker's name":       {"$SYS:" + goodHash, "begins with $"},
 		"a control character":   {"a\tb:" + goodHash, "control character"},
 		"the same name again":   {"twice:" + goodHash, "stands in line 1 already"},
-		"an iteration too many": {"alice:$7$99999999999$aHVudGVyMg==$aHVudGVyMg==", "no number of iterations"},
+		"an iteration too many": {"alice:$7$1000001$aHVudGVyMg==$aHVudGVyMg==", "are outside 1 to"},
+		"a second spelling":     {"alice:$7$0101$aHVudGVyMg==$aHVudGVyMg==", "the iterations are no number"},
+		"argon2 of another age": {"alice:$argon2id$v=16$m=1,t=1,p=1$hunter2$hunter2", "argon2 version"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			r, err := scenario(map[string][]byte{"passwd": []byte("twice:" + goodHash + "\n" + tc.line + "\n")})

@@ -3,15 +3,14 @@
 package mosquitto
 
 import (
-	"crypto/sha512"
-	"encoding/base64"
 	"errors"
 	"fmt"
 	"iter"
-	"strconv"
+	"slices"
 	"strings"
 	"unicode/utf8"
 
+	"github.com/mqtt-operator/mqtt-operator/broker-image/auth"
 	"github.com/mqtt-operator/mqtt-operator/broker-image/contract"
 )
 
@@ -21,9 +20,6 @@ type account struct {
 	file           string
 	line           int
 }
-
-// maxIterations is the most that Mosquitto itself takes in a hash.
-const maxIterations = 1<<31 - 1
 
 // accounts reads a password file. Lines that cannot be used are reported; it fails where the text is no password file.
 func (r *Result) accounts(f File) ([]account, error) {
@@ -60,32 +56,20 @@ func (r *Result) accounts(f File) ([]account, error) {
 	return all, nil
 }
 
-// hashProblem says why a hash cannot be imported. It never says a part of the text, which may be a password.
+// hashProblem says why a hash cannot be imported: what the broker would not take is not written. It never says a part of
+// the text, which may be a password.
 func hashProblem(hash string) error {
-	parts := strings.Split(hash, "$")
-	switch {
-	case hash == "":
+	if hash == "" {
 		return errors.New("there is no password. The user is left out")
-	case strings.HasPrefix(hash, "$argon2id$") && len(parts) == 6:
-		return nil // the broker's own form, which Mosquitto writes from version 2.1 on
-	case strings.HasPrefix(hash, "$7$") && len(parts) == 5:
-		if n, err := strconv.Atoi(parts[2]); err != nil || n < 1 || n > maxIterations {
-			return errors.New("the hash has no number of iterations. The user is left out: set its password again by mosquitto_passwd")
-		}
-		return bytesProblem(parts[3], parts[4])
-	case strings.HasPrefix(hash, "$6$") && len(parts) == 4:
-		return bytesProblem(parts[2], parts[3])
-	case hash[0] == '$':
+	}
+	if hash[0] != '$' {
+		return errors.New("the password stands there in plain text. The user is left out: hash the file by mosquitto_passwd -U, and import again")
+	}
+	if !slices.ContainsFunc([]string{"$7$", "$6$", "$argon2id$"}, func(form string) bool { return strings.HasPrefix(hash, form) }) {
 		return errors.New("the hash is none that Mosquitto writes ($7$, $6$, $argon2id$). The user is left out: set its password again by mosquitto_passwd")
 	}
-	return errors.New("the password stands there in plain text. The user is left out: hash the file by mosquitto_passwd -U, and import again")
-}
-
-func bytesProblem(salt, sum string) error {
-	_, err1 := base64.StdEncoding.DecodeString(salt)
-	bytes, err2 := base64.StdEncoding.DecodeString(sum)
-	if err1 != nil || err2 != nil || salt == "" || len(bytes) != sha512.Size {
-		return errors.New("salt or hash are damaged. The user is left out: set its password again by mosquitto_passwd")
+	if _, err := auth.Parse(hash); err != nil {
+		return fmt.Errorf("the hash is none that the broker takes: %s. The user is left out: set its password again by mosquitto_passwd", strings.TrimPrefix(err.Error(), "verifier: "))
 	}
 	return nil
 }
