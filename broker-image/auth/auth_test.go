@@ -5,6 +5,7 @@ package auth
 import (
 	"encoding/hex"
 	"fmt"
+	"runtime"
 	"strconv"
 	"strings"
 	"sync"
@@ -284,4 +285,23 @@ func BenchmarkVerify(b *testing.B) {
 			c.Verify("anna", quick, []byte(secret))
 		}
 	})
+}
+
+// TestACacheCostsNothingToMake: each broker makes one when it starts.
+func TestACacheCostsNothingToMake(t *testing.T) {
+	var before, after runtime.MemStats
+
+	runtime.ReadMemStats(&before)
+
+	c := NewCache(10)
+
+	runtime.ReadMemStats(&after)
+
+	if spent := after.TotalAlloc - before.TotalAlloc; spent > 1<<20 {
+		t.Errorf("%d bytes: the broker would begin its life with the memory of a password check", spent)
+	}
+
+	if c.Verify("nobody", nil, []byte("x")) != nil {
+		t.Error("nobody has this hash")
+	}
 }

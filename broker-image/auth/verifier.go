@@ -78,10 +78,13 @@ func NewArgon2id(password, salt []byte) (string, error) {
 	}
 
 	v := &Verifier{scheme: schemeArgon2id, memory: argonMemory, time: argonTime, threads: argonThreads}
-	sum := v.compute(password, salt, hashBytes)
 
-	return fmt.Sprintf("$%s$v=%d$m=%d,t=%d,p=%d$%s$%s", schemeArgon2id, argon2.Version, v.memory, v.time, v.threads,
-		encoding.EncodeToString(salt), encoding.EncodeToString(sum)), nil
+	return argon2idText(salt, v.compute(password, salt, hashBytes)), nil
+}
+
+func argon2idText(salt, sum []byte) string {
+	return fmt.Sprintf("$%s$v=%d$m=%d,t=%d,p=%d$%s$%s", schemeArgon2id, argon2.Version, argonMemory, argonTime, argonThreads,
+		encoding.EncodeToString(salt), encoding.EncodeToString(sum))
 }
 
 // NewSHA256 makes a verifier for a password of 256 random bits. It must not be used for anything that can be guessed.
