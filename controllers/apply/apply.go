@@ -128,7 +128,7 @@ func (w *Writer) compare(ctx context.Context, owner client.Object, ownerKind sch
 	if err != nil {
 		return nil, fmt.Errorf("object: %w", err)
 	}
-	cached, err := w.fromCache(ctx, client.ObjectKeyFromObject(object), kind)
+	cached, err := w.fromCache(ctx, object, kind)
 	if err != nil {
 		return nil, err
 	}
@@ -198,24 +198,39 @@ func withoutValues(secret *corev1.Secret) *corev1.Secret {
 	return &shell
 }
 
-// fromCache is what the cache holds under a key, or nil.
-func (w *Writer) fromCache(ctx context.Context, key client.ObjectKey, kind schema.GroupVersionKind) (client.Object, error) {
-	empty, err := w.cached.Scheme().New(kind)
+// fromCache is what the cache holds under the name of object, or nil.
+func (w *Writer) fromCache(ctx context.Context, object client.Object, kind schema.GroupVersionKind) (client.Object, error) {
+	found, err := w.blank(object, kind)
 	if err != nil {
-		return nil, fmt.Errorf("%s %s: %w", kind.Kind, key.Name, err)
+		return nil, fmt.Errorf("%s %s: %w", kind.Kind, object.GetName(), err)
 	}
-	typed, ok := empty.(client.Object)
-	if !ok {
-		return nil, fmt.Errorf("%s %s is no object", kind.Kind, key.Name)
-	}
-	switch err := w.cached.Get(ctx, key, typed); {
+	switch err := w.cached.Get(ctx, client.ObjectKeyFromObject(object), found); {
 	case apierrors.IsNotFound(err):
 		return nil, nil
 	case err != nil:
-		return nil, fmt.Errorf("%s %s: %w", kind.Kind, key.Name, err)
+		return nil, fmt.Errorf("%s %s: %w", kind.Kind, object.GetName(), err)
 	default:
-		return typed, nil
+		return found, nil
 	}
+}
+
+// blank is an object of that kind with nothing in it, untyped as the example is where the kind is no part of the scheme:
+// those of cert-manager are not.
+func (w *Writer) blank(example client.Object, kind schema.GroupVersionKind) (client.Object, error) {
+	if _, untyped := example.(runtime.Unstructured); untyped {
+		u := &unstructured.Unstructured{}
+		u.SetGroupVersionKind(kind)
+		return u, nil
+	}
+	empty, err := w.cached.Scheme().New(kind)
+	if err != nil {
+		return nil, err
+	}
+	typed, ok := empty.(client.Object)
+	if !ok {
+		return nil, fmt.Errorf("%T is no object", empty)
+	}
+	return typed, nil
 }
 
 // observe is the object of that name, or nil. What the cache does not hold is looked up live, by metadata only.
