@@ -79,7 +79,13 @@ func (r *reader) visit(key, v []byte) error {
 		return err
 	}
 	if !e.released {
-		if q.Message, err = r.message(q.Seq, &e); err != nil {
+		q.Message, err = r.message(q.Seq, &e)
+		if errors.Is(err, ErrDamaged) {
+			if now, changed := r.now(key, v); changed {
+				return now
+			}
+		}
+		if err != nil {
 			return err
 		}
 	}
@@ -88,6 +94,24 @@ func (r *reader) visit(key, v []byte) error {
 	r.limit--
 	r.bytes -= int(e.size) //nolint:gosec // checked above
 	return nil
+}
+
+// now looks again at an entry whose message is not there any more, and reports whether it has changed. The walk sees the
+// queue as it was when it began; what the client acknowledged just before may be taken out, message and all, while it
+// walks.
+func (r *reader) now(key, old []byte) (err error, changed bool) {
+	v, closer, err := r.d.Get(key)
+	if errors.Is(err, pebble.ErrNotFound) {
+		return nil, true
+	}
+	if err != nil {
+		return fmt.Errorf("look again: %w", err), true
+	}
+	defer func() { err = errors.Join(err, closer.Close()) }()
+	if bytes.Equal(v, old) {
+		return nil, false
+	}
+	return r.visit(key, v), true
 }
 
 // message reads the message of an entry into memory of its own.
