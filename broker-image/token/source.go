@@ -118,7 +118,6 @@ func (k *Keeper) newClient() *http.Client {
 	}
 
 	return &http.Client{
-		Timeout: k.options.patience,
 		Transport: &http.Transport{
 			Proxy:                  http.ProxyFromEnvironment,
 			TLSClientConfig:        &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12},
@@ -395,7 +394,10 @@ func (s *Source) note(err error) (wait time.Duration) {
 }
 
 func (s *Source) fetch() ([]byte, *Set, error) {
-	request, err := http.NewRequestWithContext(s.life, http.MethodGet, s.address, http.NoBody)
+	patience, end := context.WithTimeout(s.life, s.keeper.options.patience)
+	defer end()
+
+	request, err := http.NewRequestWithContext(patience, http.MethodGet, s.address, http.NoBody)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -415,6 +417,11 @@ func (s *Source) fetch() ([]byte, *Set, error) {
 	}
 
 	text, err := io.ReadAll(io.LimitReader(answer.Body, contract.MaxJWKSBytes+1))
+	if err == nil {
+		// A server that is hung up on may still end its answer as if it were whole.
+		err = patience.Err()
+	}
+
 	if err != nil {
 		return nil, nil, err
 	}
