@@ -36,16 +36,24 @@ func connectPacket(clientID, username string, password []byte) []byte {
 // errRefused says that the broker answered, and the answer was no.
 var errRefused = errors.New("refused")
 
-// connect opens a connection that the broker accepts; trust is nil for one without TLS. The caller closes it.
-func connect(ctx context.Context, at string, trust *tls.Config, packet []byte) (net.Conn, error) {
+// source is an address of 127.0.0.0/8 to connect from. Who tries a user before the broker knows it fails, and the broker
+// has a source that failed with a name wait: so each try comes from another one.
+func source(try int) net.Addr {
+	return &net.TCPAddr{IP: net.IPv4(127, 1, byte(try/250), byte(1+try%250))} //nolint:gosec // within a byte, each
+}
+
+// connect opens a connection from an address that the broker accepts; trust is nil for one without TLS, from for any
+// address. The caller closes it.
+func connect(ctx context.Context, from net.Addr, at string, trust *tls.Config, packet []byte) (net.Conn, error) {
 	var (
-		conn net.Conn
-		err  error
+		conn   net.Conn
+		err    error
+		dialer = &net.Dialer{LocalAddr: from}
 	)
 	if trust == nil {
-		conn, err = (&net.Dialer{}).DialContext(ctx, "tcp", at)
+		conn, err = dialer.DialContext(ctx, "tcp", at)
 	} else {
-		conn, err = (&tls.Dialer{Config: trust}).DialContext(ctx, "tcp", at)
+		conn, err = (&tls.Dialer{NetDialer: dialer, Config: trust}).DialContext(ctx, "tcp", at)
 	}
 	if err != nil {
 		return nil, err

@@ -183,7 +183,7 @@ func (c *crowd) rush(ctx context.Context, overTLS bool) (again int64, took time.
 			<-begin
 			errs[i] = until(ctx, time.Millisecond, func() error {
 				tries.Add(1)
-				conn, err := connect(ctx, at, trust, c.packets[i])
+				conn, err := connect(ctx, nil, at, trust, c.packets[i])
 				if err != nil {
 					return notYet{fmt.Errorf("client %d: %w", i, err)}
 				}

@@ -235,8 +235,10 @@ func (s *stage) enter(ctx context.Context, binding map[string][]byte) error {
 	trust := &tls.Config{MinVersion: tls.VersionTLS13, RootCAs: roots, ServerName: string(binding[v1alpha1.BindingHost])}
 	username := string(binding[v1alpha1.BindingUsername])
 	packet := connectPacket(username, username, binding[v1alpha1.BindingPassword])
+	try := 0
 	return until(ctx, connectPause, func() error {
-		conn, err := connect(ctx, net.JoinHostPort("127.0.0.1", string(binding[v1alpha1.BindingPort])), trust, packet)
+		try++
+		conn, err := connect(ctx, source(try), net.JoinHostPort("127.0.0.1", string(binding[v1alpha1.BindingPort])), trust, packet)
 		if err != nil {
 			return notYet{fmt.Errorf("%s: %w", username, err)}
 		}
