@@ -28,7 +28,7 @@ var version = "dev"
 
 type options struct {
 	brokerImage, namespaces, leaderNamespace string
-	healthAddress, metricsAddress            string
+	healthAddress, metricsAddress, profiling string
 	logLevel, logFormat                      string
 	leaderElect, metricsSecure, showVersion  bool
 }
@@ -41,6 +41,7 @@ func main() {
 	flag.StringVar(&o.leaderNamespace, "leader-election-namespace", "", "where the Lease is; empty: the pod's own")
 	flag.StringVar(&o.healthAddress, "health-probe-bind-address", ":8081", "where /healthz and /readyz are served")
 	flag.StringVar(&o.metricsAddress, "metrics-bind-address", ":8443", "where /metrics is served; 0: nowhere")
+	flag.StringVar(&o.profiling, "pprof-bind-address", "0", "where profiles of the operator itself are served (net/http/pprof), such as 127.0.0.1:6060; 0: nowhere")
 	flag.BoolVar(&o.metricsSecure, "metrics-secure", true, "serve /metrics by HTTPS to those whom the cluster allows it")
 	flag.StringVar(&o.logLevel, "log-level", "info", "debug, info, warn or error")
 	flag.StringVar(&o.logFormat, "log-format", "text", "text or json")
@@ -87,7 +88,7 @@ func run(o options) error {
 	// same time is bounded by its workers. A bound here would only make ten thousand new users wait in a queue.
 	config.QPS = -1
 	mgr, err := ctrl.NewManager(config, manager.Options{
-		Scheme: scheme, Cache: cached, Metrics: metrics(o), HealthProbeBindAddress: o.healthAddress,
+		Scheme: scheme, Cache: cached, Metrics: metrics(o), HealthProbeBindAddress: o.healthAddress, PprofBindAddress: o.profiling,
 		LeaderElection: o.leaderElect, LeaderElectionID: "mqtt-operator", LeaderElectionNamespace: o.leaderNamespace,
 		LeaderElectionReleaseOnCancel: true,
 		LeaseDuration:                 new(15 * time.Second), RenewDeadline: new(10 * time.Second), RetryPeriod: new(2 * time.Second),
