@@ -112,6 +112,17 @@ func TestAnOlderBrokerLearnsOfNoLogin(t *testing.T) {
 	}
 }
 
+// TestABrokerBeforePrivateCAs: the field came after the others, and a broker without it goes on taking all else.
+func TestABrokerBeforePrivateCAs(t *testing.T) {
+	cfg := logins(t)
+	for i := range cfg.Authentication.JWT {
+		cfg.Authentication.JWT[i].Authorities = ""
+	}
+	if text := mustRender(t, cfg, 1)[BrokerFile]; strings.Contains(string(text), "authorities") {
+		t.Errorf("%s holds authorities though no issuer has its own", BrokerFile)
+	}
+}
+
 func TestLoginsOutOfBounds(t *testing.T) {
 	other := authority(t, "other")
 	for name, tc := range map[string]struct {
