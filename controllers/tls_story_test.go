@@ -14,6 +14,7 @@ import (
 	"io"
 	"maps"
 	"math/big"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -334,6 +335,40 @@ var references = map[string]struct {
 			Issuer: "i", Audiences: []string{"a"}, JWKS: v1alpha1.JWKSource{ConfigMapRef: &v1alpha1.ConfigMapKeyReference{Name: name}},
 		}}}
 	}, v1alpha1.ConditionAuthenticationReady, []string{"jwks.json"}},
+}
+
+// TestEveryReferenceIsTried: no field that names a Secret or ConfigMap is missing among those that attacks are tried with.
+func TestEveryReferenceIsTried(t *testing.T) {
+	broker, user := map[string]bool{}, map[string]bool{}
+	referencesOf(reflect.TypeFor[v1alpha1.MQTTBrokerSpec](), "", broker)
+	referencesOf(reflect.TypeFor[v1alpha1.MQTTUserSpec](), "", user)
+	if got, want := slices.Sorted(maps.Keys(broker)), slices.Sorted(maps.Keys(references)); !slices.Equal(got, want) {
+		t.Errorf("an MQTTBroker has the references %q; tried are %q", got, want)
+	}
+	// Those of TestNoReferenceTellsWhatASecretHolds.
+	if got := slices.Sorted(maps.Keys(user)); !slices.Equal(got, []string{"password.hashSecretRef", "password.secretRef"}) {
+		t.Errorf("an MQTTUser has the references %q", got)
+	}
+}
+
+// referencesOf adds the fields below a type that name a Secret or ConfigMap, each with the field around it.
+func referencesOf(typ reflect.Type, around string, found map[string]bool) {
+	for typ.Kind() == reflect.Pointer || typ.Kind() == reflect.Slice {
+		typ = typ.Elem()
+	}
+	if typ.Kind() != reflect.Struct || typ.PkgPath() != reflect.TypeFor[v1alpha1.MQTTBrokerSpec]().PkgPath() {
+		return
+	}
+	for i := range typ.NumField() {
+		field := typ.Field(i)
+		name, _, _ := strings.Cut(field.Tag.Get("json"), ",")
+		switch field.Type {
+		case reflect.TypeFor[*v1alpha1.SecretReference](), reflect.TypeFor[*v1alpha1.SecretKeyReference](), reflect.TypeFor[*v1alpha1.ConfigMapKeyReference]():
+			found[around+"."+name] = true
+		default:
+			referencesOf(field.Type, name, found)
+		}
+	}
 }
 
 // TestEveryReferenceOpensOnlyWhatIsLabelled: whatever a person who may write an MQTTBroker points at, the answer is the
