@@ -359,8 +359,7 @@ func referencesOf(typ reflect.Type, around string, found map[string]bool) {
 	if typ.Kind() != reflect.Struct || typ.PkgPath() != reflect.TypeFor[v1alpha1.MQTTBrokerSpec]().PkgPath() {
 		return
 	}
-	for i := range typ.NumField() {
-		field := typ.Field(i)
+	for field := range typ.Fields() {
 		name, _, _ := strings.Cut(field.Tag.Get("json"), ",")
 		switch field.Type {
 		case reflect.TypeFor[*v1alpha1.SecretReference](), reflect.TypeFor[*v1alpha1.SecretKeyReference](), reflect.TypeFor[*v1alpha1.ConfigMapKeyReference]():

@@ -164,7 +164,7 @@ func TestAttacksAreProved(t *testing.T) {
 func TestEveryTargetIsFuzzed(t *testing.T) {
 	t.Parallel()
 
-	script := exec.CommandContext(t.Context(), filepath.Join(root, "hack/fuzz.sh"), "list")
+	script := exec.CommandContext(t.Context(), filepath.Join(root, "hack", "fuzz.sh"), "list")
 
 	listed, err := script.Output()
 	if err != nil {

@@ -376,7 +376,7 @@ func TestSCRAMLogin(t *testing.T) {
 		b := mustBinding(s, anna.Name)
 		b.username, b.password = "", ""
 		proof := scram.New(name, password, random(16))
-		c, err := connectWith(b, session{clientID: "scram-" + random(4), method: scram.Method, proof: proof.Begin(), auther: proof})
+		c, err := connectWith(b, session{clientID: "scram-" + random(4), method: scram.Method, proof: proof.Begin(), steps: proof})
 		return c, proof, err
 	}
 

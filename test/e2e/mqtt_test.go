@@ -87,8 +87,8 @@ type session struct {
 	// method of enhanced authentication, with what it begins with; empty for none.
 	method string
 	proof  []byte
-	// auther goes on with the method where it has more than one step; nil where it has not.
-	auther paho.Auther
+	// steps go on with the method where it has more than one; nil where it has not.
+	steps paho.Auther //nolint:misspell // paho.golang calls it so
 }
 
 // oneStep is a method of authentication that ends with what it begins with.
@@ -146,13 +146,13 @@ func connectWith(b binding, want session) (*mqttClient, error) {
 	if want.clientID == "" {
 		want.clientID = b.username + "-" + random(4)
 	}
-	if want.auther == nil {
-		want.auther = oneStep{}
+	if want.steps == nil {
+		want.steps = oneStep{}
 	}
 	c := &mqttClient{name: want.clientID, messages: make(chan *paho.Publish, 1000), closed: make(chan struct{})}
 	c.paho = paho.NewClient(paho.ClientConfig{
 		Conn: packets.NewThreadSafeConn(conn), ClientID: want.clientID, PacketTimeout: answerTime,
-		AuthHandler: want.auther, OnPublishReceived: []func(paho.PublishReceived) (bool, error){c.receive},
+		AuthHandler: want.steps, OnPublishReceived: []func(paho.PublishReceived) (bool, error){c.receive},
 		OnServerDisconnect: func(d *paho.Disconnect) {
 			c.end(&refusal{code: d.ReasonCode, text: "the broker disconnects"}, d.ReasonCode)
 		},

@@ -36,8 +36,10 @@ func (s *story) application(name, account, audience, user, topic string) *corev1
 					AllowPrivilegeEscalation: new(false), ReadOnlyRootFilesystem: new(true), Capabilities: &corev1.Capabilities{Drop: []corev1.Capability{"ALL"}},
 				},
 				Env: []corev1.EnvVar{
-					{Name: "MQTT_ADDRESS", Value: net.JoinHostPort(b.host, b.port)}, {Name: "MQTT_TOPIC", Value: topic},
-					{Name: "MQTT_CA", Value: "/var/run/mqtt/ca.crt"}, {Name: "MQTT_TOKEN", Value: "/var/run/mqtt/token"},
+					{Name: "MQTT_ADDRESS", Value: net.JoinHostPort(b.host, b.port)},
+					{Name: "MQTT_TOPIC", Value: topic},
+					{Name: "MQTT_CA", Value: "/var/run/mqtt/ca.crt"},
+					{Name: "MQTT_TOKEN", Value: "/var/run/mqtt/token"},
 				},
 				VolumeMounts: []corev1.VolumeMount{{Name: "mqtt", MountPath: "/var/run/mqtt", ReadOnly: true}},
 			}},

@@ -18,7 +18,7 @@ import (
 // Method is the name of the authentication method.
 const Method = "SCRAM-SHA-256"
 
-// Client proves one time that it knows a password. It is a paho.Auther.
+// Client proves one time that it knows a password. It is what paho.golang takes as AuthHandler.
 type Client struct {
 	// Signature is what a broker sends in CONNACK that knows the verifier; empty before the challenge.
 	Signature string
