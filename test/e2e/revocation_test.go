@@ -18,6 +18,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -275,53 +276,77 @@ func TestRevocationIsLive(t *testing.T) {
 	s.Logf("how long it took\n%s", strings.Join(r.table, "\n"))
 }
 
+// stream is messages that flow from one client to another without a pause.
+type stream struct {
+	came, last atomic.Int64 // how many, and when the last one did, in nanoseconds
+	end        func()
+}
+
+func (r *revocations) streams(to *mqttClient, topic string) *stream {
+	r.Helper()
+	f, ended := &stream{}, make(chan struct{})
+	var running sync.WaitGroup
+	running.Go(func() {
+		for {
+			select {
+			case <-ended:
+				return
+			default:
+			}
+			if err := r.host.publish(topic, "x"); err != nil {
+				r.Errorf("the stream: %v", err)
+				return
+			}
+		}
+	})
+	running.Go(func() {
+		for {
+			select {
+			case <-ended:
+				return
+			case <-to.messages:
+				f.last.Store(time.Now().UnixNano())
+				f.came.Add(1)
+			}
+		}
+	})
+	f.end = sync.OnceFunc(func() { close(ended); running.Wait() })
+	r.Cleanup(f.end)
+	return f
+}
+
 // narrows takes a right from somebody to whom messages are flowing, and measures until when they flow.
 func (r *revocations) narrows(user *v1alpha1.MQTTUser) {
 	r.Helper()
 	c := r.connect(user.Name)
 	r.mustSubscribe(c, openAndSecret...)
-	r.mustPublish(r.host, "secret/first", "x")
-	r.hears(c, "secret/first", "x")
-	before, sent := r.answers.now(), time.Now()
-	r.update(user, func() { user.Spec.ACL = grants(openAlone) })
-	var answered, last time.Time
-	flowed := 0
-	r.eventually(patience, "the rules have been narrow for a while", func() error {
-		r.mustPublish(r.host, "secret/stream", "x")
-		if came := c.takeAll(); came > 0 {
-			last = time.Now()
-			flowed += came
-		}
-		if answered = r.answers.after(before); answered.IsZero() || time.Since(answered) < 2*promised {
-			return errors.New("they have not")
+	flow := r.streams(c, "secret/stream")
+	r.eventually(patience, "messages flow", func() error {
+		if flow.came.Load() < 10 {
+			return errors.New("they do not yet")
 		}
 		return nil
 	})
+	before, sent, already := r.answers.now(), time.Now(), flow.came.Load()
+	r.update(user, func() { user.Spec.ACL = grants(openAlone) })
+	answered := r.answered(before)
+	r.eventually(patience, "the rules have been narrow for a while", func() error {
+		if time.Since(answered) < 2*promised {
+			return errors.New("not yet")
+		}
+		return nil
+	})
+	flow.end()
 	if err := c.ended(); err != nil {
 		r.Errorf("narrowed rules end no connection: %v", err)
 	}
-	if last.IsZero() {
-		last = answered // it was over before the first message of the stream
-	}
-	r.noteChange(fmt.Sprintf("narrowed rules (%d messages came meanwhile)", flowed), last, sent, before)
+	r.noteChange(fmt.Sprintf("narrowed rules (%d messages came before the change, %d behind it)", already, flow.came.Load()-already), time.Unix(0, flow.last.Load()), sent, before)
 	r.mustPublish(r.host, "open/after", "x")
 	if heard := r.hears(c, "open/after", "x"); len(heard) > 0 {
 		r.Errorf("after that there still came %s", strings.Join(heard, "; "))
 	}
 	if err := refusedWith(c.subscribe("secret/#", 1), notAuthorized); err != nil {
 		r.Errorf("the right that was taken: %v", err)
-	}
-}
-
-// takeAll takes what has come, and tells how many that were.
-func (c *mqttClient) takeAll() (came int) {
-	for {
-		select {
-		case <-c.messages:
-			came++
-		default:
-			return came
-		}
 	}
 }
 
