@@ -14,6 +14,7 @@ import (
 	"io"
 	"maps"
 	"math/big"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -231,6 +232,77 @@ func TestTokens(t *testing.T) {
 	})
 }
 
+// TestIssuerCA: who vouches for the address of an issuer's keys, and that nobody else does while that Secret is wrong.
+func TestIssuerCA(t *testing.T) {
+	w := newWorld(t)
+	ca, _ := authority(t, "issuer")
+	other, _ := authority(t, "other")
+	const address = "https://issuer.example.com/keys"
+	broker := gen.Broker(w.namespace, "mq")
+	broker.Spec.Authentication = &v1alpha1.BrokerAuthentication{JWT: []v1alpha1.JWTIssuer{{
+		Issuer: "i", Audiences: []string{"mqtt"}, JWKS: v1alpha1.JWKSource{URL: new(address)},
+	}}}
+	w.create(broker)
+	w.ready(broker)
+	first := w.config("mq").Authentication.JWT
+	if len(first) != 1 || first[0].JWKSURL != address || first[0].Authorities != "" {
+		t.Fatalf("issuers are %+v", first)
+	}
+
+	// Who asks for a CA of his own no longer wants the word of the public ones.
+	change(w, broker, func(b *v1alpha1.MQTTBroker) {
+		b.Spec.Authentication.JWT[0].JWKS.CASecretRef = &v1alpha1.SecretKeyReference{Name: "issuer-ca"}
+	})
+	c := w.is(broker, v1alpha1.ConditionAuthenticationReady, metav1.ConditionFalse, v1alpha1.ReasonIssuerCANotUsable)
+	if !strings.Contains(c.Message, "Issuer i: ") || !strings.Contains(c.Message, "its tokens are refused") {
+		t.Errorf("the message does not say what holds meanwhile: %s", c.Message)
+	}
+	w.finds("without its CA the issuer is not believed", "mq", func(cfg *contract.Config) bool { return len(cfg.Authentication.JWT) == 0 })
+
+	secret := gen.Secret(w.namespace, "issuer-ca", map[string]string{"ca.crt": string(ca.Certificate)})
+	secret.Labels = nil
+	w.create(secret)
+	w.is(broker, v1alpha1.ConditionAuthenticationReady, metav1.ConditionFalse, v1alpha1.ReasonIssuerCANotUsable)
+	change(w, secret, func(s *corev1.Secret) { s.Labels = map[string]string{v1alpha1.LabelAllow: v1alpha1.AllowReference} })
+	w.ready(broker)
+	vouching := func(pair pki.Pair) func(*contract.Config) bool {
+		return func(cfg *contract.Config) bool {
+			got := cfg.Authentication.JWT
+			return len(got) == 1 && got[0].JWKSURL == address && got[0].Authorities == string(pair.Certificate)
+		}
+	}
+	w.finds("the CA is in the configuration", "mq", vouching(ca))
+
+	for name, tc := range map[string]struct {
+		data   string
+		reason v1alpha1.ConditionReason
+	}{
+		"empty":   {"", v1alpha1.ReasonIssuerCAInvalid},
+		"garbage": {marker, v1alpha1.ReasonIssuerCAInvalid},
+		"a key":   {string(ca.Key), v1alpha1.ReasonIssuerCAInvalid},
+		"huge":    {strings.Repeat("\n", contract.MaxAuthoritiesBytes) + string(ca.Certificate), v1alpha1.ReasonIssuerCAInvalid},
+	} {
+		change(w, secret, func(s *corev1.Secret) { s.Data["ca.crt"] = []byte(tc.data) })
+		c := w.is(broker, v1alpha1.ConditionAuthenticationReady, metav1.ConditionFalse, tc.reason)
+		if strings.Contains(c.Message, marker) || !strings.Contains(c.Message, "the keys that the broker had stay in force") {
+			t.Errorf("%s: %.300s", name, c.Message)
+		}
+		if !vouching(ca)(w.config("mq")) {
+			t.Errorf("%s: the old CA must stay", name)
+		}
+		change(w, secret, func(s *corev1.Secret) { s.Data["ca.crt"] = ca.Certificate })
+		w.ready(broker)
+	}
+	change(w, broker, func(b *v1alpha1.MQTTBroker) { b.Spec.Authentication.JWT[0].JWKS.CASecretRef.Key = new("other") })
+	w.is(broker, v1alpha1.ConditionAuthenticationReady, metav1.ConditionFalse, v1alpha1.ReasonSecretKeyMissing)
+	change(w, secret, func(s *corev1.Secret) { s.Data["other"] = other.Certificate })
+	w.ready(broker)
+	w.finds("the other CA alone vouches", "mq", vouching(other))
+	change(w, broker, func(b *v1alpha1.MQTTBroker) { b.Spec.Authentication.JWT[0].JWKS.CASecretRef = nil })
+	w.ready(broker)
+	w.finds("the public ones do again", "mq", vouching(pki.Pair{}))
+}
+
 // references are all fields of an MQTTBroker that name a Secret or ConfigMap, with the condition that speaks of them.
 var references = map[string]struct {
 	set  func(b *v1alpha1.MQTTBroker, name string)
@@ -253,11 +325,49 @@ var references = map[string]struct {
 			Issuer: "i", Audiences: []string{"a"}, JWKS: v1alpha1.JWKSource{SecretRef: &v1alpha1.SecretKeyReference{Name: name, Key: new("password")}},
 		}}}
 	}, v1alpha1.ConditionAuthenticationReady, []string{"password"}},
+	"jwks.caSecretRef": {func(b *v1alpha1.MQTTBroker, name string) {
+		b.Spec.Authentication = &v1alpha1.BrokerAuthentication{JWT: []v1alpha1.JWTIssuer{{
+			Issuer: "i", Audiences: []string{"a"}, JWKS: v1alpha1.JWKSource{URL: new("https://i/"), CASecretRef: &v1alpha1.SecretKeyReference{Name: name}},
+		}}}
+	}, v1alpha1.ConditionAuthenticationReady, []string{"ca.crt"}},
 	"jwks.configMapRef": {func(b *v1alpha1.MQTTBroker, name string) {
 		b.Spec.Authentication = &v1alpha1.BrokerAuthentication{JWT: []v1alpha1.JWTIssuer{{
 			Issuer: "i", Audiences: []string{"a"}, JWKS: v1alpha1.JWKSource{ConfigMapRef: &v1alpha1.ConfigMapKeyReference{Name: name}},
 		}}}
 	}, v1alpha1.ConditionAuthenticationReady, []string{"jwks.json"}},
+}
+
+// TestEveryReferenceIsTried: no field that names a Secret or ConfigMap is missing among those that attacks are tried with.
+func TestEveryReferenceIsTried(t *testing.T) {
+	broker, user := map[string]bool{}, map[string]bool{}
+	referencesOf(reflect.TypeFor[v1alpha1.MQTTBrokerSpec](), "", broker)
+	referencesOf(reflect.TypeFor[v1alpha1.MQTTUserSpec](), "", user)
+	if got, want := slices.Sorted(maps.Keys(broker)), slices.Sorted(maps.Keys(references)); !slices.Equal(got, want) {
+		t.Errorf("an MQTTBroker has the references %q; tried are %q", got, want)
+	}
+	// Those of TestNoReferenceTellsWhatASecretHolds.
+	if got := slices.Sorted(maps.Keys(user)); !slices.Equal(got, []string{"password.hashSecretRef", "password.secretRef"}) {
+		t.Errorf("an MQTTUser has the references %q", got)
+	}
+}
+
+// referencesOf adds the fields below a type that name a Secret or ConfigMap, each with the field around it.
+func referencesOf(typ reflect.Type, around string, found map[string]bool) {
+	for typ.Kind() == reflect.Pointer || typ.Kind() == reflect.Slice {
+		typ = typ.Elem()
+	}
+	if typ.Kind() != reflect.Struct || typ.PkgPath() != reflect.TypeFor[v1alpha1.MQTTBrokerSpec]().PkgPath() {
+		return
+	}
+	for field := range typ.Fields() {
+		name, _, _ := strings.Cut(field.Tag.Get("json"), ",")
+		switch field.Type {
+		case reflect.TypeFor[*v1alpha1.SecretReference](), reflect.TypeFor[*v1alpha1.SecretKeyReference](), reflect.TypeFor[*v1alpha1.ConfigMapKeyReference]():
+			found[around+"."+name] = true
+		default:
+			referencesOf(field.Type, name, found)
+		}
+	}
 }
 
 // TestEveryReferenceOpensOnlyWhatIsLabelled: whatever a person who may write an MQTTBroker points at, the answer is the

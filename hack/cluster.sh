@@ -6,6 +6,8 @@
 #
 #   enter_cluster "$0" "$@"   bring the cluster and its images; returns in its network, by running the script again there
 #   install_operator          install or upgrade the chart
+#   build_test_image          make the image of test/e2e/client; enter_cluster gives it to the cluster, and E2E_CLIENT_IMAGE
+#                             names it
 #   say, fail                 progress in words, with the seconds since the beginning
 #
 # CLUSTER says which cluster:
@@ -77,6 +79,10 @@ enter_devcluster() {
 		say "giving the images to the node"
 		"$devcluster" --name "$name" load "dist/$IMAGE_TAG/operator.tar" "dist/$IMAGE_TAG/broker.tar" | indent
 	fi
+	if [ -n "${E2E_CLIENT_ARCHIVE:-}" ] && ! "$devcluster" --name "$name" exec -- ctr images ls --quiet 2>/dev/null | grep -qxF "$E2E_CLIENT_IMAGE"; then
+		say "giving the node the image of the tests"
+		"$devcluster" --name "$name" load "$E2E_CLIENT_ARCHIVE" | indent
+	fi
 	say "continuing inside the node's network"
 	exec "$devcluster" --name "$name" exec -- env CLUSTER=current STOP_CLUSTER="$down" SHELL_INSIDE="$typed exec -- bash" "$@"
 }
@@ -90,6 +96,7 @@ enter_kind() {
 	say "giving the images to kind"
 	kind load image-archive --name "$cluster" "dist/$IMAGE_TAG/operator.tar"
 	kind load image-archive --name "$cluster" "dist/$IMAGE_TAG/broker.tar"
+	if [ -n "${E2E_CLIENT_ARCHIVE:-}" ]; then kind load image-archive --name "$cluster" "$E2E_CLIENT_ARCHIVE"; fi
 	node="$(kind get nodes --name "$cluster" | grep control-plane | head -n 1)"
 	pid="$(docker inspect --format '{{.State.Pid}}' "$node")"
 	dir="$PWD/.cache/kind-$cluster"
@@ -121,6 +128,23 @@ build_images() {
 	part="$(mktemp -d "$PWD/dist/dev-part-XXXXXX")"
 	go run -C hack/images . --out "$part" --tag "$IMAGE_TAG" | indent
 	mv --no-target-directory "$part" "dist/$IMAGE_TAG" 2>/dev/null || rm -rf "$part"
+}
+
+# build_test_image is build_images for the application of test/e2e. A cluster that pulls its images needs E2E_CLIENT_IMAGE
+# from outside.
+build_test_image() {
+	if [ "${CLUSTER:-devcluster}" = current ]; then return; fi
+	local tag
+	tag="dev-$(find test/e2e/client go.mod go.sum -type f -print0 | LC_ALL=C sort -z | xargs -0 sha256sum | sha256sum | cut -c 1-12)"
+	E2E_CLIENT_ARCHIVE="dist/e2e-client-$tag/e2e-client.tar"
+	E2E_CLIENT_IMAGE="ghcr.io/mqtt-operator/mqtt-operator-e2e-client:$tag"
+	export E2E_CLIENT_ARCHIVE E2E_CLIENT_IMAGE
+	if [ -e "$E2E_CLIENT_ARCHIVE" ]; then return; fi
+	mkdir -p dist
+	local part
+	part="$(mktemp -d "$PWD/dist/e2e-client-part-XXXXXX")"
+	go run -C hack/images . --tests --out "$part" --tag "$tag" | indent
+	mv --no-target-directory "$part" "dist/e2e-client-$tag" 2>/dev/null || rm -rf "$part"
 }
 
 install_operator() {

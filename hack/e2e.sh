@@ -8,6 +8,7 @@
 #   hack/e2e.sh -test.list .                  their names
 #
 #   CLUSTER   devcluster (default), kind or current: see hack/cluster.sh
+#   E2E_CLIENT_IMAGE  with CLUSTER=current: the image of test/e2e/client; without it, stories that need it are left out
 #   PARALLEL  how many stories are told at the same time (default 8)
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
@@ -25,6 +26,10 @@ if [ -z "${E2E_BINARY:-}" ]; then
 	mkdir -p dist
 	go test -c -tags e2e -o dist/e2e.test ./test/e2e
 	export E2E_BINARY="$PWD/dist/e2e.test"
+	go build -o dist/kubectl-mqtt ./cmd/kubectl-mqtt
+	export PLUGIN="$PWD/dist/kubectl-mqtt"
+	say "making the image of the application that stories run in pods"
+	build_test_image
 	say "installing the OpenID provider that stories about tokens start"
 	ISSUER_MODULES="$(hack/issuer.sh)"
 	export ISSUER_MODULES

@@ -1,22 +1,32 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
 #
-# Gives every fuzz target of the broker its share of a time: fuzz.sh 30s, fuzz.sh 30m. Ends at the first failure; Go then
-# has written the input that fails beside the test.
+# Gives every fuzz target of the module its share of a time: fuzz.sh 30s, fuzz.sh 30m. Ends at the first failure; Go then
+# has written the input that fails beside the test. "fuzz.sh list" prints package:target, one a line; a test of test/docs
+# compares that with what Go takes for a target.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
+# Modules of their own, and what is no source of this one, are left out.
+mapfile -t targets < <(
+	grep -rhoH --include='*_test.go' --exclude-dir='.?*' --exclude-dir=dist --exclude-dir=hack '^func Fuzz[A-Za-z0-9_]*' . |
+		sed 's|^\./||; s|/[^/]*:func |:|' | sort -u
+)
+
 total="${1:-30s}"
 case "$total" in
+list)
+	printf '%s\n' "${targets[@]}"
+	exit
+	;;
 *m) seconds=$((${total%m} * 60)) ;;
 *s) seconds="${total%s}" ;;
 *)
-	echo "fuzz.sh: give a time such as 30s or 30m" >&2
+	echo "fuzz.sh: give a time such as 30s or 30m, or list" >&2
 	exit 2
 	;;
 esac
 
-mapfile -t targets < <(grep -rhoH --include='*_test.go' '^func Fuzz[A-Za-z0-9_]*' broker-image | sed 's|/[^/]*:func |:|' | sort -u)
 log="$(mktemp)"
 trap 'rm -f "$log"' EXIT
 share=$((seconds / ${#targets[@]}))

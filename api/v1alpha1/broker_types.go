@@ -563,6 +563,7 @@ type JWTIssuer struct {
 // JWKSource says where public keys are.
 //
 // +kubebuilder:validation:XValidation:rule="(has(self.secretRef) ? 1 : 0) + (has(self.configMapRef) ? 1 : 0) + (has(self.url) ? 1 : 0) == 1",message="spec.authentication.jwt[].jwks needs exactly one of secretRef, configMapRef and url"
+// +kubebuilder:validation:XValidation:rule="!has(self.caSecretRef) || has(self.url)",message="spec.authentication.jwt[].jwks.caSecretRef needs url: it says who vouches for that address"
 type JWKSource struct {
 	// secretRef names a Secret of this namespace that holds a JSON Web Key Set (RFC 7517) of public keys, at most 64 KiB;
 	// key defaults to "jwks.json". The Secret must carry the label mqtt-operator.io/allow: "true". While it cannot be
@@ -578,13 +579,21 @@ type JWKSource struct {
 	ConfigMapRef *ConfigMapKeyReference `json:"configMapRef,omitempty"`
 
 	// url is where the broker itself fetches the key set, by https only; the operator does not. It trusts the roots of
-	// the broker's image.
+	// the broker's image, or those of caSecretRef.
 	//
 	// +optional
 	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=1024
 	// +kubebuilder:validation:XValidation:rule="isURL(self) && self.startsWith('https://') && !self.contains('@')",message="spec.authentication.jwt[].jwks.url must be an https:// address without a username"
 	URL *string `json:"url,omitempty"`
+
+	// caSecretRef names a Secret of this namespace with the CA certificates, PEM, at most 64 KiB, that vouch for url, and
+	// then they alone do; key defaults to "ca.crt". The Secret must carry the label mqtt-operator.io/allow: "true". While
+	// it cannot be used, the CAs that were in force before are; without any the issuer's tokens are refused. Default: the
+	// public CAs of the broker's image.
+	//
+	// +optional
+	CASecretRef *SecretKeyReference `json:"caSecretRef,omitempty"`
 }
 
 // ServiceAccountTokens accepts tokens of this cluster's ServiceAccounts.

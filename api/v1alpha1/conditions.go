@@ -200,6 +200,10 @@ const (
 	ReasonJWKSNotUsable ConditionReason = "JWKSNotUsable"
 	// ReasonJWKSInvalid: what it holds is no key set, or one without a key that can verify a token.
 	ReasonJWKSInvalid ConditionReason = "JWKSInvalid"
+	// ReasonIssuerCANotUsable: the Secret with the CAs that vouch for an issuer's address does not exist or lacks the label.
+	ReasonIssuerCANotUsable ConditionReason = "IssuerCANotUsable"
+	// ReasonIssuerCAInvalid: what it holds are no CA certificates, or too many.
+	ReasonIssuerCAInvalid ConditionReason = "IssuerCAInvalid"
 	// ReasonServiceAccountKeysUnavailable: the API server does not say who signs the tokens of ServiceAccounts.
 	ReasonServiceAccountKeysUnavailable ConditionReason = "ServiceAccountKeysUnavailable"
 )

@@ -171,6 +171,7 @@ type ResolvedJWTIssuer struct {
 	Secret        ResolvedKey
 	ConfigMap     ResolvedKey
 	URL           string
+	CA            ResolvedKey // vouches for URL; no name: the public CAs do
 	UsernameClaim string
 	ACLClaim      string // empty: no rules in the token
 }
@@ -338,7 +339,7 @@ func (b ResolvedBroker) ReferencedSecrets() []string {
 	}
 
 	for _, issuer := range b.Tokens.Issuers {
-		names = append(names, issuer.Secret.Name)
+		names = append(names, issuer.Secret.Name, issuer.CA.Name)
 	}
 
 	return once(names)
@@ -505,6 +506,7 @@ func (a *BrokerAuthentication) resolved() ResolvedTokens {
 			Secret:        issuer.JWKS.SecretRef.resolved(DefaultJWKSKey),
 			ConfigMap:     issuer.JWKS.ConfigMapRef.resolved(DefaultJWKSKey),
 			URL:           or(issuer.JWKS.URL, ""),
+			CA:            issuer.JWKS.CASecretRef.resolved(DefaultCAKey),
 			UsernameClaim: or(issuer.UsernameClaim, DefaultUsernameClaim),
 			ACLClaim:      or(issuer.ACLClaim, ""),
 		})

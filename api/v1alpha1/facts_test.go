@@ -80,7 +80,7 @@ func TestResolvedBroker(t *testing.T) {
 					JWT: []v1alpha1.JWTIssuer{
 						{Issuer: "a", Audiences: []string{"x"}, JWKS: v1alpha1.JWKSource{SecretRef: &v1alpha1.SecretKeyReference{Name: "keys"}}},
 						{Issuer: "b", Audiences: []string{"x"}, JWKS: v1alpha1.JWKSource{ConfigMapRef: &v1alpha1.ConfigMapKeyReference{Name: "keys", Key: new("b")}}},
-						{Issuer: "c", Audiences: []string{"x"}, JWKS: v1alpha1.JWKSource{URL: new("https://c/")}, UsernameClaim: new("email"), ACLClaim: new("acl")},
+						{Issuer: "c", Audiences: []string{"x"}, JWKS: v1alpha1.JWKSource{URL: new("https://c/"), CASecretRef: &v1alpha1.SecretKeyReference{Name: "issuer-ca"}}, UsernameClaim: new("email"), ACLClaim: new("acl")},
 					},
 					ServiceAccounts: &v1alpha1.ServiceAccountTokens{Audiences: []string{"y"}},
 				},
@@ -147,7 +147,7 @@ func TestResolvedBroker(t *testing.T) {
 					Issuers: []v1alpha1.ResolvedJWTIssuer{
 						{Issuer: "a", Audiences: []string{"x"}, Secret: v1alpha1.ResolvedKey{Name: "keys", Key: "jwks.json"}, UsernameClaim: "sub"},
 						{Issuer: "b", Audiences: []string{"x"}, ConfigMap: v1alpha1.ResolvedKey{Name: "keys", Key: "b"}, UsernameClaim: "sub"},
-						{Issuer: "c", Audiences: []string{"x"}, URL: "https://c/", UsernameClaim: "email", ACLClaim: "acl"},
+						{Issuer: "c", Audiences: []string{"x"}, URL: "https://c/", CA: v1alpha1.ResolvedKey{Name: "issuer-ca", Key: "ca.crt"}, UsernameClaim: "email", ACLClaim: "acl"},
 					},
 					ServiceAccounts: []string{"y"},
 				},

@@ -196,6 +196,8 @@ const (
 	MaxIssuers = 8
 	// MaxJWKSBytes bounds a key set.
 	MaxJWKSBytes = 64 << 10
+	// MaxAuthoritiesBytes bounds [TokenIssuer.Authorities].
+	MaxAuthoritiesBytes = 64 << 10
 	// MaxTrustBytes bounds the authorities and the revocation lists of one [Trust], each.
 	MaxTrustBytes = 256 << 10
 	// MaxTokenBytes bounds a token that is looked at.
@@ -215,6 +217,8 @@ type TokenIssuer struct {
 	JWKS string `json:"jwks,omitempty"`
 	// JWKSURL is an https address from where the broker fetches the set; absent with JWKS.
 	JWKSURL string `json:"jwksURL,omitempty"`
+	// Authorities are the CA certificates, PEM, that alone vouch for the server of JWKSURL; empty means the public ones.
+	Authorities string `json:"authorities,omitempty"`
 	// UsernameClaim holds the username; empty means [DefaultUsernameClaim].
 	UsernameClaim string `json:"usernameClaim,omitempty"`
 	// ACLClaim holds rules in the form of [acl.Rule] as JSON; empty means that a user of that name has to hold them.

@@ -59,7 +59,7 @@ func logins(t testing.TB) *Config {
 	cfg.Authentication = Authentication{
 		JWT: []TokenIssuer{
 			{Issuer: "https://issuer.example", Audiences: []string{"mqtt"}, JWKS: `{"keys":[]}`, UsernameClaim: "email", ACLClaim: "mqtt"},
-			{Issuer: "https://other.example", Audiences: []string{"a", "b"}, JWKSURL: "https://other.example/keys"},
+			{Issuer: "https://other.example", Audiences: []string{"a", "b"}, JWKSURL: "https://other.example/keys", Authorities: authority(t, "issuer").Authorities},
 		},
 		ServiceAccounts: &TokenIssuer{Issuer: "https://kubernetes.default.svc", Audiences: []string{"mqtt"}, JWKS: `{"keys":[]}`},
 	}
@@ -112,6 +112,17 @@ func TestAnOlderBrokerLearnsOfNoLogin(t *testing.T) {
 	}
 }
 
+// TestABrokerBeforePrivateCAs: the field came after the others, and a broker without it goes on taking all else.
+func TestABrokerBeforePrivateCAs(t *testing.T) {
+	cfg := logins(t)
+	for i := range cfg.Authentication.JWT {
+		cfg.Authentication.JWT[i].Authorities = ""
+	}
+	if text := mustRender(t, cfg, 1)[BrokerFile]; strings.Contains(string(text), "authorities") {
+		t.Errorf("%s holds authorities though no issuer has its own", BrokerFile)
+	}
+}
+
 func TestLoginsOutOfBounds(t *testing.T) {
 	other := authority(t, "other")
 	for name, tc := range map[string]struct {
@@ -147,25 +158,30 @@ func TestLoginsOutOfBounds(t *testing.T) {
 				}},
 			})}
 		}, want: `is a delta or an indirect one`},
-		"trust too large": {edit: func(c *Config) { c.Trust["mqtts"] = Trust{Authorities: strings.Repeat("\n", MaxTrustBytes+1)} }, want: `at most 262144 each are allowed`},
-		"issuer twice":    {edit: func(c *Config) { c.Authentication.JWT[1].Issuer = c.Authentication.JWT[0].Issuer }, want: `authentication.jwt[1].issuer: "https://issuer.example" stands here twice`},
-		"no audience":     {reason: "a token for another service must not open", edit: func(c *Config) { c.Authentication.JWT[0].Audiences = nil }, want: `authentication.jwt[0].audiences: name at least one audience`},
-		"empty audience":  {edit: func(c *Config) { c.Authentication.JWT[0].Audiences = []string{"a", ""} }, want: `authentication.jwt[0].audiences`},
-		"any issuer":      {edit: func(c *Config) { c.Authentication.JWT[0].Issuer = AnyIssuer }, want: `authentication.jwt[0].issuer: "*" is no issuer`},
-		"no keys":         {edit: func(c *Config) { c.Authentication.JWT[0].JWKS = "" }, want: `authentication.jwt[0]: needs exactly one of jwks and jwksURL`},
-		"keys twice":      {edit: func(c *Config) { c.Authentication.JWT[0].JWKSURL = "https://x" }, want: `authentication.jwt[0]: needs exactly one of`},
-		"keys too large":  {edit: func(c *Config) { c.Authentication.JWT[0].JWKS = strings.Repeat(" ", MaxJWKSBytes+1) }, want: `authentication.jwt[0].jwks: has 65537 bytes`},
-		"plain http":      {reason: "who can change the answer can let anybody in", edit: func(c *Config) { c.Authentication.JWT[1].JWKSURL = "http://x/keys" }, want: `authentication.jwt[1].jwksURL: is no https address`},
-		"secret in a URL": {edit: func(c *Config) { c.Authentication.JWT[1].JWKSURL = "https://u:" + secret + "@x/keys" }, want: `authentication.jwt[1].jwksURL: is no https address`},
-		"claims of an SA": {edit: func(c *Config) { c.Authentication.ServiceAccounts.ACLClaim = "x" }, want: `authentication.serviceAccounts: usernameClaim and aclClaim have no place here`},
-		"no such policy":  {edit: func(c *Config) { c.Users[2].Policies[0] = "x" }, want: `users[2].policies[0]: policies.json holds no policy "x"`},
-		"policy's rule":   {edit: func(c *Config) { c.Policies["factory/readers"][0].Filter = "#/a" }, want: `policies.json:4: policies.factory/readers[0]: filter`},
-		"no pin":          {edit: func(c *Config) { c.Users[2].Certificate.Pins[0] = "abcd" }, want: `users[2].certificate.pins[0]: is no SHA-256 sum`},
-		"no account":      {edit: func(c *Config) { c.Users[2].ServiceAccount = "press" }, want: `users[2].serviceAccount: "press" is not namespace/name`},
-		"ids both ways":   {edit: func(c *Config) { c.Users[2].ClientIDs.Exact = []string{"a"} }, want: `users[2].clientIDs: needs exactly one of exact and prefix`},
-		"ids no way":      {edit: func(c *Config) { c.Users[2].ClientIDs.Prefix = "" }, want: `users[2].clientIDs: needs exactly one of`},
-		"connections":     {edit: func(c *Config) { c.Users[2].Quota.Connections = -1 }, want: `users[2].quota.connections: -1 is not within 0 to 1000000`},
-		"bytes":           {edit: func(c *Config) { c.Users[2].Quota.BytesRate = 1023 }, want: `users[2].quota.bytesRate: 1023 is less than 1024`},
+		"trust too large":       {edit: func(c *Config) { c.Trust["mqtts"] = Trust{Authorities: strings.Repeat("\n", MaxTrustBytes+1)} }, want: `at most 262144 each are allowed`},
+		"issuer twice":          {edit: func(c *Config) { c.Authentication.JWT[1].Issuer = c.Authentication.JWT[0].Issuer }, want: `authentication.jwt[1].issuer: "https://issuer.example" stands here twice`},
+		"no audience":           {reason: "a token for another service must not open", edit: func(c *Config) { c.Authentication.JWT[0].Audiences = nil }, want: `authentication.jwt[0].audiences: name at least one audience`},
+		"empty audience":        {edit: func(c *Config) { c.Authentication.JWT[0].Audiences = []string{"a", ""} }, want: `authentication.jwt[0].audiences`},
+		"any issuer":            {edit: func(c *Config) { c.Authentication.JWT[0].Issuer = AnyIssuer }, want: `authentication.jwt[0].issuer: "*" is no issuer`},
+		"no keys":               {edit: func(c *Config) { c.Authentication.JWT[0].JWKS = "" }, want: `authentication.jwt[0]: needs exactly one of jwks and jwksURL`},
+		"keys twice":            {edit: func(c *Config) { c.Authentication.JWT[0].JWKSURL = "https://x" }, want: `authentication.jwt[0]: needs exactly one of`},
+		"keys too large":        {edit: func(c *Config) { c.Authentication.JWT[0].JWKS = strings.Repeat(" ", MaxJWKSBytes+1) }, want: `authentication.jwt[0].jwks: has 65537 bytes`},
+		"plain http":            {reason: "who can change the answer can let anybody in", edit: func(c *Config) { c.Authentication.JWT[1].JWKSURL = "http://x/keys" }, want: `authentication.jwt[1].jwksURL: is no https address`},
+		"secret in a URL":       {edit: func(c *Config) { c.Authentication.JWT[1].JWKSURL = "https://u:" + secret + "@x/keys" }, want: `authentication.jwt[1].jwksURL: is no https address`},
+		"roots for nothing":     {edit: func(c *Config) { c.Authentication.JWT[0].Authorities = c.Authentication.JWT[1].Authorities }, want: `authentication.jwt[0].authorities: has no place here without jwksURL`},
+		"roots too large":       {edit: func(c *Config) { c.Authentication.JWT[1].Authorities += strings.Repeat("\n", MaxAuthoritiesBytes) }, want: `authentication.jwt[1].authorities: has`},
+		"roots that are none":   {reason: "who vouches for the keys must be said", edit: func(c *Config) { c.Authentication.JWT[1].Authorities = "\n" }, want: `authentication.jwt[1]: authorities: holds no certificate`},
+		"roots with a key":      {edit: func(c *Config) { c.Authentication.JWT[1].Authorities = c.Pairs["mqtts"].PrivateKey }, want: `authentication.jwt[1]: authorities: block 0 is "PRIVATE KEY"`},
+		"roots that are a leaf": {reason: "it would vouch for nobody", edit: func(c *Config) { c.Authentication.JWT[1].Authorities = c.Pairs["mqtts"].Certificate }, want: `it is no CA`},
+		"claims of an SA":       {edit: func(c *Config) { c.Authentication.ServiceAccounts.ACLClaim = "x" }, want: `authentication.serviceAccounts: usernameClaim and aclClaim have no place here`},
+		"no such policy":        {edit: func(c *Config) { c.Users[2].Policies[0] = "x" }, want: `users[2].policies[0]: policies.json holds no policy "x"`},
+		"policy's rule":         {edit: func(c *Config) { c.Policies["factory/readers"][0].Filter = "#/a" }, want: `policies.json:4: policies.factory/readers[0]: filter`},
+		"no pin":                {edit: func(c *Config) { c.Users[2].Certificate.Pins[0] = "abcd" }, want: `users[2].certificate.pins[0]: is no SHA-256 sum`},
+		"no account":            {edit: func(c *Config) { c.Users[2].ServiceAccount = "press" }, want: `users[2].serviceAccount: "press" is not namespace/name`},
+		"ids both ways":         {edit: func(c *Config) { c.Users[2].ClientIDs.Exact = []string{"a"} }, want: `users[2].clientIDs: needs exactly one of exact and prefix`},
+		"ids no way":            {edit: func(c *Config) { c.Users[2].ClientIDs.Prefix = "" }, want: `users[2].clientIDs: needs exactly one of`},
+		"connections":           {edit: func(c *Config) { c.Users[2].Quota.Connections = -1 }, want: `users[2].quota.connections: -1 is not within 0 to 1000000`},
+		"bytes":                 {edit: func(c *Config) { c.Users[2].Quota.BytesRate = 1023 }, want: `users[2].quota.bytesRate: 1023 is less than 1024`},
 	} {
 		t.Run(name, func(t *testing.T) {
 			cfg := logins(t)

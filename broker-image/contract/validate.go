@@ -272,6 +272,15 @@ func (v *validator) issuer(field string, t *TokenIssuer) {
 			v.add(BrokerFile, field+".jwksURL", "is no https address without a username")
 		}
 	}
+	switch _, err := ParseAuthorities(t.Authorities); {
+	case t.Authorities == "":
+	case t.JWKSURL == "":
+		v.add(BrokerFile, field+".authorities", "has no place here without jwksURL: nothing is fetched")
+	case len(t.Authorities) > MaxAuthoritiesBytes:
+		v.add(BrokerFile, field+".authorities", "has %d bytes; at most %d are allowed", len(t.Authorities), MaxAuthoritiesBytes)
+	case err != nil:
+		v.add(BrokerFile, field, "%v", err)
+	}
 }
 
 func (v *validator) trust(cfg *Config) {
@@ -290,20 +299,9 @@ func (v *validator) trust(cfg *Config) {
 // Parse gives the authorities and the revocation lists. It fails when one cannot be read, when there is no authority, or
 // when a list was signed by none of them.
 func (t *Trust) Parse() ([]*x509.Certificate, []*x509.RevocationList, error) {
-	var authorities []*x509.Certificate
-	err := eachPEM(t.Authorities, "CERTIFICATE", "authorities", func(der []byte) error {
-		c, err := x509.ParseCertificate(der)
-		if err == nil && !c.IsCA {
-			err = fmt.Errorf("the certificate of %q may sign no others: it is no CA", c.Subject)
-		}
-		authorities = append(authorities, c)
-		return err
-	})
-	switch {
-	case err != nil:
+	authorities, err := ParseAuthorities(t.Authorities)
+	if err != nil {
 		return nil, nil, err
-	case len(authorities) == 0:
-		return nil, nil, errors.New("authorities: holds no certificate")
 	}
 	var lists []*x509.RevocationList
 	err = eachPEM(t.RevocationLists, "X509 CRL", "revocationLists", func(der []byte) error {
@@ -323,6 +321,26 @@ func (t *Trust) Parse() ([]*x509.Certificate, []*x509.RevocationList, error) {
 		return nil
 	})
 	return authorities, lists, err
+}
+
+// ParseAuthorities reads CA certificates, PEM. It fails when one cannot be read or is no CA, or when there is none.
+func ParseAuthorities(text string) ([]*x509.Certificate, error) {
+	var authorities []*x509.Certificate
+	err := eachPEM(text, "CERTIFICATE", "authorities", func(der []byte) error {
+		c, err := x509.ParseCertificate(der)
+		if err == nil && !c.IsCA {
+			err = fmt.Errorf("the certificate of %q may sign no others: it is no CA", c.Subject)
+		}
+		authorities = append(authorities, c)
+		return err
+	})
+	if err == nil && len(authorities) == 0 {
+		err = errors.New("authorities: holds no certificate")
+	}
+	if err != nil {
+		return nil, err
+	}
+	return authorities, nil
 }
 
 // isWhole says whether a list stands for itself (RFC 5280, sections 5.2.4 and 5.3.3): a delta may take back what another

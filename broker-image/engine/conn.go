@@ -341,7 +341,7 @@ func (c *conn) refuse(r *round, err error) {
 	}
 
 	r.e.audit.line("client broke the protocol", "client", c.subject.ClientID, "user", c.subject.Username, "listener",
-		c.door.Name, "reason", err)
+		c.door.Name, "remote", c.remote(), "reason", err)
 
 	if t := c.e.tracer.Load(); t != nil {
 		t.fault(c, code, err)

@@ -130,7 +130,8 @@ func (c *conn) mayPublish(r *round, in *wire.Publish, topic string, l *limits) b
 	if !c.policy.Load().Publish(c.subject, topic, in.QoS, in.Retain).Allowed {
 		r.count.Deny(metrics.Publish)
 		c.e.refusedPublishes.Add(1)
-		c.e.audit.line("publish refused", "client", c.subject.ClientID, "user", c.subject.Username, "topic", topic)
+		c.e.audit.line("publish refused", "client", c.subject.ClientID, "user", c.subject.Username, "listener", c.door.Name,
+			"remote", c.remote(), "topic", topic)
 
 		return wire.NotAuthorized
 	}

@@ -211,7 +211,8 @@ func (e *Engine) surplus(now *state) (found []*conn) {
 // trim ends the connections that a smaller quota has no place for.
 func (e *Engine) trim(r *round, now *state) {
 	for _, c := range e.surplus(now) {
-		e.audit.line("client is disconnected", "client", c.subject.ClientID, "user", c.subject.Username, "reason", tooManyConnections)
+		e.audit.line("client is disconnected", "client", c.subject.ClientID, "user", c.subject.Username, "listener", c.door.Name,
+			"remote", c.remote(), "reason", tooManyConnections)
 		c.disconnect(r, wire.QuotaExceeded, tooManyConnections, metrics.QuotaExceeded)
 	}
 }

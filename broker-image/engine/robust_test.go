@@ -324,6 +324,62 @@ func scrape(h *house) string {
 	return w.Body.String()
 }
 
+// TestRefusalsAreAudited: who was refused what, where, and from which address; a flood of one kind is cut short, and does
+// not hide the others.
+func TestRefusalsAreAudited(t *testing.T) {
+	book := &logbook{}
+	h := open(t, Options{Log: book.logger()}, baseConfig(person(t, "anna", allow("a/#"))))
+	p := h.user("anna")
+	remote := p.LocalAddr().String()
+
+	for range 10 * auditBurst {
+		p.publish(posted{topic: "no/1", payload: "x"})
+	}
+
+	p.subscribe(0, "no/2") // its answer comes after all of them were looked at
+	p.published("a/1", "x", false)
+	p.send(packet{kind: tConnack})
+	p.expectClosed()
+	h.close()
+
+	lines := strings.Split(book.String(), "\n")
+	count := func(what string) (n int) {
+		for _, line := range lines {
+			if !strings.Contains(line, what) || strings.Contains(line, "left out") {
+				continue
+			}
+
+			n++
+
+			for _, want := range []string{"client=client-anna", "user=anna", "listener=tcp", "remote=" + remote} {
+				if !strings.Contains(line, want) {
+					t.Errorf("%q lacks %s", line, want)
+				}
+			}
+		}
+
+		return n
+	}
+
+	if n := count("publish refused"); n < auditBurst || n > 3*auditBurst {
+		t.Errorf("%d lines about publishing, want the burst of %d and a few more", n, auditBurst)
+	}
+
+	if n := count("subscription refused"); n != 1 {
+		t.Errorf("%d lines about the subscription", n)
+	}
+
+	if n := count("client broke the protocol"); n != 1 {
+		t.Errorf("%d lines about the broken protocol", n)
+	}
+
+	for _, want := range []string{"topic=no/1", "filter=no/2"} {
+		if !strings.Contains(book.String(), want) {
+			t.Errorf("the log does not say %s", want)
+		}
+	}
+}
+
 func TestAuditIsRateLimited(t *testing.T) {
 	log := &logbook{}
 	a := newAuditor(log.logger())

@@ -84,7 +84,8 @@ func (s *session) subscribe(r *round, c *conn, policy *acl.Policy, f *wire.Filte
 	if !d.Allowed {
 		r.count.Deny(metrics.Subscribe)
 		s.e.refusedSubscribes.Add(1)
-		s.e.audit.line("subscription refused", "client", c.subject.ClientID, "user", c.subject.Username, "filter", f.Filter)
+		s.e.audit.line("subscription refused", "client", c.subject.ClientID, "user", c.subject.Username, "listener", c.door.Name,
+			"remote", c.remote(), "filter", f.Filter)
 
 		return wire.NotAuthorized, false
 	}

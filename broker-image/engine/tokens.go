@@ -165,7 +165,7 @@ func (e *Engine) newKeeper() *token.Keeper {
 func (e *Engine) openKeys(next, before *state) {
 	for _, i := range next.issuers {
 		if i.source.JWKSURL != "" && i.fetched == nil {
-			i.fetched = e.keys.Open(i.name, i.source.JWKSURL)
+			i.fetched = e.keys.Open(i.name, i.source.JWKSURL, i.source.Authorities)
 		}
 
 		if i.fault != nil && before.issuer(i.method, i.name) != i {

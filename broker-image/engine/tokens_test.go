@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"crypto/x509"
 	"encoding/binary"
+	"encoding/pem"
 	"fmt"
 	"log/slog"
 	"net/http"
@@ -18,6 +19,7 @@ import (
 
 	"github.com/mqtt-operator/mqtt-operator/broker-image/acl"
 	"github.com/mqtt-operator/mqtt-operator/broker-image/contract"
+	"github.com/mqtt-operator/mqtt-operator/broker-image/listen/listentest"
 	"github.com/mqtt-operator/mqtt-operator/broker-image/wire"
 	"github.com/mqtt-operator/mqtt-operator/test/mint"
 )
@@ -713,6 +715,41 @@ func TestKeysThatAreFetched(t *testing.T) {
 
 		return len(left) == 0
 	})
+}
+
+// TestKeysBehindAPrivateCA: a configuration names the CA of an issuer, changes it, and names the right one again.
+func TestKeysBehindAPrivateCA(t *testing.T) {
+	config, m := tokenConfig(t)
+	server := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte(mint.Set(m.one))) }))
+	server.Config.ErrorLog = slog.NewLogLogger(slog.DiscardHandler, 0)
+	t.Cleanup(server.Close)
+
+	right := string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: server.Certificate().Raw}))
+	wrong := listentest.NewAuthority(t, "others").PEM()
+
+	config.Authentication.JWT[0].JWKS, config.Authentication.JWT[0].JWKSURL = "", server.URL
+	config.Authentication.JWT[0].Authorities = right
+	h := open(t, Options{DataDir: t.TempDir()}, config)
+	live := h.login(login{version: 5, id: "c", password: m.anna(time.Hour)})
+
+	vouches := func(authorities string) {
+		h.mustApply(func(c *contract.Config) {
+			c.Authentication.JWT = append([]contract.TokenIssuer(nil), c.Authentication.JWT...)
+			c.Authentication.JWT[0].Authorities = authorities
+		})
+	}
+
+	vouches(wrong)
+
+	if _, ack := h.knock(login{id: "d", password: m.anna(time.Hour)}); ack.body[1] != 0x88 {
+		t.Errorf("CONNACK %#x, want 0x88: nobody vouches for the keys", ack.body[1])
+	}
+
+	live.alive() // its token was checked when somebody did, and nothing is known against its key
+
+	vouches(right)
+	h.login(login{version: 5, id: "d", password: m.anna(time.Hour)}).bye()
+	live.alive()
 }
 
 // TestAWillOfAToken: the will's rights are those that its client had.

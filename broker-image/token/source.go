@@ -99,7 +99,7 @@ func NewKeeper(o KeeperOptions) *Keeper {
 
 	k := &Keeper{options: o, sources: map[string]*Source{}}
 	k.life, k.end = context.WithCancel(context.Background())
-	k.client = sync.OnceValue(k.newClient)
+	k.client = sync.OnceValue(func() *http.Client { return k.newClient(o.Roots) })
 
 	// What a process that was killed has left half written. Nobody writes yet.
 	if left, err := filepath.Glob(filepath.Join(o.Dir, "*"+halfSuffix)); err == nil && o.Dir != "" {
@@ -111,8 +111,8 @@ func NewKeeper(o KeeperOptions) *Keeper {
 	return k
 }
 
-func (k *Keeper) newClient() *http.Client {
-	roots := k.options.Roots
+// newClient believes these CAs; nil: the public ones.
+func (k *Keeper) newClient(roots *x509.CertPool) *http.Client {
 	if roots == nil {
 		roots = publicRoots()
 	}
@@ -165,18 +165,32 @@ func builtInRoots() *x509.CertPool {
 	return pool
 }
 
-// Open is the source of an issuer's keys at an https address. The first call for both begins to fetch, and may find the
-// set that an earlier process has left; it never waits for the network.
-func (k *Keeper) Open(issuer, address string) *Source {
+// Open is the source of an issuer's keys at an https address. The first call for all three begins to fetch, and may find
+// the set that an earlier process has left; it never waits for the network.
+//
+// Authorities are CA certificates, PEM, that alone vouch for the address; empty: those of the Keeper's do. Keys that came
+// on the word of one CA are not those of another: with other authorities it is another source, which has to fetch. Text
+// that holds no certificate vouches for nobody.
+func (k *Keeper) Open(issuer, address, authorities string) *Source {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 
-	name := sourceName(issuer, address)
+	name := sourceName(issuer, address, authorities)
 	if s := k.sources[name]; s != nil {
 		return s
 	}
 
-	s := &Source{keeper: k, issuer: issuer, address: address, name: name, wake: make(chan struct{}, 1)}
+	s := &Source{keeper: k, issuer: issuer, address: address, name: name, client: k.client, wake: make(chan struct{}, 1)}
+
+	if authorities != "" {
+		s.client = sync.OnceValue(func() *http.Client {
+			roots := x509.NewCertPool()
+			roots.AppendCertsFromPEM([]byte(authorities)) // the configuration was checked before
+
+			return k.newClient(roots)
+		})
+	}
+
 	s.life, s.end = context.WithCancel(k.life)
 	s.restore()
 
@@ -244,6 +258,7 @@ type Source struct {
 	issuer, address, name string
 	life                  context.Context //nolint:containedctx // ends with the source
 	end                   context.CancelFunc
+	client                func() *http.Client
 	wake                  chan struct{}
 	set                   atomic.Pointer[Set]
 
@@ -405,7 +420,7 @@ func (s *Source) fetch() ([]byte, *Set, error) {
 	request.Header.Set("Accept", "application/jwk-set+json, application/json")
 	request.Header.Set("User-Agent", "mqtt-broker")
 
-	answer, err := s.keeper.client().Do(request)
+	answer, err := s.client().Do(request)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -476,8 +491,14 @@ type kept struct {
 	Keys    string    `json:"keys"`
 }
 
-func sourceName(issuer, address string) string {
-	sum := sha256.Sum256([]byte(issuer + "\x00" + address))
+// sourceName is what a source's file is called too. Without authorities it is what it was before there were any.
+func sourceName(issuer, address, authorities string) string {
+	text := issuer + "\x00" + address
+	if authorities != "" {
+		text += "\x00" + authorities
+	}
+
+	sum := sha256.Sum256([]byte(text))
 
 	return hex.EncodeToString(sum[:16])
 }

@@ -5,6 +5,7 @@ package token
 import (
 	"bytes"
 	"crypto/x509"
+	"encoding/pem"
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
@@ -19,6 +20,7 @@ import (
 	"golang.org/x/crypto/x509roots/fallback/bundle"
 
 	"github.com/mqtt-operator/mqtt-operator/broker-image/contract"
+	"github.com/mqtt-operator/mqtt-operator/broker-image/listen/listentest"
 	"github.com/mqtt-operator/mqtt-operator/test/mint"
 )
 
@@ -148,7 +150,7 @@ func TestAnswersThatBringNoKeys(t *testing.T) {
 			log := &book{}
 			o := newOffice(t, c.answer)
 			k := o.keeper(t, KeeperOptions{Dir: t.TempDir(), Log: log.logger(), retry: time.Millisecond, patience: time.Second})
-			s := k.Open(issuerName, o.URL+"/?token="+secret)
+			s := k.Open(issuerName, o.URL+"/?token="+secret, "")
 
 			eventually(t, "it must be asked again", func() bool { return s.Status().Failures > 1 })
 
@@ -176,11 +178,74 @@ func TestAnIssuerThatNobodyVouchesFor(t *testing.T) {
 	k := NewKeeper(KeeperOptions{Roots: x509.NewCertPool(), retry: time.Millisecond})
 	t.Cleanup(k.Close)
 
-	s := k.Open(issuerName, o.URL)
+	s := k.Open(issuerName, o.URL, "")
 	eventually(t, "it must be refused", func() bool { return s.Status().Failures > 0 })
 
 	if st := s.Status(); !strings.Contains(st.Error, "certificate") || o.asked.Load() != 0 {
 		t.Errorf("got %+v", st)
+	}
+}
+
+// TestAnIssuerWithAPrivateCA: its own CAs alone vouch for it, and what came on the word of one is not taken for another's.
+func TestAnIssuerWithAPrivateCA(t *testing.T) {
+	key := mint.NewKey(t, "k1", "ES256")
+	o := newOffice(t, text(mint.Set(key)))
+	theirs := string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: o.Certificate().Raw}))
+	others := listentest.NewAuthority(t, "others").PEM()
+	dir := t.TempDir()
+
+	k := NewKeeper(KeeperOptions{Dir: dir, Roots: x509.NewCertPool(), retry: time.Millisecond})
+	t.Cleanup(k.Close)
+
+	s := k.Open(issuerName, o.URL, theirs)
+	if !s.KeysFor(parsed(t, key)).Knows(parsed(t, key)) {
+		t.Fatalf("the CA of the configuration must be believed: %+v", s.Status())
+	}
+
+	if k.Open(issuerName, o.URL, others+theirs) == s || k.Open(issuerName, o.URL, "") == s {
+		t.Error("with other authorities it is another source")
+	}
+
+	eventually(t, "it is kept on disk", func() bool {
+		_, err := os.Stat(s.path())
+
+		return err == nil
+	})
+	k.Close()
+
+	before := o.asked.Load()
+
+	for name, c := range map[string]struct {
+		reason      string
+		authorities string
+		keys        int
+	}{
+		"the same":        {"the issuer may be out while the broker begins", theirs, 1},
+		"another CA":      {"what the old one vouched for is not on the new one's word", others, 0},
+		"the public ones": {"they never vouched for it", "", 0},
+		"no certificate":  {"nobody vouches, not the public ones in their place", "\n", 0},
+	} {
+		t.Run(name, func(t *testing.T) {
+			// A keeper that believes the office, so that falling back on its roots would show.
+			k := o.keeper(t, KeeperOptions{Dir: dir, retry: time.Millisecond})
+
+			s := k.Open(issuerName, o.URL, c.authorities)
+			if got := s.Keys().Len(); got != c.keys {
+				t.Errorf("%d keys at once, want %d: %s", got, c.keys, c.reason)
+			}
+
+			if c.keys == 0 && c.authorities != "" {
+				eventually(t, "the issuer must be refused", func() bool { return s.Status().Failures > 0 })
+
+				if st := s.Status(); st.Keys != 0 || !strings.Contains(st.Error, "certificate") {
+					t.Errorf("%s: %+v", c.reason, st)
+				}
+
+				if o.asked.Load() != before {
+					t.Error("it was asked for keys, though nobody vouches for it")
+				}
+			}
+		})
 	}
 }
 
@@ -207,7 +272,7 @@ func TestAnOutageAndARestart(t *testing.T) {
 	}
 
 	k := o.keeper(t, KeeperOptions{Dir: dir, refresh: 10 * time.Millisecond, retry: time.Millisecond})
-	s := k.Open(issuerName, o.URL)
+	s := k.Open(issuerName, o.URL, "")
 
 	if !s.KeysFor(parsed(t, key)).Knows(parsed(t, key)) {
 		t.Fatal("the first client waits for the first fetch")
@@ -254,7 +319,7 @@ func TestAnOutageAndARestart(t *testing.T) {
 				t.Fatal(err)
 			}
 
-			s := o.keeper(t, KeeperOptions{Dir: again}).Open(issuerName, o.URL)
+			s := o.keeper(t, KeeperOptions{Dir: again}).Open(issuerName, o.URL, "")
 			if s.Keys().Len() != c.keys || s.Status().Fetched.IsZero() != (c.keys == 0) {
 				t.Errorf("got %+v", s.Status())
 			}
@@ -267,7 +332,7 @@ func TestAKeyThatIsNew(t *testing.T) {
 	first, second, third := mint.NewKey(t, "k1", "ES256"), mint.NewKey(t, "k2", "ES256"), mint.NewKey(t, "k3", "ES256")
 	changed := make(chan struct{}, 10)
 	o := newOffice(t, text(mint.Set(first)))
-	s := o.keeper(t, KeeperOptions{gap: time.Nanosecond, Changed: func() { changed <- struct{}{} }}).Open(issuerName, o.URL)
+	s := o.keeper(t, KeeperOptions{gap: time.Nanosecond, Changed: func() { changed <- struct{}{} }}).Open(issuerName, o.URL, "")
 
 	if s.KeysFor(parsed(t, first)).Len() != 1 {
 		t.Fatal("there should be a key")
@@ -306,9 +371,9 @@ func TestSourcesComeAndGo(t *testing.T) {
 	o := newOffice(t, text(mint.Set(mint.NewKey(t, "k1", "ES256"))))
 	dir := t.TempDir()
 	k := o.keeper(t, KeeperOptions{Dir: dir, refresh: time.Millisecond})
-	one, two := k.Open("one", o.URL), k.Open("two", o.URL)
+	one, two := k.Open("one", o.URL, ""), k.Open("two", o.URL, "")
 
-	if k.Open("one", o.URL) != one {
+	if k.Open("one", o.URL, "") != one {
 		t.Error("the same issuer at the same address is one source")
 	}
 

@@ -33,8 +33,8 @@ func judgeTokens(f *Facts) Tokens {
 		if fault != nil {
 			end := " Until then its tokens are refused."
 			for k := range prior.JWT {
-				if prior.JWT[k].Issuer == spec.Issuer {
-					issuer.JWKS, issuer.JWKSURL = prior.JWT[k].JWKS, prior.JWT[k].JWKSURL
+				if had := &prior.JWT[k]; had.Issuer == spec.Issuer && staysInForce(spec, had) {
+					issuer.JWKS, issuer.JWKSURL, issuer.Authorities = had.JWKS, had.JWKSURL, had.Authorities
 					end = " Until then the keys that the broker had stay in force."
 				}
 			}
@@ -51,6 +51,12 @@ func judgeTokens(f *Facts) Tokens {
 	return tokens
 }
 
+// staysInForce tells whether the way to the keys of before may serve while that of the spec cannot be used. Whoever asks for
+// CAs of his own no longer wants the word of the public ones: keys fetched on that would be more than he allows.
+func staysInForce(spec *v1alpha1.ResolvedJWTIssuer, had *contract.TokenIssuer) bool {
+	return spec.CA.Name == "" || had.JWKSURL == "" || had.Authorities != ""
+}
+
 // issuerKeys puts the keys of an issuer, or the way to them, into its place.
 func issuerKeys(f *Facts, spec *v1alpha1.ResolvedJWTIssuer, issuer *contract.TokenIssuer) *Finding {
 	var (
@@ -63,6 +69,11 @@ func issuerKeys(f *Facts, spec *v1alpha1.ResolvedJWTIssuer, issuer *contract.Tok
 		// The schema refuses these at the door; a broker would refuse all of its configuration for one.
 		if u, err := url.Parse(spec.URL); err != nil || u.Scheme != "https" || u.Host == "" || u.User != nil {
 			return find(v1alpha1.ReasonJWKSInvalid, "jwks.url is no https address: correct it.")
+		}
+		if spec.CA.Name != "" {
+			if issuer.Authorities, fault = issuerAuthorities(f, spec.CA); fault != nil {
+				return fault
+			}
 		}
 		issuer.JWKSURL = spec.URL
 		return nil
@@ -81,6 +92,22 @@ func issuerKeys(f *Facts, spec *v1alpha1.ResolvedJWTIssuer, issuer *contract.Tok
 	}
 	issuer.JWKS = text
 	return nil
+}
+
+// issuerAuthorities are the CAs that vouch for the address of an issuer.
+func issuerAuthorities(f *Facts, ref v1alpha1.ResolvedKey) (string, *Finding) {
+	text, fault := referencedText(f, ref, v1alpha1.ReasonIssuerCANotUsable)
+	if fault != nil {
+		return "", fault
+	}
+	const hint = "put the CA certificates of the issuer there, PEM, at most 64 KiB, and no keys."
+	if len(text) > contract.MaxAuthoritiesBytes {
+		return "", find(v1alpha1.ReasonIssuerCAInvalid, "Secret %s: %s has %d bytes: %s", ref.Name, ref.Key, len(text), hint)
+	}
+	if _, err := contract.ParseAuthorities(text); err != nil {
+		return "", find(v1alpha1.ReasonIssuerCAInvalid, "Secret %s: %s cannot be used (%v): %s", ref.Name, ref.Key, err, hint)
+	}
+	return text, nil
 }
 
 func configMapText(f *Facts, ref v1alpha1.ResolvedKey) (string, *Finding) {

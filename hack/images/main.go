@@ -41,6 +41,11 @@ var targets = []target{
 	{Name: "mqtt-broker", Archive: "broker.tar", Dockerfile: "broker-image/Dockerfile", Limit: 25 * megabyte},
 }
 
+// testTargets are for the project's own tests; nobody publishes them.
+var testTargets = []target{
+	{Name: "mqtt-operator-e2e-client", Archive: "e2e-client.tar", Dockerfile: "test/e2e/client/Dockerfile"},
+}
+
 // options say what to make.
 type options struct {
 	Source  string // root of the repository
@@ -72,6 +77,7 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 	flags.StringVar(&o.Version, "version", "", "version that binaries and labels say (default: what git describe says, else 0.1.0-dev)")
 	flags.StringVar(&o.Tag, "tag", "", "tag of the images (default: the version)")
 	flags.StringVar(&o.Revision, "revision", "", "commit that the labels name (default: what git says)")
+	tests := flags.Bool("tests", false, "make the images of the tests in place of those of the product")
 	flags.StringVar(&o.Arch, "arch", runtime.GOARCH, "amd64 or arm64")
 	if err := flags.Parse(args); err != nil {
 		return err
@@ -91,7 +97,11 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 	if err := os.MkdirAll(o.Out, 0o755); err != nil {
 		return err
 	}
-	for _, t := range targets {
+	which := targets
+	if *tests {
+		which = testTargets
+	}
+	for _, t := range which {
 		if err := t.make(ctx, o, out); err != nil {
 			return fmt.Errorf("%s: %w", t.Name, err)
 		}

@@ -130,6 +130,15 @@ func (i *issuer) stop() {
 	_ = i.process.Wait()
 }
 
+// kill ends the process as a crash does: no connection is closed in order.
+func (i *issuer) kill(s *story) {
+	s.Helper()
+	if err := i.process.Process.Kill(); err != nil {
+		s.Fatal(err)
+	}
+	i.stop()
+}
+
 // token gives the client a fresh one.
 func (i *issuer) token(s *story, id string) string {
 	s.Helper()

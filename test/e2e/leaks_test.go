@@ -5,19 +5,30 @@
 package e2e
 
 import (
+	"context"
+	"encoding/base64"
 	"encoding/json"
+	"errors"
+	"net"
+	"net/http"
+	"os/exec"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
 
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
+	rbacv1 "k8s.io/api/rbac/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/mqtt-operator/mqtt-operator/api/v1alpha1"
+	"github.com/mqtt-operator/mqtt-operator/broker-image/contract"
+	"github.com/mqtt-operator/mqtt-operator/controllers/gen"
 	"github.com/mqtt-operator/mqtt-operator/controllers/pki"
 	"github.com/mqtt-operator/mqtt-operator/controllers/verdict"
+	"github.com/mqtt-operator/mqtt-operator/test/scram"
 )
 
 // treasure is every secret value that the namespace has ever held, with the Secret that it came from.
@@ -111,22 +122,11 @@ func (s *story) searchForSecrets() {
 // leaks looks for every value in all that people and log collectors see.
 func (s *story) leaks() []string {
 	s.Helper()
-	places := map[string]string{}
-	for _, log := range append(s.kept, s.logs()...) {
-		places["the log of "+log.where] += log.text
-	}
-	for kind, list := range map[string]client.ObjectList{
-		"MQTTBroker": &v1alpha1.MQTTBrokerList{}, "MQTTUser": &v1alpha1.MQTTUserList{}, "StatefulSet": &appsv1.StatefulSetList{},
-		"Pod": &corev1.PodList{}, "Service": &corev1.ServiceList{}, "ServiceAccount": &corev1.ServiceAccountList{},
-		"ConfigMap": &corev1.ConfigMapList{}, "ControllerRevision": &appsv1.ControllerRevisionList{},
-	} {
-		if err := kube.List(s.ctx, list, client.InNamespace(s.namespace)); err != nil {
-			s.Errorf("%s: %v", kind, err)
-		}
-		places["an object of kind "+kind] = s.asText(list)
-	}
-	places["an event"] = s.asText(s.events())
+	return s.leaksIn(s.places())
+}
 
+func (s *story) leaksIn(places map[string]string) []string {
+	s.Helper()
 	s.secrets.mu.Lock()
 	defer s.secrets.mu.Unlock()
 	var found []string
@@ -139,6 +139,161 @@ func (s *story) leaks() []string {
 	}
 	s.Logf("%d secret values were looked for in %d places", len(s.secrets.values), len(places))
 	return found
+}
+
+// places are all texts that people and log collectors see, but for the operator's metrics, which need a right.
+func (s *story) places() map[string]string {
+	s.Helper()
+	places := map[string]string{}
+	for _, log := range append(s.kept, s.logs()...) {
+		places["the log of "+log.where] += log.text
+	}
+	pods := &corev1.PodList{}
+	for kind, list := range map[string]client.ObjectList{
+		"MQTTBroker": &v1alpha1.MQTTBrokerList{}, "MQTTUser": &v1alpha1.MQTTUserList{}, "MQTTAccessPolicy": &v1alpha1.MQTTAccessPolicyList{},
+		"StatefulSet": &appsv1.StatefulSetList{}, "Pod": pods, "Service": &corev1.ServiceList{}, "ServiceAccount": &corev1.ServiceAccountList{},
+		"ConfigMap": &corev1.ConfigMapList{}, "ControllerRevision": &appsv1.ControllerRevisionList{},
+	} {
+		if err := kube.List(s.ctx, list, client.InNamespace(s.namespace)); err != nil {
+			s.Errorf("%s: %v", kind, err)
+		}
+		places["an object of kind "+kind] = s.asText(list)
+	}
+	places["an event"] = s.asText(s.events())
+	for i := range pods.Items {
+		// A pod that is not there any more, or no broker's, has none.
+		url := "http://" + net.JoinHostPort(pods.Items[i].Status.PodIP, strconv.Itoa(contract.HealthPort)) + "/metrics"
+		if status, text, err := fetch(url, ""); err == nil && status == http.StatusOK {
+			places["the metrics of "+pods.Items[i].Name] = text
+		}
+	}
+	places["what kubectl describe says"] = s.described()
+	return places
+}
+
+// described is what kubectl says about everything of the namespace that it knows how to describe.
+func (s *story) described() string {
+	s.Helper()
+	ctx, cancel := context.WithTimeout(s.ctx, patience)
+	defer cancel()
+	const kinds = "mqttbrokers,mqttusers,mqttaccesspolicies,statefulsets,pods,services,serviceaccounts,secrets,configmaps,persistentvolumeclaims"
+	text, err := exec.CommandContext(ctx, "kubectl", "describe", "--namespace", s.namespace, kinds).CombinedOutput()
+	if err != nil {
+		s.Errorf("kubectl describe: %v\n%s", err, text)
+	}
+	return string(text)
+}
+
+// TestMarkersShowNowhere: what is secret is planted wherever somebody may write it, most of it where it is wrong and has to
+// be complained about. Nothing that people see repeats any of it.
+func TestMarkersShowNowhere(t *testing.T) {
+	t.Parallel()
+	s := begin(t)
+	plant := func(where string) string {
+		marker := "m4rker-" + random(8)
+		s.secrets.keep("the marker "+where, marker)
+		return marker
+	}
+	labelled := func(name string, data map[string]string) { s.create(gen.Secret(s.namespace, name, data)) }
+	chosen := plant("in a chosen password")
+	labelled("chosen", map[string]string{"password": chosen})
+	labelled("hash", map[string]string{"hash": "$argon2id$" + plant("in a bad hash")})
+	unlabelled := gen.Secret(s.namespace, "unlabelled", map[string]string{"password": plant("in a Secret without the label")})
+	unlabelled.Labels = nil
+	s.create(unlabelled)
+	labelled("pair", map[string]string{"tls.crt": plant("in a bad certificate"), "tls.key": plant("in a bad key")})
+	labelled("clients", map[string]string{"ca.crt": plant("among CAs of clients")})
+	labelled("lists", map[string]string{"ca.crl": plant("in a revocation list")})
+	labelled("keys", map[string]string{"jwks.json": `{"keys":[{"kty":"OKP","crv":"Ed25519","x":"11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo","d":"` + plant("in a private key of an issuer") + `"}]}`})
+	labelled("issuer-ca", map[string]string{"ca.crt": plant("among CAs of an issuer")})
+
+	// One broker serves, the other has everything wrong that can be.
+	s.broker(func(b *v1alpha1.MQTTBroker) { b.Spec.Logging = &v1alpha1.BrokerLogging{Level: new(v1alpha1.LogDebug)} })
+	bad := gen.Broker(s.namespace, "bad", gen.WithListener(gen.FromSecret("other", 8884, "pair")), func(b *v1alpha1.MQTTBroker) {
+		l := b.Spec.Listeners[0].TLS
+		l.ClientAuth = new(v1alpha1.ClientAuthOptional)
+		l.ClientCASecretRef, l.CRLSecretRef = &v1alpha1.SecretKeyReference{Name: "clients"}, &v1alpha1.SecretKeyReference{Name: "lists"}
+		b.Spec.Authentication = &v1alpha1.BrokerAuthentication{JWT: []v1alpha1.JWTIssuer{
+			{Issuer: "one", Audiences: []string{audience}, JWKS: v1alpha1.JWKSource{SecretRef: &v1alpha1.SecretKeyReference{Name: "keys"}}},
+			{Issuer: "two", Audiences: []string{audience}, JWKS: v1alpha1.JWKSource{URL: new("https://two.invalid/"), CASecretRef: &v1alpha1.SecretKeyReference{Name: "issuer-ca"}}},
+		}}
+	})
+	s.create(bad)
+	s.await(bad, v1alpha1.ConditionTLSReady, metav1.ConditionFalse, "")
+	s.await(bad, v1alpha1.ConditionAuthenticationReady, metav1.ConditionFalse, "")
+	s.user("chosen", allow("hall/#"), gen.WithPasswordFrom("chosen"))
+	for name, option := range map[string]gen.UserOption{
+		"unlabelled": gen.WithPasswordFrom("unlabelled"),
+		"hashed": func(u *v1alpha1.MQTTUser) {
+			u.Spec.Authentication.Password = &v1alpha1.UserPassword{HashSecretRef: &v1alpha1.SecretKeyReference{Name: "hash"}}
+		},
+	} {
+		user := gen.User(s.namespace, name, brokerName, option)
+		s.create(user)
+		s.sayf("%s: %s", name, s.await(user, v1alpha1.ConditionReady, metav1.ConditionFalse, ""))
+	}
+
+	// What clients send is secret as well, where it is right and where it is not.
+	c := s.connect("chosen")
+	s.mustSubscribe(c, "hall/#")
+	said := plant("in a message")
+	s.mustPublish(c, "hall/1", said)
+	s.hears(c, "hall/1", said)
+	if err := refusedWith(c.publish("elsewhere", plant("in a message without a grant")), notAuthorized); err != nil {
+		t.Errorf("a message without a grant: %v", err)
+	}
+	b := mustBinding(s, "chosen")
+	for what, password := range map[string]string{
+		"in a wrong password": plant("in a wrong password"),
+		"in a token":          "eyJhbGciOiJFUzI1NiJ9." + base64.RawURLEncoding.EncodeToString([]byte(`{"iss":"one","sub":"`+plant("in a token")+`"}`)) + "." + plant("in the signature of a token"),
+	} {
+		b.password = password
+		if _, err := connectWith(b, session{}); err == nil {
+			t.Errorf("%s: it opened", what)
+		}
+	}
+	b.username, b.password = "", ""
+	if _, err := connectWith(b, session{method: scram.Method, proof: []byte("n,,n=chosen,r=" + plant("in an authentication"))}); err == nil {
+		t.Error("half an authentication opened")
+	}
+
+	places := s.places()
+	binding := &rbacv1.ClusterRoleBinding{
+		ObjectMeta: metav1.ObjectMeta{Name: s.namespace},
+		RoleRef:    rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "ClusterRole", Name: operatorName + ":" + operatorNamespace + ":metrics-reader"},
+		Subjects:   []rbacv1.Subject{{Kind: rbacv1.ServiceAccountKind, Namespace: s.namespace, Name: "reader"}},
+	}
+	reader := s.token("reader")
+	s.create(binding)
+	t.Cleanup(func() { _ = kube.Delete(context.Background(), binding) })
+	pods, err := s.operatorPods()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range pods {
+		s.eventually(patience, "the operator shows its metrics", func() error {
+			status, text, err := fetch("https://"+net.JoinHostPort(pods[i].Status.PodIP, "8443")+"/metrics", reader)
+			if err == nil && status != http.StatusOK {
+				err = errors.New(text)
+			}
+			places["the metrics of "+pods[i].Name] = text
+			return err
+		})
+	}
+	for _, leak := range s.leaksIn(places) {
+		t.Error(leak)
+	}
+	for place, mark := range map[string]string{
+		"what kubectl describe says":                     "chosen-mqtt",
+		"the metrics of " + s.pod().Name:                 "mqtt_broker_auth_failures_total",
+		"the metrics of " + pods[0].Name:                 "controller_runtime",
+		"an event":                                       "chosen",
+		"the log of " + s.namespace + "/" + s.pod().Name: "publish refused",
+	} {
+		if !strings.Contains(places[place], mark) {
+			t.Errorf("%s holds no %q: the search proves nothing", place, mark)
+		}
+	}
 }
 
 // TestSearchFinds: a search that finds nothing anywhere would be worth nothing.

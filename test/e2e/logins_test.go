@@ -22,6 +22,7 @@ import (
 
 	"github.com/mqtt-operator/mqtt-operator/api/v1alpha1"
 	"github.com/mqtt-operator/mqtt-operator/controllers/gen"
+	"github.com/mqtt-operator/mqtt-operator/test/scram"
 )
 
 // tokenMethod is the method of enhanced authentication by which a token comes.
@@ -234,6 +235,90 @@ func TestTokenLogin(t *testing.T) {
 	s.samePod(pod)
 }
 
+// TestTokenLoginByURL: the broker itself fetches the keys of an issuer whose certificate a private CA signed, and goes on
+// believing them while the issuer is out, after a restart of its own too.
+func TestTokenLoginByURL(t *testing.T) {
+	t.Parallel()
+	s := begin(t)
+	i := s.issuer(
+		issuerClient{ID: "press", Secret: random(24), Seconds: 3600},
+		issuerClient{ID: "brief", Secret: random(24), Seconds: 3600},
+	)
+	broker := s.broker(withVolume, func(b *v1alpha1.MQTTBroker) {
+		b.Spec.Authentication = &v1alpha1.BrokerAuthentication{JWT: []v1alpha1.JWTIssuer{{
+			Issuer: i.url, Audiences: []string{audience}, JWKS: v1alpha1.JWKSource{URL: new(i.url + "/jwks")},
+		}}}
+	})
+	for _, name := range []string{"press", "brief"} {
+		s.user(name, byToken, allow("hall/#"))
+	}
+	at := func(token string) binding {
+		b := mustBinding(s, "press")
+		b.username, b.password = "", token
+		return b
+	}
+	s.eventually(patience, "a token of an issuer that no public CA vouches for is refused, and not for its client's fault", func() error {
+		_, err := connectWith(at(i.token(s, "press")), session{})
+		return refusedWith(err, serverUnavailable)
+	})
+
+	s.sayf("the issuer's CA is named before its Secret is there")
+	s.update(broker, func() {
+		broker.Spec.Authentication.JWT[0].JWKS.CASecretRef = &v1alpha1.SecretKeyReference{Name: "issuer-ca"}
+	})
+	s.sayf("%s", s.await(broker, v1alpha1.ConditionAuthenticationReady, metav1.ConditionFalse, v1alpha1.ReasonIssuerCANotUsable))
+	s.create(gen.Secret(s.namespace, "issuer-ca", map[string]string{"ca.crt": string(i.ca)}))
+	s.awaitReady(broker)
+	var c *mqttClient
+	took := s.eventually(patience, "a token of the issuer opens", func() (err error) {
+		c, err = connectWith(at(i.token(s, "press")), session{clientID: "press-1"})
+		return err
+	})
+	s.sayf("press is in by its token %.2fs after the broker was ready", took.Seconds())
+	s.mustSubscribe(c, "hall/#")
+	s.mustPublish(c, "hall/1", "hello")
+	s.hears(c, "hall/1", "hello")
+
+	spare := []string{i.token(s, "press"), i.token(s, "brief")}
+	i.kill(s)
+	s.sayf("the issuer's process was killed: a token of before opens, of a user too who never came while it was there")
+	for _, token := range spare {
+		if _, err := connectWith(at(token), session{}); err != nil {
+			t.Errorf("a good token while the issuer is out: %v", err)
+		}
+	}
+
+	s.sayf("the broker's pod is deleted while the issuer is out")
+	before := s.pod()
+	s.remove(before)
+	s.awaitEnd(c)
+	s.eventually(patience, "another pod is ready", func() error {
+		now := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: s.namespace, Name: before.Name}}
+		if err := s.get(now); err != nil {
+			return err
+		}
+		if now.UID == before.UID {
+			return errors.New("it is still the old one")
+		}
+		return nil
+	})
+	for _, token := range spare {
+		took := s.eventually(patience, "a token of before opens the new pod", func() error {
+			_, err := connectWith(at(token), session{})
+			return err
+		})
+		s.sayf("a token of before opens %.2fs later, without the issuer", took.Seconds())
+	}
+
+	s.sayf("the issuer is back with another key")
+	i.start(s)
+	took = s.eventually(patience, "the broker has learnt of the new key by itself", func() (err error) {
+		_, err = connectWith(at(i.token(s, "press")), session{})
+		return err
+	})
+	s.sayf("a token of the new key opens after %.2fs; the broker asks every 30 s at most", took.Seconds())
+}
+
 // TestServiceAccountLogin: pods show the token of their ServiceAccount, and the broker checks it without asking anybody.
 func TestServiceAccountLogin(t *testing.T) {
 	t.Parallel()
@@ -277,6 +362,62 @@ func TestServiceAccountLogin(t *testing.T) {
 		}
 	}
 }
+
+// TestSCRAMLogin: a client proves that it knows its password without sending it, and learns that the broker knows it too.
+func TestSCRAMLogin(t *testing.T) {
+	t.Parallel()
+	s := begin(t)
+	s.broker()
+	anna := s.user("anna", allow("hall/#"), func(u *v1alpha1.MQTTUser) { u.Spec.Authentication.Password.SCRAM = new(true) })
+	s.user("plain", allow("hall/#")) // has a password, and no verifier for SCRAM
+	c := s.connect("anna")           // by the password itself, so that the way to the broker is open
+	s.mustSubscribe(c, "hall/#")
+	by := func(name, password string) (*mqttClient, *scram.Client, error) {
+		b := mustBinding(s, anna.Name)
+		b.username, b.password = "", ""
+		proof := scram.New(name, password, random(16))
+		c, err := connectWith(b, session{clientID: "scram-" + random(4), method: scram.Method, proof: proof.Begin(), steps: proof})
+		return c, proof, err
+	}
+
+	secret, proof, err := by("anna", mustBinding(s, "anna").password)
+	if err != nil {
+		t.Fatalf("anna by SCRAM-SHA-256: %v", err)
+	}
+	if proof.Signature == "" || string(secret.proof) != proof.Signature {
+		t.Error("the broker did not prove that it knows the password")
+	}
+	s.mustPublish(secret, "hall/scram", "hello")
+	s.hears(c, "hall/scram", "hello")
+	if err := refusedWith(secret.publish("elsewhere", "x"), notAuthorized); err != nil {
+		t.Errorf("a message without a grant: %v", err)
+	}
+	for what, err := range map[string]error{
+		"a wrong password":        third(by("anna", "wrong")),
+		"a user without verifier": third(by("plain", mustBinding(s, "plain").password)),
+		"a user who is none":      third(by("nobody", "wrong")),
+	} {
+		if complaint := refusedWith(err, notAuthorized); complaint != nil {
+			t.Errorf("%s: %v", what, complaint)
+		}
+	}
+	for _, method := range []string{"SCRAM-SHA-1", "SCRAM-SHA-256-PLUS", "scram-sha-256", "OAUTH2-JWT", "unheard-of"} {
+		b := mustBinding(s, "anna") // the right password beside it helps nobody
+		if _, err := connectWith(b, session{method: method, proof: scram.New("anna", b.password, random(16)).Begin()}); refusedWith(err, badAuthMethod) != nil {
+			t.Errorf("method %s: %v", method, refusedWith(err, badAuthMethod))
+		}
+	}
+
+	s.sayf("the user loses SCRAM, and who came by it stays out")
+	s.update(anna, func() { anna.Spec.Authentication.Password.SCRAM = nil })
+	s.eventually(patience, "SCRAM opens nothing any more", func() error {
+		_, _, err := by("anna", mustBinding(s, "anna").password)
+		return refusedWith(err, notAuthorized)
+	})
+	s.connect("anna")
+}
+
+func third[A, B any](_ A, _ B, err error) error { return err }
 
 // TestImportedPasswords: the file of another broker moves in, and nobody needs another password.
 func TestImportedPasswords(t *testing.T) {

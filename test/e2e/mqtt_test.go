@@ -27,6 +27,8 @@ import (
 const (
 	badUserNameOrPassword = 0x86
 	notAuthorized         = 0x87
+	serverUnavailable     = 0x88
+	badAuthMethod         = 0x8C
 	administrativeAction  = 0x98
 )
 
@@ -85,6 +87,8 @@ type session struct {
 	// method of enhanced authentication, with what it begins with; empty for none.
 	method string
 	proof  []byte
+	// steps go on with the method where it has more than one; nil where it has not.
+	steps paho.Auther //nolint:misspell // paho.golang calls it so
 }
 
 // oneStep is a method of authentication that ends with what it begins with.
@@ -98,6 +102,7 @@ type mqttClient struct {
 	name     string
 	paho     *paho.Client
 	present  bool
+	proof    []byte // the broker's own, in CONNACK
 	messages chan *paho.Publish
 	closed   chan struct{}
 
@@ -141,10 +146,13 @@ func connectWith(b binding, want session) (*mqttClient, error) {
 	if want.clientID == "" {
 		want.clientID = b.username + "-" + random(4)
 	}
+	if want.steps == nil {
+		want.steps = oneStep{}
+	}
 	c := &mqttClient{name: want.clientID, messages: make(chan *paho.Publish, 1000), closed: make(chan struct{})}
 	c.paho = paho.NewClient(paho.ClientConfig{
 		Conn: packets.NewThreadSafeConn(conn), ClientID: want.clientID, PacketTimeout: answerTime,
-		AuthHandler: oneStep{}, OnPublishReceived: []func(paho.PublishReceived) (bool, error){c.receive},
+		AuthHandler: want.steps, OnPublishReceived: []func(paho.PublishReceived) (bool, error){c.receive},
 		OnServerDisconnect: func(d *paho.Disconnect) {
 			c.end(&refusal{code: d.ReasonCode, text: "the broker disconnects"}, d.ReasonCode)
 		},
@@ -163,6 +171,9 @@ func connectWith(b binding, want session) (*mqttClient, error) {
 		return nil, err
 	}
 	c.present = connack.SessionPresent
+	if connack.Properties != nil {
+		c.proof = connack.Properties.AuthData
+	}
 	return c, nil
 }
 

@@ -149,11 +149,17 @@ func (r *Result) say(e *entry, tokens bool) (rule *acl.Rule, perUser bool) {
 
 // expand puts a username into a pattern that holds it beside other text.
 func (r *Result) expand(e *entry, username string) *acl.Rule {
-	if holdsToken(username) {
-		bad := func(level string) bool { return strings.Contains(level, acl.TokenUsername) }
-		return r.unsayable(e, wider(e.topic, bad), "the name of the user "+shown(username)+" would be a token here")
+	put := func(text string) string { return strings.ReplaceAll(text, acl.TokenUsername, username) }
+	// The name may be a token, or become one with what stands before it: %%u and a user called u make %u.
+	bad := func(level string) bool { return strings.Contains(level, acl.TokenUsername) && holdsToken(put(level)) }
+	if !slices.ContainsFunc(strings.Split(e.topic, "/"), bad) {
+		return r.fit(e, put(e.topic))
 	}
-	return r.fit(e, strings.ReplaceAll(e.topic, acl.TokenUsername, username))
+	filter := wider(e.topic, bad)
+	if filter != "" {
+		filter = wider(put(filter), func(string) bool { return false }) // the name may be long
+	}
+	return r.unsayable(e, filter, "with the name of the user "+shown(username)+" in it, it would hold a token")
 }
 
 // fit is the rule of an entry whose filter needs no change but perhaps a shorter one, or less to say.

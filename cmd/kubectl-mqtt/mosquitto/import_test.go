@@ -486,11 +486,44 @@ func TestTheOrderOfMosquitto(t *testing.T) {
 	}
 }
 
+// TestANameThatBecomesAToken: a name is put into a pattern, and makes a token with what stands before it.
+func TestANameThatBecomesAToken(t *testing.T) {
+	for name, tc := range map[string]struct {
+		user, acl, topic string
+		want             bool
+		reason           string
+	}{
+		"it denies":                  {"u", "pattern a/#\npattern %u/#\npattern deny %%u/x", "u/x", false, "what cannot be said is denied by something wider"},
+		"it denies elsewhere":        {"u", "pattern a/#\npattern deny %%u/x", "a/y", true, "and by nothing wider than it has to be"},
+		"it allows":                  {"u", "pattern %%u/#\npattern a", "u/x", false, "who is called u must not get a topic of his name for the topic %u"},
+		"what follows is a part":     {"client", "pattern deny %%u/x\npattern #", "client/x", false, "%client begins with %c"},
+		"the level is none":          {"alice", "pattern deny %%u/x\npattern +/x", "%alice/x", false, "most names become no token, and the filter stays what it is"},
+		"the level is none, beside":  {"alice", "pattern deny %%u/x\npattern +/x", "bob/x", true, "as above"},
+		"a token of its own is kept": {"u", "pattern deny dev-%u/%c\npattern #", "dev-u/c1", false, "the client's identifier is a whole level"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r, err := scenario(map[string][]byte{"passwd": []byte(tc.user + ":" + goodHash), "acl": []byte("user " + tc.user + "\n" + tc.acl)})
+			if err != nil {
+				t.Fatal(err)
+			}
+			out, err := r.YAML("x")
+			if err != nil {
+				t.Fatal(err)
+			}
+			all := decoded(t, out)
+			if got := all.rulesOf(t, all.users[0]).Publish(acl.Subject{Username: tc.user, ClientID: "c1"}, tc.topic, 0, false).Allowed; got != tc.want {
+				t.Errorf("%t, want %t: %s\n%s", got, tc.want, tc.reason, out)
+			}
+		})
+	}
+}
+
 // FuzzImport shows that no input makes text that is not YAML of our kinds, or shows a password.
 func FuzzImport(f *testing.F) {
 	f.Add("u:"+goodHash, "user u\ntopic read a/#\npattern deny x-%u/%c")
 	f.Add("a b:"+goodHash, "topic read a\u2028b\nuser a b\ntopic \u0085/x \x7f\npattern write $SYS/%c")
 	f.Add("u:"+goodHash, "topic \u2028")
+	f.Add("u:"+goodHash, "pattern deny %%u/x\npattern %%u/%c")
 	f.Add("- x: y:"+goodHash, "user - x\ntopic read # --- x\ntopic readwrite 'a\"/\\n")
 	f.Fuzz(func(t *testing.T, passwd, rules string) {
 		r, err := scenario(map[string][]byte{"passwd": []byte(passwd), "acl": []byte(rules)})
