@@ -3,8 +3,12 @@
 package controllers
 
 import (
+	"maps"
+	"slices"
 	"strings"
+	"sync"
 	"unique"
+	"unsafe"
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/meta"
@@ -15,7 +19,8 @@ import (
 
 // slim makes an object smaller before the cache keeps it: with ten thousand users there are twenty thousand Secrets, and
 // most of their bytes are the same words. Managed fields and kubectl's memory of the last apply are dropped, since
-// nobody here reads them; labels, owners and the keys of Secrets are held once for all objects that carry them.
+// nobody here reads them; labels, owners, the keys of Secrets and the CA in bindings are held once for all objects that
+// carry them.
 func slim(in any) (any, error) {
 	object, err := meta.Accessor(in)
 	if err != nil {
@@ -25,7 +30,7 @@ func slim(in any) (any, error) {
 	annotations := object.GetAnnotations()
 	delete(annotations, corev1.LastAppliedConfigAnnotation)
 	object.SetAnnotations(sharedKeys(annotations))
-	object.SetLabels(sharedWords(object.GetLabels()))
+	object.SetLabels(labelSets.shared(object.GetLabels()))
 	object.SetNamespace(shared(object.GetNamespace()))
 	owners := object.GetOwnerReferences()
 	for i := range owners {
@@ -35,6 +40,10 @@ func slim(in any) (any, error) {
 	case *corev1.Secret:
 		object.Type = corev1.SecretType(shared(string(object.Type)))
 		object.Data = sharedKeys(object.Data)
+		// Every binding of a broker holds the same CA.
+		if ca, found := object.Data[v1alpha1.BindingCA]; found {
+			object.Data[v1alpha1.BindingCA] = sharedBytes(ca)
+		}
 	case *v1alpha1.MQTTUser:
 		object.Spec.BrokerRef.Name = shared(object.Spec.BrokerRef.Name)
 		shareConditions(object.Name, object.Status.Conditions)
@@ -56,12 +65,41 @@ func sharedKeys[V any](before map[string]V) map[string]V {
 	return after
 }
 
-func sharedWords(before map[string]string) map[string]string {
-	after := sharedKeys(before)
-	for key, value := range after {
-		after[key] = shared(value)
+// sharedBytes is content as it is held once. Nobody may change what a cache holds, and so nobody may change these.
+func sharedBytes(content []byte) []byte {
+	text := shared(string(content))
+	return unsafe.Slice(unsafe.StringData(text), len(text))
+}
+
+// mostSets bounds how many sets of labels are remembered.
+const mostSets = 1024
+
+// sets holds equal sets of labels once: all Secrets of a broker's users have the same ones.
+type sets struct {
+	mu    sync.Mutex
+	known map[string]map[string]string
+}
+
+var labelSets sets
+
+func (s *sets) shared(labels map[string]string) map[string]string {
+	if len(labels) == 0 {
+		return nil
 	}
-	return after
+	var key strings.Builder
+	for _, name := range slices.Sorted(maps.Keys(labels)) {
+		key.WriteString(name + "=" + labels[name] + "\n") // neither may hold a line break
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if known, found := s.known[key.String()]; found {
+		return known
+	}
+	if s.known == nil || len(s.known) >= mostSets {
+		s.known = map[string]map[string]string{}
+	}
+	s.known[key.String()] = labels
+	return labels
 }
 
 // shareConditions leaves alone the messages that name their object, since no other has them.

@@ -3,6 +3,7 @@
 package controllers
 
 import (
+	"reflect"
 	"testing"
 	"unsafe"
 
@@ -58,5 +59,32 @@ func TestSlimHoldsWordsOnce(t *testing.T) {
 	}
 	if a, b = mustSlim(t, a), mustSlim(t, b); unsafe.StringData(a.Namespace) != unsafe.StringData(b.Namespace) {
 		t.Error("equal words of two objects must be held once")
+	}
+}
+
+func TestSlimHoldsWhatBindingsShareOnce(t *testing.T) {
+	binding := func() *corev1.Secret {
+		secret := gen.Secret("factory", "anna-mqtt", nil)
+		secret.Labels = map[string]string{v1alpha1.LabelManagedBy: v1alpha1.ManagedByValue, v1alpha1.LabelAllow: v1alpha1.AllowOwned}
+		secret.Data = map[string][]byte{v1alpha1.BindingCA: []byte("a certificate"), v1alpha1.BindingPassword: []byte("a certificate")}
+		return secret
+	}
+	a, b, want := mustSlim(t, binding()), mustSlim(t, binding()), binding()
+	if diff := cmp.Diff(want, a); diff != "" {
+		t.Error("it stays what it is: " + diff)
+	}
+	if &a.Data[v1alpha1.BindingCA][0] != &b.Data[v1alpha1.BindingCA][0] {
+		t.Error("the CA of two bindings must be held once")
+	}
+	if &a.Data[v1alpha1.BindingPassword][0] == &b.Data[v1alpha1.BindingPassword][0] {
+		t.Error("a password belongs to its own")
+	}
+	if reflect.ValueOf(a.Labels).Pointer() != reflect.ValueOf(b.Labels).Pointer() {
+		t.Error("equal labels must be held once")
+	}
+	other := binding()
+	other.Labels["team"] = "a"
+	if c := mustSlim(t, other); len(c.Labels) != 3 || len(a.Labels) != 2 {
+		t.Errorf("other labels are others: %v, %v", c.Labels, a.Labels)
 	}
 }
