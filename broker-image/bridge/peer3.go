@@ -156,8 +156,7 @@ func (p *peer3) arrived(_ mqtt.Client, m mqtt.Message) {
 	p.owner.idle()
 }
 
-func (p *peer3) limits() *limits       { return &p.limit }
-func (p *peer3) gone() <-chan struct{} { return p.closed }
+func (p *peer3) limits() *limits { return &p.limit }
 
 func (p *peer3) part() {
 	_, _ = p.stream.Write([]byte{0xe0, 0}) // DISCONNECT

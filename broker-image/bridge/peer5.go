@@ -4,6 +4,7 @@ package bridge
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
 	"io"
 	"math"
@@ -144,8 +145,7 @@ func (p *peer5) lost(why *fault) {
 	})
 }
 
-func (p *peer5) limits() *limits       { return &p.limit }
-func (p *peer5) gone() <-chan struct{} { return p.closed }
+func (p *peer5) limits() *limits { return &p.limit }
 
 func (p *peer5) part() { _ = p.client.Disconnect(&paho.Disconnect{}) }
 
@@ -411,7 +411,7 @@ func (p *peer5) acknowledge(e *entry) {
 
 // appendAck adds an acknowledgement that says success.
 func appendAck(b []byte, kind byte, id uint16) []byte {
-	return append(b, kind, 2, byte(id>>8), byte(id))
+	return binary.BigEndian.AppendUint16(append(b, kind, 2), id)
 }
 
 func (p *peer5) subscribe(ctx context.Context, s subscription) (code byte, said string, err error) {

@@ -173,7 +173,7 @@ func (s *stream) tryOut() bool {
 
 	written := 0
 	err := s.raw.Write(func(fd uintptr) bool {
-		written, _ = syscall.Write(int(fd), batch) //nolint:gosec // a file descriptor
+		written, _ = syscall.Write(int(fd), batch)
 
 		return true
 	})
@@ -321,17 +321,7 @@ func (g *guard) see(p []byte) error {
 	for len(p) > 0 {
 		switch {
 		case g.rest > 0:
-			n := min(g.rest, len(p))
-
-			if !g.started && len(g.body) < 2 {
-				g.body = append(g.body, p[:min(n, 2-len(g.body))]...)
-			}
-
-			if g.rest -= n; g.rest == 0 {
-				g.end()
-			}
-
-			p = p[n:]
+			p = p[g.pass(p):]
 		case !g.head:
 			g.kind, g.head, g.length, g.digits = p[0]>>4, true, 0, 0
 			if !g.started && g.kind != kindConnack && (g.version != 5 || g.kind != kindAuth) {
@@ -359,6 +349,22 @@ func (g *guard) see(p []byte) error {
 	}
 
 	return nil
+}
+
+// pass takes what belongs to the body of a packet.
+func (g *guard) pass(p []byte) int {
+	n := min(g.rest, len(p))
+
+	if !g.started && len(g.body) < 2 {
+		g.body = append(g.body, p[:min(n, 2-len(g.body))]...)
+	}
+
+	g.rest -= n
+	if g.rest == 0 {
+		g.end()
+	}
+
+	return n
 }
 
 func (g *guard) begin() error {
