@@ -34,6 +34,8 @@ type message struct {
 	payload  []byte
 	qos      byte
 	retained bool
+	// dup: the broker may have sent it before, to this client. Nobody passes that on [MQTT-3.3.1-3].
+	dup bool
 }
 
 // options are what a connection is made with.
@@ -135,7 +137,7 @@ func dial5(ctx context.Context, e end, o options) (connection, error) {
 		OnServerDisconnect: func(*paho.Disconnect) { c.over() },
 		OnPublishReceived: []func(paho.PublishReceived) (bool, error){func(p paho.PublishReceived) (bool, error) {
 			if o.receive != nil {
-				o.receive(message{p.Packet.Topic, p.Packet.Payload, p.Packet.QoS, p.Packet.Retain})
+				o.receive(message{p.Packet.Topic, p.Packet.Payload, p.Packet.QoS, p.Packet.Retain, p.Packet.Duplicate()})
 			}
 
 			return true, nil
@@ -212,7 +214,7 @@ func dial4(ctx context.Context, e end, o options) (connection, error) {
 		SetCustomOpenConnectionFn(func(_ *url.URL, _ pahov3.ClientOptions) (net.Conn, error) { return e.open(ctx) }).
 		SetDefaultPublishHandler(func(_ pahov3.Client, m pahov3.Message) {
 			if o.receive != nil {
-				o.receive(message{m.Topic(), m.Payload(), m.Qos(), m.Retained()})
+				o.receive(message{m.Topic(), m.Payload(), m.Qos(), m.Retained(), m.Duplicate()})
 			}
 		})
 
