@@ -39,7 +39,7 @@ type peer interface {
 	// part ends the connection with a DISCONNECT; abort ends it at once, for a reason.
 	part()
 	abort(why *fault)
-	// gone is closed when the connection is.
+	// gone is closed when the connection has ended and its owner has been told why.
 	gone() <-chan struct{}
 }
 

@@ -48,8 +48,8 @@ type peer5 struct {
 	replies  map[uint16]chan<- packets.ControlPacket
 	lastID   uint16
 
-	why  atomic.Pointer[fault]
-	told sync.Once
+	why     atomic.Pointer[fault]
+	telling sync.Once
 }
 
 var _ session.SessionManager = (*peer5)(nil)
@@ -134,18 +134,19 @@ func (p *peer5) notLetIn(ack *paho.Connack, err error) *fault {
 
 // lost tells the owner, once.
 func (p *peer5) lost(why *fault) {
-	p.told.Do(func() {
+	p.telling.Do(func() {
 		if known := p.why.Load(); known != nil {
 			why = known
 		}
 
 		p.fail(net.ErrClosed)
 		p.owner.lost(p, why)
+		close(p.told)
 	})
 }
 
 func (p *peer5) limits() *limits       { return &p.limit }
-func (p *peer5) gone() <-chan struct{} { return p.closed }
+func (p *peer5) gone() <-chan struct{} { return p.told }
 
 func (p *peer5) part() { _ = p.client.Disconnect(&paho.Disconnect{}) }
 
