@@ -32,10 +32,10 @@ type peer struct {
 	qos byte
 	// keeps says that sessions and messages outlive its process.
 	keeps bool
-	// noRetain says that retained messages do not arrive as such.
-	noRetain bool
-	user     string
-	password string
+	// exactRetained peers give retained messages to subscriptions without a wildcard only.
+	exactRetained bool
+	user          string
+	password      string
 	// cannot are sentences for the page.
 	cannot []string
 	// command starts it, with its files in the directory of the remote.
@@ -260,7 +260,12 @@ const rabbitmqPath = "/usr/lib/rabbitmq/bin/rabbitmq-server"
 
 var rabbitmq = &peer{
 	name: "rabbitmq", title: "RabbitMQ", get: "rabbitmq", version: debianVersion("rabbitmq-server"), mqtt: []int{4}, qos: 1, keeps: true,
-	cannot: []string{"speaks no MQTT 5 in this version (3.13 does)", "downgrades QoS 2 to 1"},
+	exactRetained: true,
+	cannot: []string{
+		"speaks no MQTT 5 in this version (3.13 does)",
+		"downgrades QoS 2 to 1",
+		"gives retained messages to subscriptions without a wildcard only: none comes to a bridge with one",
+	},
 	command: func(t *testing.T, r *remote) ([]string, []string) {
 		t.Helper()
 
