@@ -32,6 +32,8 @@ type peer struct {
 	qos byte
 	// keeps says that sessions and messages outlive its process.
 	keeps bool
+	// mixes says that it sends what is new while it still sends what it has kept for a session that is back.
+	mixes bool
 	// exactRetained peers give retained messages to subscriptions without a wildcard only.
 	exactRetained bool
 	user          string
@@ -234,7 +236,12 @@ mqtt { listen: %q, max_ack_pending: 1000%s }
 
 var aedes = &peer{
 	name: "aedes", title: "Aedes", get: "aedes", version: said("1.2.0"), quick: true, mqtt: []int{4}, qos: 2,
-	cannot: []string{"speaks no MQTT 5", "keeps sessions and messages in memory unless a database is added"},
+	mixes: true,
+	cannot: []string{
+		"speaks no MQTT 5",
+		"keeps sessions and messages in memory unless a database is added",
+		"keeps no order between what it has kept for a session and what is new when the session is back (with Mosquitto's own bridge as well)",
+	},
 	command: func(t *testing.T, r *remote) ([]string, []string) {
 		t.Helper()
 

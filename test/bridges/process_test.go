@@ -164,8 +164,8 @@ func (p *program) tail(most int) string {
 	lines := strings.Split(strings.TrimSpace(string(text)), "\n")
 
 	for i, line := range lines {
-		if strings.HasPrefix(line, "panic:") || strings.HasPrefix(line, "fatal error:") {
-			return strings.Join(lines[i:min(len(lines), i+2*most)], "\n")
+		if strings.HasPrefix(line, "panic:") || strings.HasPrefix(line, "fatal error:") || strings.HasPrefix(line, "SIGQUIT:") {
+			return strings.Join(lines[max(0, i-most):min(len(lines), i+20*most)], "\n")
 		}
 	}
 
@@ -197,6 +197,11 @@ func (p *program) under(t *testing.T) *program {
 
 	t.Cleanup(func() {
 		died := p.ended()
+
+		if t.Failed() && !died && p.argv[0] == bridgeBinary { // it tells what each of its goroutines waits for
+			_ = syscall.Kill(p.pid, syscall.SIGQUIT)
+		}
+
 		p.stop()
 
 		if t.Failed() {
