@@ -3,9 +3,12 @@
 package bridges
 
 import (
+	"bufio"
 	"fmt"
+	"net/http"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/mqtt-operator/mqtt-operator/broker-image/contract"
@@ -133,11 +136,38 @@ func newBridge(t *testing.T, config *contract.Bridge) *program {
 	dir := directory(t)
 	file(t, dir, contract.BridgeFile, string(text))
 
+	health := loopback(freePort(t))
 	p := &program{name: "bridge", dir: dir, argv: []string{
-		bridgeBinary, "--config", filepath.Join(dir, contract.BridgeFile), "--health-listen", loopback(freePort(t)),
+		bridgeBinary, "--config", filepath.Join(dir, contract.BridgeFile), "--health-listen", health,
 	}}
+	p.under(t)
+	t.Cleanup(func() {
+		if t.Failed() && !p.ended() {
+			t.Logf("the bridge counts:\n%s", metrics("http://"+health+contract.MetricsPath))
+		}
+	})
 
-	return p.under(t)
+	return p
+}
+
+// metrics are those of the bridge that are not zero.
+func metrics(url string) string {
+	answer, err := http.Get(url)
+	if err != nil {
+		return err.Error()
+	}
+
+	defer answer.Body.Close()
+
+	var found strings.Builder
+
+	for lines := bufio.NewScanner(answer.Body); lines.Scan(); {
+		if line := lines.Text(); strings.HasPrefix(line, "mqtt_bridge") && !strings.HasSuffix(line, " 0") && !strings.Contains(line, "_bucket") {
+			fmt.Fprintln(&found, line)
+		}
+	}
+
+	return found.String()
 }
 
 // out and in are loads through the bridge; they are open when this returns.
