@@ -74,7 +74,7 @@ func (p *peer) run(t *testing.T, secure bool) *remote {
 func directory(t *testing.T) string {
 	t.Helper()
 
-	dir, err := os.MkdirTemp(room, "run")
+	dir, err := os.MkdirTemp(room, "run") //nolint:usetesting // see above
 	if err != nil {
 		t.Fatal(err)
 	}
