@@ -34,6 +34,8 @@ type peer struct {
 	keeps bool
 	// mixes says that it sends what is new while it still sends what it has kept for a session that is back.
 	mixes bool
+	// unordered says that messages of a topic overtake each other inside it, even when nothing happens.
+	unordered bool
 	// exactRetained peers give retained messages to subscriptions without a wildcard only.
 	exactRetained bool
 	user          string
@@ -251,9 +253,11 @@ var aedes = &peer{
 
 var mosca = &peer{
 	name: "mosca", title: "Mosca", get: "mosca", version: said("2.8.3"), mqtt: []int{4}, qos: 1,
+	unordered: true,
 	cannot: []string{
 		"speaks no MQTT 5",
 		"knows no QoS 2: it never answers such a message, and grants 1 where 2 is asked for",
+		"keeps no order: messages of a topic overtake each other inside it (with Mosquitto's own bridge as well)",
 		"keeps sessions and messages in memory: its stores on disk do not build with a Node.js of today",
 	},
 	command: func(t *testing.T, r *remote) ([]string, []string) {
@@ -354,7 +358,7 @@ var activemq = &peer{
     <destinationPolicy><policyMap><policyEntries>
       <policyEntry topic="&gt;" producerFlowControl="false"/>
     </policyEntries></policyMap></destinationPolicy>
-    <persistenceAdapter><kahaDB directory="%[1]s/kahadb"/></persistenceAdapter>
+    <persistenceAdapter><kahaDB directory="%[1]s/kahadb" journalDiskSyncStrategy="periodic"/></persistenceAdapter>
     %[4]s
     <transportConnectors><transportConnector name="mqtt" uri="%[2]s://%[3]s"/></transportConnectors>
   </broker>
