@@ -153,6 +153,8 @@ func (p *peer3) arrived(_ mqtt.Client, m mqtt.Message) {
 	p.owner.received(p, &inbound{
 		topic: m.Topic(), payload: m.Payload(), qos: m.Qos(), retain: m.Retained(), dup: m.Duplicate(), id: m.MessageID(), ack: m.Ack,
 	})
+	// The goroutine that reads is ahead of this one, so its idling says nothing.
+	p.owner.idle()
 }
 
 func (p *peer3) limits() *limits       { return &p.limit }

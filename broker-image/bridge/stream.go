@@ -99,9 +99,11 @@ func (s *stream) Read(p []byte) (int, error) {
 
 	if err != nil {
 		s.fail(err)
+
+		return 0, err // with bytes beside it, the error would be seen a read too late
 	}
 
-	return n, err
+	return n, nil
 }
 
 // Write is of net.Conn. The bytes are on their way, not sent, when it returns.
