@@ -26,7 +26,7 @@ import (
 )
 
 // patience is how long a fact is waited for. It is only ever used up by a test that fails.
-const patience = 40 * time.Second
+const patience = 90 * time.Second
 
 var (
 	// full is the form of "make bridges": all peers, and a minute where the short form has a moment.

@@ -155,6 +155,7 @@ func (c *cell) passes(t *testing.T) {
 	for qos := range byte(3) {
 		l := load{qos: qos, limit: int64(form(50, 500)), ahead: 100}
 		b := both{out: c.site.out(t, l)}
+		before := c.site.connects()
 
 		if qos <= c.peer.qos { // a bridge takes less than was published, a client cannot
 			b.in = c.site.in(t, l)
@@ -163,8 +164,10 @@ func (c *cell) passes(t *testing.T) {
 		b.each(func(_ string, s *stream) { s.start() })
 		c.end(t, "passes", b, false)
 		b.each(func(way string, s *stream) {
-			if sum := s.count(); sum.Twice > 0 {
-				t.Errorf("%s: %d messages of QoS %d came twice, though nothing happened", way, sum.Twice, qos)
+			// On a machine that stands still for seconds, a bridge gives its turn to the one that stands by, which is itself.
+			again := c.site.connects() - before
+			if sum := s.count(); sum.Twice > again*inflight {
+				t.Errorf("%s: %d messages of QoS %d came twice, and the bridge has connected %d times meanwhile", way, sum.Twice, qos, again)
 			}
 
 			if want := min(qos, c.peer.qos); s.lowest < want {

@@ -4,6 +4,7 @@ package bridges
 
 import (
 	"bufio"
+	"bytes"
 	"fmt"
 	"net/http"
 	"os"
@@ -148,6 +149,13 @@ func newBridge(t *testing.T, config *contract.Bridge) *program {
 	})
 
 	return p
+}
+
+// connects is how often the bridge has connected to something.
+func (s *site) connects() int64 {
+	text, _ := os.ReadFile(s.bridge.log())
+
+	return int64(bytes.Count(text, []byte("msg=connected")))
 }
 
 // metrics are those of the bridge that are not zero.
