@@ -186,6 +186,18 @@ func (p *peer3) publish(e *entry, _ time.Time) error {
 	}
 
 	token := p.client.Publish(e.topic, e.outQoS, e.retain, e.payload)
+
+	// Not handed over: what comes behind it must not be, either, or it would overtake.
+	select {
+	case <-token.Done():
+		if err := token.Error(); err != nil {
+			p.fail(err)
+
+			return errNoRoom
+		}
+	default:
+	}
+
 	if e.outQoS > 0 {
 		p.sent <- publication{e, token}
 	}
