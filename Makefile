@@ -11,7 +11,7 @@ TAG ?=
 export CLUSTER
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test unit apitest nested chart-test lint verify e2e conformance clients faults bench bench-control soak generate fmt images dockerfiles node-up node-down clean plugin
+.PHONY: help demo test unit apitest nested chart-test lint verify e2e conformance clients faults bridges bench bench-bridge bench-control soak generate fmt images dockerfiles node-up node-down clean plugin
 
 help: ## Show this
 	@echo "make TARGET [CLUSTER=kind|current] [VERSION=…] [TAG=…]"
@@ -57,8 +57,14 @@ clients: ## Real MQTT clients against the broker
 faults: ## Crashes, full disks, slow and hostile peers, in their short form
 	@hack/test.sh faults
 
+bridges: ## The bridge with eight other brokers, killed, cut off and overtaken, into docs/bridges.md; half an hour
+	@hack/bridges.sh
+
 bench: ## Ours beside other brokers, into docs/benchmarks.md; up to 40 minutes
 	go run -C hack/bench . -write
+
+bench-bridge: ## The bridge beside Mosquitto's own, into docs/bridges.md; two minutes
+	go run -C hack/bench . bridge -write
 
 bench-control: ## Ten thousand users, two hundred brokers, two thousand clients at once, into docs/benchmarks-control.md; 15 minutes
 	KUBEBUILDER_ASSETS="$${KUBEBUILDER_ASSETS:-$$(go run -C hack/devcluster . assets)}" go run ./hack/bench-control -write

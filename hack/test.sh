@@ -9,7 +9,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 exec </dev/null
 
-all=(packages verify unit conformance clients faults fuzz apitest nested node chart lint e2e)
+all=(packages verify unit conformance clients faults bridges fuzz apitest nested node chart lint e2e)
 
 declare -A what=(
 	[packages]="programs that tests call"
@@ -18,6 +18,7 @@ declare -A what=(
 	[conformance]="every statement of MQTT 5.0 and 3.1.1 that binds a server, byte by byte"
 	[clients]="real MQTT clients against the broker"
 	[faults]="crashes, full disks, slow and hostile peers, in their short form"
+	[bridges]="the bridge with other brokers, in its short form"
 	[fuzz]="half a minute of random input"
 	[apitest]="tests against a real API server"
 	[nested]="tests of the modules under hack/"
@@ -83,6 +84,8 @@ step_conformance() { go test -timeout 10m -count 1 ./test/conformance; }
 step_clients() { go test -timeout 10m -count 1 ./test/clients; }
 
 step_faults() { go test -timeout 10m -count 1 ./test/faults; }
+
+step_bridges() { go test -timeout 10m -count 1 ./test/bridges; }
 
 step_fuzz() { hack/fuzz.sh 30s; }
 

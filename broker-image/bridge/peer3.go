@@ -96,6 +96,7 @@ func (w *passage) open3(ctx context.Context, s *stream, endpoint string) (peer, 
 		}
 
 		p.owner.lost(p, why)
+		close(p.told)
 		p.client.Disconnect(0)
 	}()
 
@@ -184,6 +185,18 @@ func (p *peer3) publish(e *entry, _ time.Time) error {
 	}
 
 	token := p.client.Publish(e.topic, e.outQoS, e.retain, e.payload)
+
+	// Not handed over: what comes behind it must not be, either, or it would overtake.
+	select {
+	case <-token.Done():
+		if err := token.Error(); err != nil {
+			p.fail(err)
+
+			return errNoRoom
+		}
+	default:
+	}
+
 	if e.outQoS > 0 {
 		p.sent <- publication{e, token}
 	}

@@ -29,6 +29,7 @@ next. After several rounds it prints the numbers, and for each broker the ratio 
   bench -quick                             ours and Mosquitto, one round: under two minutes
   bench -broker ours -scenario pairs       while tuning: all scenarios whose name begins so
   bench -write                             everything, with curves, into docs/benchmarks.md: up to 40 minutes
+  bench bridge                             our bridge beside Mosquitto's; bench bridge -help
 
 `
 
@@ -65,6 +66,9 @@ var errUsage = errors.New("wrong use")
 func run(ctx context.Context, args []string, out, errs io.Writer) error {
 	if len(args) > 0 && args[0] == "relay" {
 		return serveRelay(ctx, args[1:], errs)
+	}
+	if len(args) > 0 && args[0] == "bridge" {
+		return runBridge(ctx, args[1:], out, errs)
 	}
 	s, err := parse(args, errs)
 	if err != nil {

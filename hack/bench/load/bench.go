@@ -30,7 +30,7 @@ const (
 
 var lastRun atomic.Uint32
 
-// Bench is a set of clients and flows against one server. It belongs to the goroutine that made it, which stays on its
+// Bench is a set of clients and flows against one server, or more where clients say so. It belongs to the goroutine that made it, which stays on its
 // thread.
 type Bench struct {
 	Version   byte
@@ -40,8 +40,10 @@ type Bench struct {
 	Again     uint64 // messages that came twice or out of order
 	Foreign   uint64 // messages that are not of this run
 	Granted   byte   // the lowest QoS that was granted below what was asked
-	// Latency, when set, gets the time from when a message was due to when it was read.
+	// Latency, when set, gets the time from when a message was due to when it was read; with Between, by the one in slot 1.
 	Latency *hdrhistogram.Histogram
+	// Between, when set, gets the time from when the receiver in slot 0 had a message to when the one in slot 1 had it.
+	Between *hdrhistogram.Histogram
 	// Late, when set, gets the time by which the sender was late itself.
 	Late *hdrhistogram.Histogram
 
@@ -107,8 +109,12 @@ func (b *Bench) Connect(ctx context.Context, clients []*Client, parallel int) er
 				then()
 			}
 		}
+		to := b.server
+		if c.Server.IsValid() {
+			to = c.Server
+		}
 		var err error
-		c.conn, err = b.loop.Dial(from, b.server, c)
+		c.conn, err = b.loop.Dial(from, to, c)
 		return err
 	}
 	begun := 0

@@ -5,6 +5,7 @@ package load
 import (
 	"encoding/binary"
 	"fmt"
+	"net/netip"
 
 	"github.com/mqtt-operator/mqtt-operator/hack/bench/wire"
 )
@@ -25,9 +26,10 @@ const subscribeBatch = 200
 type Client struct {
 	ID      string
 	Filters []string
-	QoS     byte // of its subscriptions
-	Keep    bool // its session
-	Slot    int  // its place among the receivers of its flows
+	QoS     byte           // of its subscriptions
+	Keep    bool           // its session
+	Server  netip.AddrPort // another than that of the bench
+	Slot    int            // its place among the receivers of its flows
 	// Ready is called when it is connected and all its subscriptions are granted.
 	Ready func()
 	// Message, if set, gets every message instead of the flows.

@@ -48,6 +48,7 @@ type Flow struct {
 	queued    bool     // for top
 	least     uint64   // min when it last moved, as far as we looked
 	since     int64    // when that was
+	first     []int64  // when slot 0 had a number, in a ring as long as done
 
 	Sent, Acked uint64
 }
@@ -165,10 +166,36 @@ func (f *Flow) got(slot int, number uint64, due, now int64) {
 	}
 	b.Lost += number - next
 	b.Delivered++
-	if b.Latency != nil {
+	if b.Latency != nil && (b.Between == nil || slot == 1) {
 		b.latency(due, now)
 	}
+	if b.Between != nil {
+		f.between(slot, number, now)
+	}
 	f.advance(slot, number+1)
+}
+
+// between compares the first two receivers. What the second one had earlier counts as nothing.
+func (f *Flow) between(slot int, number uint64, now int64) {
+	if f.first == nil {
+		f.first = make([]int64, len(f.done))
+	}
+	at := &f.first[number&uint64(len(f.first)-1)]
+	switch {
+	case slot == 0 && *at < 0: // the second one was earlier
+		*at = 0
+	case slot == 0:
+		*at = now
+	case slot == 1:
+		took := int64(1)
+		if *at > 0 {
+			took = max(1, min(now-*at, f.bench.Between.HighestTrackableValue()))
+			*at = 0
+		} else {
+			*at = -1
+		}
+		_ = f.bench.Between.RecordValue(took)
+	}
 }
 
 func (f *Flow) advance(slot int, to uint64) {

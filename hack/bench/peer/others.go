@@ -18,7 +18,7 @@ func nats() *Peer {
 		Name: "nats", Title: "NATS server",
 		Settings: "MQTT listener with JetStream, which it needs, in files; `max_ack_pending: 20000` (a session may have 65,535 for all its subscriptions), `default_max_consumers: -1`; for durable sessions `sync_interval: always`",
 		prepare: func(ctx context.Context, k *Kit) (string, error) {
-			_, err := k.build(ctx, "nats-server", "hack/bench/peers/nats", "github.com/nats-io/nats-server/v2")
+			_, err := k.build(ctx, "nats-server", "hack/peers/nats", "github.com/nats-io/nats-server/v2")
 			return "v2.15.2", err
 		},
 		command: func(k *Kit, dir string, port int, task Task) ([]string, []string, error) {
@@ -49,7 +49,7 @@ func mochi() *Peer {
 		Name: "mochi", Title: "mochi, as it comes",
 		Settings: "the library's server with a TCP listener and the hook that allows everything; inflight limit lifted, no storage hook",
 		prepare: func(ctx context.Context, k *Kit) (string, error) {
-			_, err := k.build(ctx, "mochi", "hack/bench/peers/mochi", ".")
+			_, err := k.build(ctx, "mochi", "hack/peers/mochi", ".")
 			return "v2.7.9", err
 		},
 		command: func(k *Kit, _ string, port int, _ Task) ([]string, []string, error) {
@@ -78,7 +78,7 @@ func aedes() *Peer {
 				return "", err
 			}
 			for _, name := range []string{"package.json", "package-lock.json", "run.mjs"} {
-				if err := copyFile(filepath.Join(dir(k), name), filepath.Join(k.Root, "hack", "bench", "peers", "aedes", name)); err != nil {
+				if err := copyFile(filepath.Join(dir(k), name), filepath.Join(k.Root, "hack", "peers", "aedes", name)); err != nil {
 					return "", err
 				}
 			}

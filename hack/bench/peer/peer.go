@@ -48,6 +48,7 @@ type Kit struct {
 	Root   string // of the repository
 	Cache  string // for programs
 	Binary string // of our broker, if it is not to be built
+	Bridge string // our bridge, if it is not to be built
 	Self   string // this program
 	Say    func(format string, args ...any)
 

@@ -1,4 +1,4 @@
-module github.com/mqtt-operator/mqtt-operator/hack/bench/peers/nats
+module github.com/mqtt-operator/mqtt-operator/hack/peers/nats
 
 go 1.26.0
 

@@ -1,9 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Command mochi runs the mochi server as its library makes it, for comparison.
+// Command mochi runs the mochi server as its library makes it, for comparison and for bridges:
+//
+//	mochi ADDRESS [CERTIFICATE KEY]
 package main
 
 import (
+	"crypto/tls"
+	"errors"
 	"fmt"
 	"log/slog"
 	"math"
@@ -17,13 +21,16 @@ import (
 )
 
 func main() {
-	if err := serve(os.Args[1]); err != nil {
+	if err := serve(os.Args[1:]); err != nil {
 		fmt.Fprintln(os.Stderr, "mochi:", err)
 		os.Exit(1)
 	}
 }
 
-func serve(address string) error {
+func serve(args []string) error {
+	if len(args) != 1 && len(args) != 3 {
+		return errors.New("mochi ADDRESS [CERTIFICATE KEY]")
+	}
 	capabilities := mqtt.NewDefaultServerCapabilities()
 	capabilities.MaximumInflight = math.MaxUint16
 	server := mqtt.New(&mqtt.Options{
@@ -33,7 +40,15 @@ func serve(address string) error {
 	if err := server.AddHook(new(auth.AllowHook), nil); err != nil {
 		return err
 	}
-	if err := server.AddListener(listeners.NewTCP(listeners.Config{ID: "bench", Address: address})); err != nil {
+	config := listeners.Config{ID: "listener", Address: args[0]}
+	if len(args) == 3 {
+		pair, err := tls.LoadX509KeyPair(args[1], args[2])
+		if err != nil {
+			return err
+		}
+		config.TLSConfig = &tls.Config{Certificates: []tls.Certificate{pair}, MinVersion: tls.VersionTLS12}
+	}
+	if err := server.AddListener(listeners.NewTCP(config)); err != nil {
 		return err
 	}
 	if err := server.Serve(); err != nil {

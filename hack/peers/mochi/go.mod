@@ -1,4 +1,4 @@
-module github.com/mqtt-operator/mqtt-operator/hack/bench/peers/mochi
+module github.com/mqtt-operator/mqtt-operator/hack/peers/mochi
 
 go 1.26.0
 
