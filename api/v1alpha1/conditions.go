@@ -80,12 +80,11 @@ const (
 
 // Conditions of MQTTBridge.
 const (
-	// ConditionLocalConnected says whether the local end is connected. True: it is. False: it is not. Unknown: the
-	// bridge's pods do not answer.
+	// ConditionLocalConnected says whether the local end is connected. True: it is, in the pod that is active. False: it
+	// is not, and the reason says why. Unknown: no pod of the bridge answers, or none is meant to run.
 	ConditionLocalConnected ConditionType = "LocalConnected"
 
-	// ConditionRemoteConnected says whether the remote end is connected. True: it is. False: it is not. Unknown: the
-	// bridge's pods do not answer.
+	// ConditionRemoteConnected says the same of the remote end.
 	ConditionRemoteConnected ConditionType = "RemoteConnected"
 )
 
@@ -246,14 +245,26 @@ const (
 	ReasonAccepted ConditionReason = "Accepted"
 )
 
-// Reasons of bridges and policies.
+// Reasons of bridges: LocalConnected, RemoteConnected, Applied and Ready.
 const (
 	// ReasonConnected: the end is connected.
 	ReasonConnected ConditionReason = "Connected"
 	// ReasonNotConnected: the end is not connected; the message says why.
 	ReasonNotConnected ConditionReason = "NotConnected"
-	// ReasonRoutesOverlap: two routes would carry messages in a circle.
-	ReasonRoutesOverlap ConditionReason = "RoutesOverlap"
+	// ReasonRouteLoop: two routes would carry messages in a circle.
+	ReasonRouteLoop ConditionReason = "RouteLoop"
+	// ReasonBridgePodsNotReady: no pod of the bridge answers.
+	ReasonBridgePodsNotReady ConditionReason = "BridgePodsNotReady"
+	// ReasonBridgeUserNotReady: the MQTTUser by which the bridge connects is not in force yet.
+	ReasonBridgeUserNotReady ConditionReason = "BridgeUserNotReady"
+	// ReasonRouteDegraded: a route is not connected although both ends are; the message names it.
+	ReasonRouteDegraded ConditionReason = "RouteDegraded"
+	// ReasonRemoteCAInvalid: what the Secret of spec.remote.tls.caSecretRef holds are no CA certificates.
+	ReasonRemoteCAInvalid ConditionReason = "RemoteCAInvalid"
+)
+
+// Reasons of users, bridges and policies.
+const (
 	// ReasonSuspended: spec.suspend is true.
 	ReasonSuspended ConditionReason = "Suspended"
 	// ReasonPolicyNotFound: there is no policy of a name in policyRefs.
