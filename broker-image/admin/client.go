@@ -92,7 +92,7 @@ func (c *Client) put(ctx context.Context, files contract.Bundle) (Status, error)
 }
 
 // call decodes the answer into status where the code says that it is one, else into said.
-func (c *Client) call(ctx context.Context, method, path string, body []byte, status *Status, said *answer) (int, error) {
+func (c *Client) call(ctx context.Context, method, path string, body []byte, status any, said *answer) (int, error) {
 	request, err := http.NewRequestWithContext(ctx, method, c.base+path, bytes.NewReader(body))
 	if err != nil {
 		return 0, fmt.Errorf("admin endpoint: %w", err)

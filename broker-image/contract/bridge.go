@@ -42,7 +42,8 @@ type BridgeEnd struct {
 	Endpoints []string `json:"endpoints"`
 	// Version of MQTT: 5 or 4 (3.1.1).
 	Version int `json:"version"`
-	// ClientIDPrefix begins each client identifier; what follows names the direction and the number of the connection.
+	// ClientIDPrefix begins each client identifier, letters, digits and -_.: up to 64; what follows is the name of a route
+	// and, for what has no route, begins with _.
 	ClientIDPrefix string `json:"clientIDPrefix"`
 	// Username and Password; both may be empty.
 	Username string `json:"username,omitempty"`
@@ -85,7 +86,8 @@ type BridgeRoute struct {
 	// Name is a DNS label of at most 32 characters.
 	Name      string    `json:"name"`
 	Direction Direction `json:"direction"`
-	// Filter picks messages by topic, behind the prefix of the side that they come from.
+	// Filter picks messages by topic, behind the prefix of the side that they come from. Of site/ and #, the topic site is
+	// a part, too [MQTT-4.7.1-2]: it becomes the other prefix without its last slash.
 	Filter string `json:"filter"`
 	// LocalPrefix and RemotePrefix stand before the topic at their end: the source's is taken away, the destination's put on.
 	LocalPrefix  string `json:"localPrefix,omitempty"`
