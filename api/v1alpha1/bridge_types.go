@@ -133,13 +133,14 @@ type BridgeRemote struct {
 	// +optional
 	CredentialsSecretRef *SecretReference `json:"credentialsSecretRef,omitempty"`
 
-	// clientIDPrefix begins the client identifiers at both ends, 1 to 64 characters without wildcards. Default:
-	// <namespace>.<name>.
+	// clientIDPrefix begins the client identifiers at both ends, 1 to 64 letters, digits and any of -_.: ; the name of a
+	// route follows it. No other bridge of these brokers may use the same. Default: <namespace>.<name>, and where that is
+	// too long its beginning and a sum of the whole.
 	//
 	// +optional
 	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=64
-	// +kubebuilder:validation:XValidation:rule="!self.matches('[+#/\\\\p{Cc}]')",message="spec.remote.clientIDPrefix may not hold +, #, / or control characters"
+	// +kubebuilder:validation:XValidation:rule="self.matches('^[-_.:A-Za-z0-9]+$')",message="spec.remote.clientIDPrefix is made of letters, digits, '-', '_', '.' and ':'"
 	ClientIDPrefix *string `json:"clientIDPrefix,omitempty"`
 
 	// keepAlive is how often a quiet connection is probed, 5s to 18h. Default: 30s.

@@ -249,7 +249,7 @@ const (
 const (
 	// ReasonConnected: the end is connected.
 	ReasonConnected ConditionReason = "Connected"
-	// ReasonNotConnected: the end is not connected; the message says why.
+	// ReasonNotConnected: the end is not connected, for a reason that this release has no word for; the message says why.
 	ReasonNotConnected ConditionReason = "NotConnected"
 	// ReasonRouteLoop: two routes would carry messages in a circle.
 	ReasonRouteLoop ConditionReason = "RouteLoop"
@@ -261,6 +261,48 @@ const (
 	ReasonRouteDegraded ConditionReason = "RouteDegraded"
 	// ReasonRemoteCAInvalid: what the Secret of spec.remote.tls.caSecretRef holds are no CA certificates.
 	ReasonRemoteCAInvalid ConditionReason = "RemoteCAInvalid"
+)
+
+// Reasons why an end of a bridge is not connected: LocalConnected and RemoteConnected. ReasonCertificateExpired is one, too.
+const (
+	// ReasonConnecting: a connection is being made, or one pod takes over from another.
+	ReasonConnecting ConditionReason = "Connecting"
+	// ReasonWaitingForLocal: the remote end is connected once the local end is.
+	ReasonWaitingForLocal ConditionReason = "WaitingForLocal"
+	// ReasonHostNotFound: no address is known for the host of the endpoint.
+	ReasonHostNotFound ConditionReason = "HostNotFound"
+	// ReasonHostUnreachable: no way leads to the host.
+	ReasonHostUnreachable ConditionReason = "HostUnreachable"
+	// ReasonConnectionRefused: nobody listens at the endpoint.
+	ReasonConnectionRefused ConditionReason = "ConnectionRefused"
+	// ReasonConnectionLost: the connection broke, or the broker closed it.
+	ReasonConnectionLost ConditionReason = "ConnectionLost"
+	// ReasonCertificateUntrusted: the broker's certificate is signed by nobody who is trusted.
+	ReasonCertificateUntrusted ConditionReason = "CertificateUntrusted"
+	// ReasonCertificateNameMismatch: the broker's certificate is for another name.
+	ReasonCertificateNameMismatch ConditionReason = "CertificateNameMismatch"
+	// ReasonClientCertificateRefused: the broker refuses the bridge's client certificate, or its lack of one.
+	ReasonClientCertificateRefused ConditionReason = "ClientCertificateRefused"
+	// ReasonNotAuthorized: the broker refuses username and password, or does not let this user connect.
+	ReasonNotAuthorized ConditionReason = "NotAuthorized"
+	// ReasonClientIDRejected: the broker refuses the client identifier.
+	ReasonClientIDRejected ConditionReason = "ClientIDRejected"
+	// ReasonProtocolVersionRejected: the broker does not speak the version of MQTT in spec.remote.protocolVersion.
+	ReasonProtocolVersionRejected ConditionReason = "ProtocolVersionRejected"
+	// ReasonProtocolError: what answers at the endpoint speaks no MQTT, or not as the standard says.
+	ReasonProtocolError ConditionReason = "ProtocolError"
+	// ReasonNoAnswer: the broker answers nothing, or acknowledges nothing.
+	ReasonNoAnswer ConditionReason = "NoAnswer"
+	// ReasonServerUnavailable: the broker takes no connection at the moment.
+	ReasonServerUnavailable ConditionReason = "ServerUnavailable"
+	// ReasonServerMoved: the broker asks to use another server.
+	ReasonServerMoved ConditionReason = "ServerMoved"
+	// ReasonSessionTakenOver: another client with the same client identifier took the session over.
+	ReasonSessionTakenOver ConditionReason = "SessionTakenOver"
+	// ReasonWebSocketRefused: the server refuses the WebSocket.
+	ReasonWebSocketRefused ConditionReason = "WebSocketRefused"
+	// ReasonSubscriptionRefused: the source does not let the bridge subscribe to a route's filter.
+	ReasonSubscriptionRefused ConditionReason = "SubscriptionRefused"
 )
 
 // Reasons of users, bridges and policies.

@@ -3,6 +3,8 @@
 package v1alpha1
 
 import (
+	"crypto/sha256"
+	"encoding/hex"
 	"slices"
 	"time"
 
@@ -676,7 +678,7 @@ func (b *MQTTBridge) Resolved() ResolvedBridge {
 		CertificateSecret: or(trust.CertificateSecretRef, SecretReference{}).Name,
 		ServerName:        or(trust.ServerName, ""),
 		CredentialsSecret: or(remote.CredentialsSecretRef, SecretReference{}).Name,
-		ClientIDPrefix:    or(remote.ClientIDPrefix, b.Namespace+"."+b.Name),
+		ClientIDPrefix:    or(remote.ClientIDPrefix, shortened(b.Namespace+"."+b.Name)),
 		KeepAlive:         or(remote.KeepAlive, metav1.Duration{Duration: DefaultBridgeKeepAlive}).Duration,
 		CleanStart:        or(remote.CleanStart, false),
 		SessionExpiry:     or(spec.SessionExpiry, metav1.Duration{Duration: DefaultBridgeExpiry}).Duration,
@@ -702,6 +704,23 @@ func (b *MQTTBridge) Resolved() ResolvedBridge {
 	}
 
 	return resolved
+}
+
+// maxClientIDPrefix is what the schema and the contract allow.
+const maxClientIDPrefix = 64
+
+// shortened is a name that is at most as long as a prefix of client identifiers may be; longer ones are told apart by a sum.
+func shortened(name string) string {
+	if len(name) <= maxClientIDPrefix {
+		return name
+	}
+
+	const sumBytes = 6
+
+	sum := sha256.Sum256([]byte(name))
+	tail := "." + hex.EncodeToString(sum[:sumBytes])
+
+	return name[:maxClientIDPrefix-len(tail)] + tail
 }
 
 func resolvedRules(rules []ACLRule) []ResolvedRule {

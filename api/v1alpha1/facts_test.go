@@ -4,6 +4,7 @@ package v1alpha1_test
 
 import (
 	"reflect"
+	"strings"
 	"testing"
 	"time"
 
@@ -395,6 +396,15 @@ func TestResolvedBridge(t *testing.T) {
 		CASecretRef: &v1alpha1.SecretKeyReference{Name: "trust"}, CertificateSecretRef: &v1alpha1.SecretReference{Name: "pair"},
 	}
 	bridge.Spec.Remote.CredentialsSecretRef = &v1alpha1.SecretReference{Name: "pair"}
+
+	long := bridge
+	long.Namespace, long.Name = strings.Repeat("n", 63), strings.Repeat("r", 51)+"a"
+	other := bridge
+	other.Namespace, other.Name = strings.Repeat("n", 63), strings.Repeat("r", 51)+"b"
+
+	if a, b := long.Resolved().ClientIDPrefix, other.Resolved().ClientIDPrefix; len(a) != 64 || a == b {
+		t.Errorf("two long names get the prefixes %s and %s", a, b)
+	}
 
 	if got := bridge.Resolved(); got.CA.Key != "ca.crt" || !reflect.DeepEqual(got.ReferencedSecrets(), []string{"pair", "trust"}) {
 		t.Errorf("CA %+v, Secrets %v", got.CA, got.ReferencedSecrets())
