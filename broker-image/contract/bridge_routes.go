@@ -26,12 +26,12 @@ func (r *BridgeRoute) Prefixes(d Direction) (source, destination string) {
 	return r.LocalPrefix, r.RemotePrefix
 }
 
-// bridgeLockPrefix begins the topic by which the processes of one bridge agree who is active. Nothing subscribes to it by
-// a wildcard, since it begins with $ [MQTT-4.7.2-1].
-const bridgeLockPrefix = "$mqtt-bridge/lock/"
+// BridgeLockPrefix begins the topic by which the processes of one bridge agree who is active. No wildcard of a route picks
+// it, since it begins with $ [MQTT-4.7.2-1].
+const BridgeLockPrefix = "$mqtt-bridge/lock/"
 
 // LockTopic is where the processes of a bridge meet at the local broker.
-func (b *Bridge) LockTopic() string { return bridgeLockPrefix + b.Local.ClientIDPrefix }
+func (b *Bridge) LockTopic() string { return BridgeLockPrefix + b.Local.ClientIDPrefix }
 
 // BridgeRules are the least that the user at the local end must be granted: what the routes take and bring, and the topic
 // by which replicas agree who is active.
@@ -197,4 +197,10 @@ func intersect(a, b string) (string, bool) {
 			return "", false
 		}
 	}
+}
+
+// Overlap tells whether two filters have a topic in common. Both must be valid.
+func Overlap(a, b string) bool {
+	_, found := intersect(a, b)
+	return found
 }

@@ -1,0 +1,318 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package bridge
+
+import (
+	"bufio"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+const (
+	readBuffer = 16 << 10
+	// keptBuffer is what a connection keeps of its write buffer once all is written.
+	keptBuffer = 64 << 10
+	// earlyFlush is the amount that is written without waiting for the end of a batch.
+	earlyFlush = 32 << 10
+	// partingTime is how long a connection that is closed may take to write what is left.
+	partingTime = time.Second
+)
+
+// stream is a connection as the MQTT libraries see it. Reading is buffered, since they read byte by byte, and looked
+// over by a guard, since they trust what they read. Writing never blocks: packets gather in a buffer that one goroutine
+// writes, many with one call of the system.
+type stream struct {
+	net.Conn
+
+	in    *bufio.Reader
+	guard guard
+	// idle is called before a read that may wait: what was caused by what was read so far is complete.
+	idle func()
+	// quiet is the longest time without a byte from the peer in nanoseconds, 0 for no bound.
+	quiet atomic.Int64
+	// stall is how long one write may take.
+	stall time.Duration
+
+	mu      sync.Mutex
+	out     []byte
+	spare   []byte
+	closing bool
+	dirty   atomic.Bool
+	wake    chan struct{}
+
+	once   sync.Once
+	err    error
+	closed chan struct{} // closed when the connection is
+	left   chan struct{} // closed when the writer has ended
+}
+
+func newStream(conn net.Conn, version int, stall time.Duration) *stream {
+	s := &stream{
+		Conn: conn, in: bufio.NewReaderSize(conn, readBuffer), guard: guard{version: version}, idle: func() {},
+		stall: stall, wake: make(chan struct{}, 1), closed: make(chan struct{}), left: make(chan struct{}),
+	}
+	go s.write()
+
+	return s
+}
+
+// Read is of net.Conn.
+func (s *stream) Read(p []byte) (int, error) {
+	if s.in.Buffered() == 0 {
+		s.idle()
+
+		if quiet := s.quiet.Load(); quiet > 0 {
+			_ = s.Conn.SetReadDeadline(time.Now().Add(time.Duration(quiet)))
+		}
+	}
+
+	n, err := s.in.Read(p)
+	if err == nil {
+		err = s.guard.see(p[:n])
+	}
+
+	if err != nil {
+		s.fail(err)
+	}
+
+	return n, err
+}
+
+// Write is of net.Conn. The bytes are on their way, not sent, when it returns.
+func (s *stream) Write(p []byte) (int, error) {
+	s.mu.Lock()
+	s.out = append(s.out, p...)
+	s.mu.Unlock()
+	s.dirty.Store(true)
+	s.flush()
+
+	select {
+	case <-s.closed:
+		return 0, net.ErrClosed
+	default:
+		return len(p), nil
+	}
+}
+
+// gather adds what put appends; it is written at the next flush at the latest.
+func (s *stream) gather(put func([]byte) []byte) {
+	s.mu.Lock()
+	s.out = put(s.out)
+	size := len(s.out)
+	s.mu.Unlock()
+	s.dirty.Store(true)
+
+	if size >= earlyFlush {
+		s.flush()
+	}
+}
+
+// backlog is how many bytes wait to be written.
+func (s *stream) backlog() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+
+	return len(s.out)
+}
+
+// flush has the writer write what has gathered.
+func (s *stream) flush() {
+	if !s.dirty.Load() {
+		return
+	}
+
+	select {
+	case s.wake <- struct{}{}:
+	default:
+	}
+}
+
+func (s *stream) write() {
+	defer close(s.left)
+
+	for {
+		select {
+		case <-s.wake:
+		case <-s.closed:
+			return
+		}
+
+		s.dirty.Store(false)
+		s.mu.Lock()
+		batch, last := s.out, s.closing
+		s.out, s.spare = s.spare[:0], nil
+		s.mu.Unlock()
+
+		if len(batch) > 0 {
+			_ = s.Conn.SetWriteDeadline(time.Now().Add(s.stall))
+
+			if _, err := s.Conn.Write(batch); err != nil {
+				s.fail(err)
+
+				return
+			}
+		}
+
+		if cap(batch) <= keptBuffer {
+			s.mu.Lock()
+			s.spare = batch[:0]
+			s.mu.Unlock()
+		}
+
+		if last {
+			return
+		}
+	}
+}
+
+// SetDeadline is of net.Conn; writes have a deadline of their own.
+func (s *stream) SetDeadline(t time.Time) error { return s.Conn.SetReadDeadline(t) }
+
+// SetWriteDeadline is of net.Conn; see SetDeadline.
+func (s *stream) SetWriteDeadline(time.Time) error { return nil }
+
+// Close writes what has gathered and closes the connection.
+func (s *stream) Close() error {
+	s.mu.Lock()
+	s.closing = true
+	s.mu.Unlock()
+
+	select {
+	case s.wake <- struct{}{}:
+	default:
+	}
+
+	select {
+	case <-s.left:
+	case <-s.closed:
+	case <-time.After(partingTime):
+	}
+
+	s.fail(net.ErrClosed)
+
+	return nil
+}
+
+// fail closes the connection at once; the first reason is kept.
+func (s *stream) fail(err error) {
+	s.once.Do(func() {
+		s.err = err
+
+		_ = s.Conn.Close()
+
+		close(s.closed)
+	})
+}
+
+// guard follows the frames of what a peer sends and ends the connection where the libraries would believe what is no
+// MQTT: they take the length of a packet for granted and reserve memory for it, and a wrong count in a SUBACK would end
+// the process.
+type guard struct {
+	version int
+
+	started bool // the first packet is over
+	head    bool // within the length of a packet, behind its type
+	kind    byte
+	length  int
+	digits  int
+	rest    int
+	body    []byte // of a first packet that is read
+	// code, flags and short describe the CONNACK: a server of MQTT 3 answers everybody with one of two bytes.
+	code, flags byte
+	short       bool
+	answered    bool
+}
+
+const (
+	maxFirstPacket = 64 << 10
+	kindConnack    = 2
+	kindSuback     = 9
+	kindAuth       = 15
+)
+
+var errNotMQTT = errors.New("what came back is not MQTT")
+
+func (g *guard) see(p []byte) error {
+	for len(p) > 0 {
+		switch {
+		case g.rest > 0:
+			n := min(g.rest, len(p))
+
+			if !g.started && len(g.body) < 2 {
+				g.body = append(g.body, p[:min(n, 2-len(g.body))]...)
+			}
+
+			if g.rest -= n; g.rest == 0 {
+				g.end()
+			}
+
+			p = p[n:]
+		case !g.head:
+			g.kind, g.head, g.length, g.digits = p[0]>>4, true, 0, 0
+			if !g.started && g.kind != kindConnack && (g.version != 5 || g.kind != kindAuth) {
+				return errNotMQTT
+			}
+
+			p = p[1:]
+		default:
+			g.length |= int(p[0]&0x7f) << (7 * g.digits)
+			g.digits++
+
+			more := p[0]&0x80 != 0
+			if more && g.digits == 4 {
+				return errNotMQTT
+			}
+
+			p = p[1:]
+
+			if !more {
+				if err := g.begin(); err != nil {
+					return err
+				}
+			}
+		}
+	}
+
+	return nil
+}
+
+func (g *guard) begin() error {
+	g.head, g.rest = false, g.length
+
+	switch {
+	case !g.started && (g.length < 2 || g.length > maxFirstPacket):
+		return errNotMQTT
+	case g.started && g.version == 4 && g.kind == kindSuback && g.length != 3: // one filter is asked for at a time
+		return fmt.Errorf("%w: a SUBACK of %d bytes answers one filter", errNotMQTT, g.length)
+	case g.started && g.version == 4 && g.kind == kindConnack:
+		return fmt.Errorf("%w: a second CONNACK", errNotMQTT)
+	}
+
+	if g.rest == 0 {
+		g.end()
+	}
+
+	return nil
+}
+
+func (g *guard) end() {
+	if !g.started && g.kind == kindConnack && len(g.body) == 2 {
+		g.answered, g.flags, g.code, g.short = true, g.body[0], g.body[1], g.length == 2
+	}
+
+	if g.kind == kindConnack {
+		g.started = true
+	}
+
+	g.body = g.body[:0]
+}
+
+// isEnd tells whether a connection just ended, without words from the peer.
+func isEnd(err error) bool {
+	return errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, net.ErrClosed)
+}
