@@ -21,6 +21,7 @@ import (
 
 	"github.com/mqtt-operator/mqtt-operator/api/v1alpha1"
 	"github.com/mqtt-operator/mqtt-operator/broker-image/admin"
+	"github.com/mqtt-operator/mqtt-operator/broker-image/contract"
 	"github.com/mqtt-operator/mqtt-operator/controllers/condition"
 	"github.com/mqtt-operator/mqtt-operator/controllers/verdict"
 )
@@ -311,10 +312,12 @@ func setEnd(set *condition.Set, kind v1alpha1.ConditionType, end *admin.EndStatu
 	set.False(kind, verdict.Finding{Reason: reasonOf(end.Reason), Message: sentence(text)})
 }
 
-// sentence begins with a capital and ends with a full stop, as every message does.
+// sentence begins with a capital, unless that is an address, and ends with a full stop, as every message does.
 func sentence(text string) string {
-	first, size := utf8.DecodeRuneInString(text)
-	text = strings.ToUpper(string(first)) + text[size:]
+	if word, _, _ := strings.Cut(text, " "); !strings.Contains(word, "://") {
+		first, size := utf8.DecodeRuneInString(text)
+		text = strings.ToUpper(string(first)) + text[size:]
+	}
 	if !strings.HasSuffix(text, ".") {
 		text += "."
 	}
@@ -337,7 +340,7 @@ func (p *pass) noAnswer() verdict.Finding {
 	case !p.pods[0].isReady():
 		finding.Message = "No pod answers. " + verdict.PodTrouble(&p.pods[0].pod)
 	default:
-		finding.Message = fmt.Sprintf("Pod %s is ready and does not answer the operator on port 8800; is there a NetworkPolicy between the two?", p.pods[0].pod.Name)
+		finding.Message = fmt.Sprintf("Pod %s is ready and does not answer the operator on port %d; is there a NetworkPolicy between the two?", p.pods[0].pod.Name, contract.AdminPort)
 	}
 	return finding
 }

@@ -203,11 +203,10 @@ func bridgeContainer(f *verdict.BridgeFacts, resources corev1.ResourceRequiremen
 		ImagePullPolicy: corev1.PullIfNotPresent,
 		Command:         []string{bridgeProgram},
 		Args: []string{
-			"--config-dir=" + contract.BridgeConfigDir,
+			"--config=" + contract.BridgeConfigDir,
 			"--admin-tls=" + contract.BridgeAdminTLSDir,
 			"--admin-listen=" + net.JoinHostPort("", strconv.Itoa(contract.AdminPort)),
 			"--health-listen=" + net.JoinHostPort("", strconv.Itoa(contract.HealthPort)),
-			"--shutdown-timeout=" + shutdownTimeout,
 		},
 		Ports: []corev1.ContainerPort{
 			{Name: "admin", ContainerPort: contract.AdminPort, Protocol: corev1.ProtocolTCP},

@@ -117,6 +117,7 @@ func (s *story) leaks() []string {
 	}
 	for kind, list := range map[string]client.ObjectList{
 		"MQTTBroker": &v1alpha1.MQTTBrokerList{}, "MQTTUser": &v1alpha1.MQTTUserList{}, "StatefulSet": &appsv1.StatefulSetList{},
+		"MQTTBridge": &v1alpha1.MQTTBridgeList{}, "Deployment": &appsv1.DeploymentList{}, "ReplicaSet": &appsv1.ReplicaSetList{},
 		"Pod": &corev1.PodList{}, "Service": &corev1.ServiceList{}, "ServiceAccount": &corev1.ServiceAccountList{},
 		"ConfigMap": &corev1.ConfigMapList{}, "ControllerRevision": &appsv1.ControllerRevisionList{},
 	} {
