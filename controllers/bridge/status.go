@@ -66,8 +66,11 @@ func paced(before, now v1alpha1.MQTTBridgeStatus, at time.Time) v1alpha1.MQTTBri
 	case same(still(before), still(now)) && since < countEvery:
 		return before
 	}
-	// Unless something else moved in between, the numbers stood still until a pass ago.
-	window := min(since, countEvery)
+	// Where that is long ago, the numbers have stood still until a pass or two ago.
+	window := since
+	if since > 2*countEvery {
+		window = countEvery
+	}
 	for i := range now.Routes {
 		now.Routes[i].ForwardedPerMinute = perMinute(routeOf(before.Routes, now.Routes[i].Name), &now.Routes[i], window)
 	}
