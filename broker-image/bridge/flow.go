@@ -609,6 +609,22 @@ func (f *flow) quality() byte {
 	return f.sub.qos
 }
 
+// smaller is the largest packet that the destination takes, where the source may send larger ones; else 0.
+func (f *flow) smaller() uint32 {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+
+	if f.source == nil || f.dest == nil {
+		return 0
+	}
+
+	if from, to := f.source.limits().maxPacket, f.dest.limits().maxPacket; to > 0 && (from == 0 || to < from) {
+		return to
+	}
+
+	return 0
+}
+
 func (f *flow) retains() bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()

@@ -244,9 +244,11 @@ func (k *keeper) hold(ctx context.Context) *fault {
 
 			return why
 		case <-beat.C:
-			if k.deadline().IsZero() && time.Since(began) > lockLease { // what we say does not come back
-				k.connected(true)
-				k.extend(ctx, 0)
+			if k.deadline().IsZero() && time.Since(began) > lockLease {
+				why := faultf(ReasonNoAnswer, "the local broker does not bring back what is published to %s; grant this user to publish and subscribe there", topic)
+				p.abort(why)
+
+				return why
 			}
 
 			said = time.Now()

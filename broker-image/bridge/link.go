@@ -72,6 +72,8 @@ type link struct {
 	// asked is the subscription that the session has.
 	asked   subscription
 	present bool
+	// ended is closed when the flows know that the connection is no more.
+	ended chan struct{}
 }
 
 func newLink(b *Bridge, e *end, id string) *link {
@@ -101,6 +103,8 @@ func (l *link) peer() peer {
 func (l *link) up(p peer, sessionPresent bool) {
 	l.mu.Lock()
 	l.present = sessionPresent
+	l.ended = make(chan struct{})
+
 	if !sessionPresent {
 		l.asked = subscription{}
 	}
@@ -151,7 +155,11 @@ func (l *link) lost(p peer, why *fault) {
 		l.to.destLost(p)
 	}
 
-	l.blame(why)
+	l.mu.Lock()
+	defer l.mu.Unlock()
+
+	l.fault = why
+	close(l.ended)
 }
 
 func (l *link) blame(why *fault) {
@@ -291,9 +299,18 @@ func (l *link) serve(ctx context.Context, p peer) bool {
 	l.bridge.log.Info("connected", "end", l.end.name, "client", l.clientID, "endpoint", l.end.settings.Load().Endpoints[l.end.last.Load()%int64(len(l.end.settings.Load().Endpoints))])
 
 	l.mu.Lock()
-	l.fault, l.notices = nil, nil
+	ended := l.ended
+
+	select {
+	case <-ended:
+	default:
+		l.fault, l.notices = nil, nil
+	}
 	l.mu.Unlock()
 	l.notice(p)
+
+	// The flows must know of the end before there is another connection.
+	defer func() { <-ended }()
 
 	failures := 0
 	next := time.NewTimer(0)
@@ -302,7 +319,7 @@ func (l *link) serve(ctx context.Context, p peer) bool {
 
 	for {
 		select {
-		case <-p.gone():
+		case <-ended:
 			return false
 		case <-ctx.Done():
 			p.part()
@@ -359,10 +376,6 @@ func (l *link) notice(p peer) {
 	}
 
 	if l.to != nil {
-		if limits.maxPacket > 0 {
-			said = append(said, fmt.Sprintf("takes packets of up to %d bytes; larger messages are dropped", limits.maxPacket))
-		}
-
 		if !limits.retain && l.to.retains() {
 			said = append(said, "retains no messages; they are passed on without the flag")
 		}
@@ -449,5 +462,13 @@ func (l *link) state() linkState {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 
-	return linkState{connected: l.peer() != nil, fault: l.fault, notices: slices.Clone(l.notices)}
+	s := linkState{connected: l.peer() != nil, fault: l.fault, notices: slices.Clone(l.notices)}
+
+	if l.to != nil {
+		if size := l.to.smaller(); size > 0 {
+			s.notices = append(s.notices, fmt.Sprintf("takes packets of up to %d bytes; larger messages are dropped", size))
+		}
+	}
+
+	return s
 }

@@ -42,6 +42,7 @@ func (w *passage) open3(ctx context.Context, s *stream, endpoint string) (peer, 
 		stream: s, owner: w.owner, endpoint: endpoint, patience: w.patience,
 		limit: limits{window: min(w.window, maxWindow), maxQoS: 2, retain: true, wildcards: true, shared: true, expiryKept: true, expiry: math.MaxUint32},
 	}
+	s.hold = make(chan struct{}) // the library would deliver messages before it says that it is connected
 	p.sent = make(chan publication, p.limit.window)
 
 	options := mqtt.NewClientOptions().
@@ -52,12 +53,7 @@ func (w *passage) open3(ctx context.Context, s *stream, endpoint string) (peer, 
 		SetConnectTimeout(w.patience).SetWriteTimeout(handOver).
 		SetAutoReconnect(false).SetConnectRetry(false).SetResumeSubs(false).
 		SetOrderMatters(true).SetAutoAckDisabled(true).
-		SetDefaultPublishHandler(p.arrived).
-		SetConnectionNotificationHandler(func(_ mqtt.Client, n mqtt.ConnectionNotification) {
-			if n.Type() == mqtt.ConnectionNotificationTypeConnected { // nothing else has been read yet
-				p.owner.up(p, s.guard.flags&1 == 1)
-			}
-		})
+		SetDefaultPublishHandler(p.arrived)
 
 	if w.end.Username != "" {
 		options.SetUsername(w.end.Username).SetPassword(w.end.Password)
@@ -84,6 +80,9 @@ func (w *passage) open3(ctx context.Context, s *stream, endpoint string) (peer, 
 
 		return nil, p.notLetIn(err)
 	}
+
+	p.owner.up(p, s.guard.flags&1 == 1)
+	close(s.hold)
 
 	s.quiet.Store(int64(w.keepAlive + w.keepAlive/2 + time.Second))
 
@@ -153,6 +152,8 @@ func (p *peer3) arrived(_ mqtt.Client, m mqtt.Message) {
 	p.owner.received(p, &inbound{
 		topic: m.Topic(), payload: m.Payload(), qos: m.Qos(), retain: m.Retained(), dup: m.Duplicate(), id: m.MessageID(), ack: m.Ack,
 	})
+	// The goroutine that reads is ahead of this one, so its idling says nothing.
+	p.owner.idle()
 }
 
 func (p *peer3) limits() *limits       { return &p.limit }

@@ -10,6 +10,7 @@ import (
 	"net"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 )
 
@@ -35,8 +36,15 @@ type stream struct {
 	idle func()
 	// quiet is the longest time without a byte from the peer in nanoseconds, 0 for no bound.
 	quiet atomic.Int64
+	// hold is closed when what follows CONNACK may be read; nil holds nothing back.
+	hold chan struct{}
 	// stall is how long one write may take.
 	stall time.Duration
+
+	// writing is held by who writes.
+	writing sync.Mutex
+	// raw is there where a write can be tried without waiting.
+	raw syscall.RawConn
 
 	mu      sync.Mutex
 	out     []byte
@@ -56,6 +64,10 @@ func newStream(conn net.Conn, version int, stall time.Duration) *stream {
 		Conn: conn, in: bufio.NewReaderSize(conn, readBuffer), guard: guard{version: version}, idle: func() {},
 		stall: stall, wake: make(chan struct{}, 1), closed: make(chan struct{}), left: make(chan struct{}),
 	}
+	if tcp, ok := conn.(*net.TCPConn); ok {
+		s.raw, _ = tcp.SyscallConn()
+	}
+
 	go s.write()
 
 	return s
@@ -63,6 +75,13 @@ func newStream(conn net.Conn, version int, stall time.Duration) *stream {
 
 // Read is of net.Conn.
 func (s *stream) Read(p []byte) (int, error) {
+	if s.hold != nil && s.guard.started {
+		select {
+		case <-s.hold:
+		case <-s.closed:
+		}
+	}
+
 	if s.in.Buffered() == 0 {
 		s.idle()
 
@@ -78,9 +97,11 @@ func (s *stream) Read(p []byte) (int, error) {
 
 	if err != nil {
 		s.fail(err)
+
+		return 0, err // with bytes beside it, the error would be seen a read too late
 	}
 
-	return n, err
+	return n, nil
 }
 
 // Write is of net.Conn. The bytes are on their way, not sent, when it returns.
@@ -120,15 +141,76 @@ func (s *stream) backlog() int {
 	return len(s.out)
 }
 
-// flush has the writer write what has gathered.
+// flush has what gathered written. What the socket takes at once needs no other goroutine, which saves a change of
+// goroutines for each message where there are few.
 func (s *stream) flush() {
 	if !s.dirty.Load() {
 		return
 	}
 
+	if s.raw != nil && s.writing.TryLock() {
+		is := s.tryOut()
+
+		s.writing.Unlock()
+
+		if is {
+			return
+		}
+	}
+
 	select {
 	case s.wake <- struct{}{}:
 	default:
+	}
+}
+
+// tryOut writes without waiting; true says that nothing is left.
+func (s *stream) tryOut() bool {
+	batch := s.takeOut()
+	if len(batch) == 0 {
+		return true
+	}
+
+	written := 0
+	err := s.raw.Write(func(fd uintptr) bool {
+		written, _ = syscall.Write(int(fd), batch) //nolint:gosec // a file descriptor
+
+		return true
+	})
+
+	written = max(written, 0)
+	if err == nil && written == len(batch) {
+		s.giveBack(batch)
+
+		return true
+	}
+
+	// The rest, and an error that will come again, is for the goroutine that may wait.
+	s.mu.Lock()
+	s.out = append(batch[written:], s.out...)
+	s.mu.Unlock()
+	s.dirty.Store(true)
+
+	return false
+}
+
+// takeOut takes what has gathered. The caller holds writing.
+func (s *stream) takeOut() []byte {
+	s.dirty.Store(false)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+
+	batch := s.out
+	s.out, s.spare = s.spare[:0], nil
+
+	return batch
+}
+
+func (s *stream) giveBack(batch []byte) {
+	if cap(batch) <= keptBuffer {
+		s.mu.Lock()
+		s.spare = batch[:0]
+		s.mu.Unlock()
 	}
 }
 
@@ -142,27 +224,25 @@ func (s *stream) write() {
 			return
 		}
 
-		s.dirty.Store(false)
+		s.writing.Lock()
 		s.mu.Lock()
-		batch, last := s.out, s.closing
-		s.out, s.spare = s.spare[:0], nil
+		last := s.closing
 		s.mu.Unlock()
 
+		batch := s.takeOut()
 		if len(batch) > 0 {
 			_ = s.Conn.SetWriteDeadline(time.Now().Add(s.stall))
 
 			if _, err := s.Conn.Write(batch); err != nil {
+				s.writing.Unlock()
 				s.fail(err)
 
 				return
 			}
 		}
 
-		if cap(batch) <= keptBuffer {
-			s.mu.Lock()
-			s.spare = batch[:0]
-			s.mu.Unlock()
-		}
+		s.giveBack(batch)
+		s.writing.Unlock()
 
 		if last {
 			return
