@@ -4,6 +4,8 @@ package controllers_test
 
 import (
 	"bytes"
+	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"maps"
@@ -13,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	paho "github.com/eclipse/paho.mqtt.golang"
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/meta"
@@ -202,7 +205,7 @@ func TestWhatABridgeSaysIsInItsStatus(t *testing.T) {
 	if *r.Connected || *r.Forwarded != 12 || *r.Queued != 3 || *r.LagSeconds != 5 || *r.Dropped != 3 || !strings.Contains(r.LastError, "no message of this size") || r.LastErrorTime == nil {
 		t.Errorf("%+v", r)
 	}
-	if len(r.DropReasons) != 2 || r.DropReasons[0].Reason != "Loop" || r.DropReasons[1].Count != 2 {
+	if len(r.DropReasons) != 2 || r.DropReasons[0].Reason != "Loop" || *r.DropReasons[1].Count != 2 {
 		t.Errorf("%+v", r.DropReasons)
 	}
 
@@ -523,4 +526,85 @@ func TestABridgesChildrenComeBack(t *testing.T) {
 		return nil
 	})
 	w.ready(bridge)
+}
+
+// TestABridgeCarriesMessages: the real one, between two real brokers, told by the operator alone.
+func TestABridgeCarriesMessages(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.kubelet.mu.Lock()
+	w.kubelet.realBridges = true
+	w.kubelet.mu.Unlock()
+	bridge := gen.Bridge(w.namespace, "cloud", "mq", gen.ToBroker(v1alpha1.BrokerReference{Name: "hub"}),
+		gen.WithRoutes(gen.Between(gen.Route("up", v1alpha1.RouteOut, "telemetry/#"), "", "plant/")))
+	all := gen.Allow("#", v1alpha1.ACLPublish, v1alpha1.ACLSubscribe)
+	machine, office := gen.User(w.namespace, "machine", "mq", all), gen.User(w.namespace, "office", "hub", all)
+	w.create(gen.Broker(w.namespace, "mq"), gen.Broker(w.namespace, "hub"), machine, office, bridge)
+	w.ready(machine, office, bridge)
+
+	here, there := w.client("mq", "machine"), w.client("hub", "office")
+	arrived := make(chan string, 100)
+	subscribe := func(c paho.Client, filter string) {
+		token := c.Subscribe(filter, 1, func(_ paho.Client, m paho.Message) { arrived <- m.Topic() + " " + string(m.Payload()) })
+		if !token.WaitTimeout(patience) || token.Error() != nil {
+			t.Fatalf("subscribe to %s: %v", filter, token.Error())
+		}
+	}
+	publish := func(c paho.Client, topic, text string) {
+		if token := c.Publish(topic, 1, false, text); !token.WaitTimeout(patience) || token.Error() != nil {
+			t.Fatalf("publish to %s: %v", topic, token.Error())
+		}
+	}
+	hears := func(want string) {
+		select {
+		case got := <-arrived:
+			if got != want {
+				t.Fatalf("heard %q, want %q", got, want)
+			}
+		case <-time.After(patience):
+			t.Fatalf("%q never came\n%s", want, w.picture())
+		}
+	}
+	subscribe(there, "plant/#")
+	subscribe(here, "commands/#")
+	publish(here, "telemetry/press", "on")
+	hears("plant/telemetry/press on")
+
+	change(w, bridge, func(b *v1alpha1.MQTTBridge) {
+		b.Spec.Routes = append(b.Spec.Routes, gen.Between(gen.Route("down", v1alpha1.RouteIn, "set"), "commands/", "plant/"))
+	})
+	w.ready(bridge)
+	publish(there, "plant/set", "faster")
+	for range 2 { // the office hears itself, too
+		if got := <-arrived; got != "plant/set faster" && got != "commands/set faster" {
+			t.Errorf("heard %q", got)
+		}
+	}
+	w.eventually("the status counts", func() error {
+		w.exists(bridge)
+		for _, r := range bridge.Status.Routes {
+			if r.Forwarded == nil || *r.Forwarded == 0 {
+				return fmt.Errorf("%+v", bridge.Status.Routes)
+			}
+		}
+		return nil
+	})
+}
+
+// client is a client of a broker, by the binding of a user.
+func (w *world) client(broker, user string) paho.Client {
+	w.t.Helper()
+	binding := w.secret(v1alpha1.BindingSecretName(user))
+	address, err := w.kubelet.reach(string(binding.Data[v1alpha1.BindingHost]))
+	must(w.t, err)
+	roots := x509.NewCertPool()
+	roots.AppendCertsFromPEM(binding.Data[v1alpha1.BindingCA])
+	c := paho.NewClient(paho.NewClientOptions().AddBroker("ssl://" + address).SetClientID(user).SetUsername(user).
+		SetPassword(string(binding.Data[v1alpha1.BindingPassword])).
+		SetTLSConfig(&tls.Config{MinVersion: tls.VersionTLS13, RootCAs: roots, ServerName: broker + "-mqtts." + w.namespace + ".svc"}))
+	if token := c.Connect(); !token.WaitTimeout(patience) || token.Error() != nil {
+		w.t.Fatalf("%s: %v", user, token.Error())
+	}
+	w.t.Cleanup(func() { c.Disconnect(0) })
+	return c
 }

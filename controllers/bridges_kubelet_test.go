@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"net/url"
 	"os"
 	"path/filepath"
 	"slices"
@@ -22,6 +23,7 @@ import (
 
 	"github.com/mqtt-operator/mqtt-operator/api/v1alpha1"
 	"github.com/mqtt-operator/mqtt-operator/broker-image/admin"
+	"github.com/mqtt-operator/mqtt-operator/broker-image/bridge"
 	"github.com/mqtt-operator/mqtt-operator/broker-image/contract"
 )
 
@@ -29,7 +31,7 @@ import (
 // configuration and the certificates that a pod would find mounted. How its ends and routes are doing, the story says.
 type bridgePod struct {
 	pod    *corev1.Pod
-	bridge string
+	of     string // name of the bridge
 	at     string
 	admin  *http.Server
 	keeper *admin.BridgeKeeper
@@ -43,12 +45,19 @@ type bridgePod struct {
 	say func(*admin.BridgeStatus)
 	// refuse is why it takes no configuration; empty: it takes each.
 	refuse string
+	// real carries messages and speaks for itself; nil in most stories.
+	real *bridge.Bridge
+	// reach is where a broker's listener can be reached from here, by the address in its Service.
+	reach func(endpoint string) (string, error)
 }
 
 // status is what the pod says about itself.
 func (b *bridgePod) status() admin.BridgeStatus {
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	if b.real != nil {
+		return b.real.Status()
+	}
 	s := admin.BridgeStatus{Active: strings.HasSuffix(b.pod.Name, "-0"), Version: "test"}
 	s.Local.Connected, s.Local.Endpoint = true, b.config.Local.Endpoints[0]
 	s.Remote.Connected, s.Remote.Endpoint = true, b.config.Remote.Endpoints[0]
@@ -67,8 +76,42 @@ func (b *bridgePod) apply(cfg *contract.Bridge) error {
 	if b.refuse != "" {
 		return errors.New(b.refuse)
 	}
+	if b.real != nil {
+		near, err := b.nearby(cfg)
+		if err != nil {
+			return err
+		}
+		if err := b.real.Apply(near); err != nil {
+			return err
+		}
+	}
 	b.config, b.told = cfg, append(b.told, cfg)
 	return nil
+}
+
+// nearby is a configuration with the addresses at which the brokers of the story listen. Their certificates name the
+// Services, as in a cluster.
+func (b *bridgePod) nearby(cfg *contract.Bridge) (*contract.Bridge, error) {
+	near := *cfg
+	for _, end := range []*contract.BridgeEnd{&near.Local, &near.Remote} {
+		service, err := url.Parse(end.Endpoints[0])
+		if err != nil {
+			return nil, err
+		}
+		address, err := b.reach(service.Hostname())
+		if err != nil {
+			return nil, err
+		}
+		end.Endpoints, end.ServerName = []string{service.Scheme + "://" + address}, service.Hostname()
+	}
+	return &near, nil
+}
+
+func (b *bridgePod) end() {
+	_ = b.admin.Close()
+	if b.real != nil {
+		b.real.Close()
+	}
 }
 
 // saying changes what the pod says from now on.
@@ -116,7 +159,7 @@ func (k *kubelet) syncBridges(ctx context.Context) error {
 	defer k.mu.Unlock()
 	for name, b := range k.bridges {
 		if wanted[name] == nil {
-			_ = b.admin.Close()
+			b.end()
 			delete(k.bridges, name)
 			if err := k8s.Delete(ctx, b.pod, client.GracePeriodSeconds(0)); client.IgnoreNotFound(err) != nil {
 				return err
@@ -136,9 +179,17 @@ func (k *kubelet) syncBridges(ctx context.Context) error {
 	return nil
 }
 
-func (k *kubelet) startBridge(ctx context.Context, name string, d *appsv1.Deployment) (*bridgePod, error) {
-	b := &bridgePod{bridge: d.Labels[v1alpha1.LabelInstance], pod: &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Name: name}}}
+func (k *kubelet) startBridge(ctx context.Context, name string, d *appsv1.Deployment) (_ *bridgePod, err error) {
+	b := &bridgePod{of: d.Labels[v1alpha1.LabelInstance], pod: &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Name: name}}}
 	b.keeper = admin.NewBridgeKeeper(b.apply)
+	if k.realBridges {
+		b.real, b.reach = bridge.New(bridge.Options{}), k.reach
+		defer func() {
+			if err != nil {
+				b.real.Close()
+			}
+		}()
+	}
 	dir := k.t.TempDir()
 	for _, volume := range d.Spec.Template.Spec.Volumes {
 		secret := &corev1.Secret{}
@@ -193,6 +244,20 @@ func (k *kubelet) startBridge(ctx context.Context, name string, d *appsv1.Deploy
 	return b, k8s.Status().Update(ctx, pod)
 }
 
+// reach is where the listener of a Service <broker>-mqtts.<namespace>.svc listens; called with the kubelet's lock held, or
+// by the operator's push.
+func (k *kubelet) reach(service string) (string, error) {
+	broker, _, _ := strings.Cut(service, "-mqtts.")
+	if c, found := k.running.Load(broker); found {
+		for _, l := range c.(*container).engine.Status().Listeners { //nolint:forcetypeassert // nothing else is stored
+			if l.Name == "mqtts" {
+				return l.Address, nil
+			}
+		}
+	}
+	return "", fmt.Errorf("broker %s does not run yet", broker)
+}
+
 // bridge waits for the n-th pod of a bridge.
 func (w *world) bridge(name string, n int) *bridgePod {
 	w.t.Helper()
@@ -201,7 +266,7 @@ func (w *world) bridge(name string, n int) *bridgePod {
 		w.kubelet.mu.Lock()
 		defer w.kubelet.mu.Unlock()
 		for _, b := range w.kubelet.bridges {
-			if b.bridge == name && strings.HasSuffix(b.pod.Name, fmt.Sprintf("-%d", n)) {
+			if b.of == name && strings.HasSuffix(b.pod.Name, fmt.Sprintf("-%d", n)) {
 				found = b
 				return nil
 			}

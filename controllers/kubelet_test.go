@@ -43,6 +43,10 @@ type kubelet struct {
 	pods map[string]*container // by broker
 	// bridges are the pods of Deployments, by name.
 	bridges map[string]*bridgePod
+	// realBridges says that their pods carry messages.
+	realBridges bool
+	// running are the containers of brokers by name, for those who may not wait for mu.
+	running sync.Map
 }
 
 type container struct {
@@ -77,7 +81,7 @@ func newKubelet(t *testing.T, namespace string) *kubelet {
 			c.end()
 		}
 		for _, b := range k.bridges {
-			_ = b.admin.Close()
+			b.end()
 		}
 	})
 	return k
@@ -112,6 +116,7 @@ func (k *kubelet) sync(ctx context.Context) error {
 				return fmt.Errorf("pod of %s: %w", broker, err)
 			}
 			k.pods[broker] = c
+			k.running.Store(broker, c)
 		}
 	}
 	for i := range sets.Items {

@@ -296,8 +296,8 @@ func request(namespace, name string) []reconcile.Request {
 }
 
 func brokerByLabel(_ context.Context, o client.Object) []reconcile.Request {
-	labels := o.GetLabels()
-	if name := labels[v1alpha1.LabelBroker]; name != "" && labels[v1alpha1.LabelComponent] == v1alpha1.ComponentBroker {
+	carried := o.GetLabels()
+	if name := carried[v1alpha1.LabelBroker]; name != "" && carried[v1alpha1.LabelComponent] == v1alpha1.ComponentBroker {
 		return request(o.GetNamespace(), name)
 	}
 	return nil

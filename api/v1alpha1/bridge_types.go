@@ -95,6 +95,7 @@ const (
 
 // BridgeRemote is the broker at the other end of a bridge.
 //
+// +kubebuilder:validation:MinProperties=1
 // +kubebuilder:validation:XValidation:rule="has(self.endpoints) != has(self.brokerRef)",message="spec.remote needs exactly one of endpoints and brokerRef"
 // +kubebuilder:validation:XValidation:rule="!has(self.tls) || !has(self.endpoints) || self.endpoints.all(e, e.startsWith('mqtts://') || e.startsWith('wss://'))",message="spec.remote.tls needs endpoints with mqtts:// or wss://"
 // +kubebuilder:validation:XValidation:rule="!has(self.brokerRef) || (!has(self.tls) && !has(self.credentialsSecretRef))",message="spec.remote.brokerRef brings credentials and trust along: remove tls and credentialsSecretRef"
@@ -426,7 +427,7 @@ type DropReason struct {
 	// count is how many there were.
 	//
 	// +optional
-	Count int64 `json:"count,omitempty"`
+	Count *int64 `json:"count,omitempty"`
 }
 
 // MQTTBridge moves messages between a broker and any remote MQTT broker.

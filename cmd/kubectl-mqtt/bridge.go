@@ -144,7 +144,7 @@ func infoOf(b *v1alpha1.MQTTBridge) *bridgeInfo {
 			if route.DropReasons == nil {
 				route.DropReasons = map[string]int64{}
 			}
-			route.DropReasons[reason.Reason] = reason.Count
+			route.DropReasons[reason.Reason] = value(reason.Count)
 		}
 		info.Routes = append(info.Routes, route)
 	}

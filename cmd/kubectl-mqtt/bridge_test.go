@@ -42,7 +42,7 @@ func bridgesOfAllKinds() []*v1alpha1.MQTTBridge {
 		Routes: []v1alpha1.RouteStatus{
 			{
 				Name: "telemetry", Connected: new(true), Forwarded: new(int64(120345)), ForwardedPerMinute: new(int64(750)), Queued: new(int64(3)), LagSeconds: new(int64(1)),
-				Dropped: new(int64(3)), DropReasons: []v1alpha1.DropReason{{Reason: "Loop", Count: 1}, {Reason: "TooLarge", Count: 2}},
+				Dropped: new(int64(3)), DropReasons: []v1alpha1.DropReason{{Reason: "Loop", Count: new(int64(1))}, {Reason: "TooLarge", Count: new(int64(2))}},
 				LastError: "the destination takes no message of this size", LastErrorTime: &at,
 			},
 			{Name: "commands", Connected: new(true), Forwarded: new(int64(7)), ForwardedPerMinute: new(int64(0)), Queued: new(int64(0)), LagSeconds: new(int64(0)), Dropped: new(int64(0))},

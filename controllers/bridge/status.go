@@ -280,7 +280,7 @@ func dropReasons(counts map[string]int64) []v1alpha1.DropReason {
 	var list []v1alpha1.DropReason
 	for _, reason := range slices.Sorted(maps.Keys(counts)) {
 		if counts[reason] > 0 && len(list) < maxReasons {
-			list = append(list, v1alpha1.DropReason{Reason: cut(reason), Count: counts[reason]})
+			list = append(list, v1alpha1.DropReason{Reason: cut(reason), Count: new(counts[reason])})
 		}
 	}
 	return list
@@ -371,12 +371,21 @@ func setApplied(set *condition.Set, p *pass, walked error) {
 	default:
 		for i := range p.pods {
 			if !p.pods[i].runs(p.desired.Text) {
-				set.False(kind, verdict.Finding{Reason: v1alpha1.ReasonConfigPending, Message: "Pod " + p.pods[i].pod.Name + " has not answered yet."})
+				set.False(kind, verdict.Finding{Reason: v1alpha1.ReasonConfigPending, Message: p.pods[i].silence()})
 				return
 			}
 		}
 		set.True(kind, v1alpha1.ReasonConfigApplied, "Every pod runs the newest configuration.")
 	}
+}
+
+// silence says what a pod that has not answered is waiting for.
+func (pod *podFacts) silence() string {
+	text := "Pod " + pod.pod.Name + " has not answered yet."
+	if !pod.isReady() {
+		text += " " + verdict.PodTrouble(&pod.pod)
+	}
+	return text
 }
 
 // fault is what keeps one of the ends from being what the spec asks for.

@@ -121,7 +121,7 @@ func (r *Reconciler) deliver(ctx context.Context, p *pass) error {
 	for i := range p.pods {
 		// A bridge that does not reach its remote end is not ready, and answers all the same.
 		if pod := &p.pods[i]; (pod.isReady() || pod.answer != nil) && !pod.runs(text) {
-			finding := verdict.Finding{Reason: v1alpha1.ReasonConfigPending, Message: "Pod " + pod.pod.Name + " has not answered yet."}
+			finding := verdict.Finding{Reason: v1alpha1.ReasonConfigPending, Message: pod.silence()}
 			if refusal, isRefusal := errors.AsType[*admin.RefusedError](pod.problem); isRefusal {
 				finding = verdict.Finding{Reason: v1alpha1.ReasonConfigRefused, Message: "Pod " + pod.pod.Name + " goes on with what it had: " + refusal.Error()}
 			}

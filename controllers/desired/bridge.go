@@ -3,6 +3,7 @@
 package desired
 
 import (
+	"bytes"
 	"maps"
 	"net"
 	"strconv"
@@ -51,7 +52,7 @@ func BuildBridge(f *verdict.BridgeFacts, m *BridgeMaterial, j *verdict.BridgeJud
 		if b.Text, b.Revision, err = contract.NextBridge(j.Config, priorText(f), f.Floor); err != nil {
 			return nil, err
 		}
-		isSettled = isSettled && string(b.Text) == string(priorText(f))
+		isSettled = isSettled && bytes.Equal(b.Text, priorText(f))
 	case f.Config != nil:
 		b.Text = priorText(f)
 		b.Revision, _ = contract.BridgeRevision(b.Text)

@@ -3,6 +3,7 @@
 package desired
 
 import (
+	"bytes"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -176,7 +177,7 @@ func TestAConfigurationOfABridgeIsWrittenOnce(t *testing.T) {
 	}
 	stand := func(b *Bridge) { f.Config = bridgeConfig(f, b) }
 	stand(first)
-	if again := mustBuildBridge(t, f); again.Revision != 1 || string(again.Text) != string(first.Text) {
+	if again := mustBuildBridge(t, f); again.Revision != 1 || !bytes.Equal(again.Text, first.Text) {
 		t.Errorf("revision %d: nothing changed", again.Revision)
 	}
 	f.Spec.Inflight = 7
@@ -192,7 +193,7 @@ func TestAConfigurationOfABridgeIsWrittenOnce(t *testing.T) {
 	f.Floor = 0
 	f.Spec.Routes = append(f.Spec.Routes, v1alpha1.ResolvedRoute{Name: "b", Direction: v1alpha1.RouteIn, Filter: "b", MaxQoS: 1})
 	held := mustBuildBridge(t, f)
-	if held.Revision != 2 || string(held.Text) != string(second.Text) {
+	if held.Revision != 2 || !bytes.Equal(held.Text, second.Text) {
 		t.Errorf("revision %d: a configuration that is held back is not written", held.Revision)
 	}
 	user, _ := held.Objects[0].(*v1alpha1.MQTTUser)

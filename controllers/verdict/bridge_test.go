@@ -341,11 +341,12 @@ func TestRulesGoWhenNobodyNeedsThem(t *testing.T) {
 	user := &verdict.BridgeUser{User: gen.User("plant", "cloud-bridge", "mq")}
 	user.User.Spec.ACL = []v1alpha1.ACLRule{rule("old"), rule("kept")}
 	needed := []v1alpha1.ACLRule{rule("kept"), rule("new")}
-	filters := func(rules []v1alpha1.ACLRule) (all string) {
+	filters := func(rules []v1alpha1.ACLRule) string {
+		var all strings.Builder
 		for _, r := range rules {
-			all += string(r.Filter) + " "
+			all.WriteString(string(r.Filter) + " ")
 		}
-		return all
+		return all.String()
 	}
 	if got := filters(verdict.Granted(user, needed, false)); got != "kept new old " {
 		t.Errorf("while a pod may need it: %s", got)
