@@ -220,6 +220,13 @@ func TestSchema(t *testing.T) {
 		server.columns(ctx, t, "testdata/good/user-generated.yaml", "mqttusers", map[string]any{
 			"username": "sensor.7", "authentication": "password", "conditions": []any{ready()},
 		}, "Name=sensor.7 Broker=mq Username=sensor.7 Auth=password Ready=True Age Message=all is well")
+
+		connected := ready()
+		connected["type"], connected["status"] = "RemoteConnected", "False"
+
+		server.columns(ctx, t, "testdata/good/bridge.yaml", "mqttbridges", map[string]any{
+			"conditions": []any{ready(), connected}, "remote": map[string]any{"endpoint": "mqtts://mqtt.example.com:8883"},
+		}, "Name=cloud Broker=mq Remote=mqtts://mqtt.example.com:8883 Connected=False Ready=True Age Message=all is well")
 	})
 
 	t.Run("what is to come", func(t *testing.T) {
@@ -231,15 +238,9 @@ func TestSchema(t *testing.T) {
 
 		server.rules(ctx, t, true)
 
-		connected := ready()
-		connected["type"], connected["status"] = "RemoteConnected", "False"
-
 		server.columns(ctx, t, "testdata/good/policy.yaml", "mqttaccesspolicies", map[string]any{
 			"boundUsers": 3, "conditions": []any{ready()},
 		}, "Name=telemetry Users=3 Ready=True Age Message=all is well")
-		server.columns(ctx, t, "testdata/good/later-bridge.yaml", "mqttbridges", map[string]any{
-			"conditions": []any{ready(), connected},
-		}, "Name=cloud Broker=mq Remote=mqtts://mqtt.example.com:8883 Connected=False Ready=True Age Message=all is well")
 	})
 
 	for _, crd := range crds(t) {

@@ -32,7 +32,7 @@ import (
 	"github.com/mqtt-operator/mqtt-operator/broker-image/engine"
 )
 
-// kubelet stands in for the StatefulSet controller and the kubelet of one namespace, which no API server brings along.
+// kubelet stands in for the controllers of StatefulSets and Deployments and the kubelet of one namespace, which no API server brings along.
 // What it runs in place of a container is the real broker: engine, keeper and admin endpoint, with the configuration
 // and the certificates that a pod would find mounted.
 type kubelet struct {
@@ -41,6 +41,12 @@ type kubelet struct {
 
 	mu   sync.Mutex
 	pods map[string]*container // by broker
+	// bridges are the pods of Deployments, by name.
+	bridges map[string]*bridgePod
+	// realBridges says that their pods carry messages.
+	realBridges bool
+	// running are the containers of brokers by name, for those who may not wait for mu.
+	running sync.Map
 }
 
 type container struct {
@@ -53,13 +59,13 @@ type container struct {
 
 func newKubelet(t *testing.T, namespace string) *kubelet {
 	t.Helper()
-	k := &kubelet{t: t, namespace: namespace, pods: map[string]*container{}}
+	k := &kubelet{t: t, namespace: namespace, pods: map[string]*container{}, bridges: map[string]*bridgePod{}}
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan struct{})
 	go func() {
 		defer close(ended)
 		for ctx.Err() == nil {
-			if err := k.sync(ctx); err != nil && ctx.Err() == nil {
+			if err := errors.Join(k.sync(ctx), k.syncBridges(ctx)); err != nil && ctx.Err() == nil {
 				t.Logf("kubelet: %v", err)
 			}
 			select {
@@ -73,6 +79,9 @@ func newKubelet(t *testing.T, namespace string) *kubelet {
 		<-ended
 		for _, c := range k.pods {
 			c.end()
+		}
+		for _, b := range k.bridges {
+			b.end()
 		}
 	})
 	return k
@@ -107,6 +116,7 @@ func (k *kubelet) sync(ctx context.Context) error {
 				return fmt.Errorf("pod of %s: %w", broker, err)
 			}
 			k.pods[broker] = c
+			k.running.Store(broker, c)
 		}
 	}
 	for i := range sets.Items {
@@ -224,6 +234,11 @@ func (c *container) end() {
 func (k *kubelet) adminAddress(pod *corev1.Pod) string {
 	if c := k.find(func(c *container) bool { return c.pod.UID == pod.UID }); c != nil {
 		return c.at
+	}
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if b := k.bridges[pod.Name]; b != nil {
+		return b.at
 	}
 	return "127.0.0.1:1"
 }

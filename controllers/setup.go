@@ -34,6 +34,7 @@ import (
 	"github.com/mqtt-operator/mqtt-operator/broker-image/contract"
 	mqttaccesspolicy "github.com/mqtt-operator/mqtt-operator/controllers/accesspolicy"
 	"github.com/mqtt-operator/mqtt-operator/controllers/apply"
+	mqttbridge "github.com/mqtt-operator/mqtt-operator/controllers/bridge"
 	mqttbroker "github.com/mqtt-operator/mqtt-operator/controllers/broker"
 	"github.com/mqtt-operator/mqtt-operator/controllers/scope"
 	mqttuser "github.com/mqtt-operator/mqtt-operator/controllers/user"
@@ -102,6 +103,7 @@ func CacheOptions(namespaces []string) (cache.Options, error) {
 			&corev1.Service{}:        own,
 			&corev1.ServiceAccount{}: own,
 			&appsv1.StatefulSet{}:    own,
+			&appsv1.Deployment{}:     own,
 		},
 	}
 	if len(namespaces) > 0 {
@@ -129,6 +131,9 @@ func Setup(ctx context.Context, mgr manager.Manager, o Options) error {
 	}
 	if err := setupAccessPolicy(mgr, o, writer, looksAfter); err != nil {
 		return fmt.Errorf("controller of MQTTAccessPolicy: %w", err)
+	}
+	if err := setupBridge(mgr, o, writer); err != nil {
+		return fmt.Errorf("controller of MQTTBridge: %w", err)
 	}
 	return nil
 }
@@ -187,6 +192,12 @@ func index(ctx context.Context, indexer client.FieldIndexer) error {
 		}); err != nil {
 			return fmt.Errorf("index %s: %w", name, err)
 		}
+	}
+	if err := indexer.IndexField(ctx, &v1alpha1.MQTTBridge{}, mqttbridge.IndexSecret, func(o client.Object) []string {
+		bridge, _ := o.(*v1alpha1.MQTTBridge)
+		return bridge.Resolved().ReferencedSecrets()
+	}); err != nil {
+		return fmt.Errorf("index %s: %w", mqttbridge.IndexSecret, err)
 	}
 	return nil
 }
@@ -248,6 +259,23 @@ func setupAccessPolicy(mgr manager.Manager, o Options, writer *apply.Writer, loo
 		Complete(reconcile.AsReconciler(c, r))
 }
 
+func setupBridge(mgr manager.Manager, o Options, writer *apply.Writer) error {
+	c := mgr.GetClient()
+	r := &mqttbridge.Reconciler{
+		Client: c, Live: mgr.GetAPIReader(), Writer: writer, Events: mgr.GetEventRecorder(eventSource), Clock: o.Clock,
+		Image: o.Image, AdminAddress: o.AdminAddress,
+	}
+	return ctrl.NewControllerManagedBy(mgr).
+		For(&v1alpha1.MQTTBridge{}, builder.WithPredicates(wished())).
+		Owns(&appsv1.Deployment{}).
+		Owns(&corev1.Secret{}).
+		Owns(&v1alpha1.MQTTUser{}).
+		Watches(&corev1.Pod{}, handler.EnqueueRequestsFromMapFunc(bridgeOfPod)).
+		Watches(&corev1.Secret{}, handler.EnqueueRequestsFromMapFunc(bridgesOfSecret(c))).
+		WithOptions(controller.Options{MaxConcurrentReconciles: o.Concurrency}).
+		Complete(reconcile.AsReconciler(c, r))
+}
+
 // watchNamespaces wakes those who tell namespaces apart by their labels when these change. An operator that looks after
 // some namespaces has no right to watch any: it asks when it looks at a broker, which is every minute.
 func watchNamespaces(b *ctrl.Builder, looksAfter *scope.Scope, requests handler.MapFunc) *ctrl.Builder {
@@ -268,7 +296,8 @@ func request(namespace, name string) []reconcile.Request {
 }
 
 func brokerByLabel(_ context.Context, o client.Object) []reconcile.Request {
-	if name := o.GetLabels()[v1alpha1.LabelBroker]; name != "" {
+	carried := o.GetLabels()
+	if name := carried[v1alpha1.LabelBroker]; name != "" && carried[v1alpha1.LabelComponent] == v1alpha1.ComponentBroker {
 		return request(o.GetNamespace(), name)
 	}
 	return nil

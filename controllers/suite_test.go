@@ -38,6 +38,7 @@ import (
 	"github.com/mqtt-operator/mqtt-operator/controllers"
 	mqttaccesspolicy "github.com/mqtt-operator/mqtt-operator/controllers/accesspolicy"
 	"github.com/mqtt-operator/mqtt-operator/controllers/apply"
+	mqttbridge "github.com/mqtt-operator/mqtt-operator/controllers/bridge"
 	mqttbroker "github.com/mqtt-operator/mqtt-operator/controllers/broker"
 	mqttuser "github.com/mqtt-operator/mqtt-operator/controllers/user"
 )
@@ -205,6 +206,15 @@ func (w *world) reconcilers(writes *atomic.Int64) (*mqttbroker.Reconciler, *mqtt
 		&mqttaccesspolicy.Reconciler{Client: c, Writer: writer, Events: events, Clock: clock.RealClock{}, Scope: looksAfter}
 }
 
+// bridges is the reconciler of bridges, for those who want to walk one pass by hand.
+func (w *world) bridges(writes *atomic.Int64) *mqttbridge.Reconciler {
+	c := &counting{Client: w.operator.GetClient(), writes: writes}
+	return &mqttbridge.Reconciler{
+		Client: c, Live: w.operator.GetAPIReader(), Writer: apply.NewWriter(c, w.operator.GetAPIReader()), Events: w.operator.GetEventRecorder("test"),
+		Clock: clock.RealClock{}, Image: "example.com/broker:1", AdminAddress: w.kubelet.adminAddress,
+	}
+}
+
 // logBuffer keeps what is logged.
 type logBuffer struct {
 	mu   sync.Mutex
@@ -290,10 +300,14 @@ func (w *world) eventually(what string, ask func() error) {
 	}
 }
 
-// picture is the status of every broker and user, for a test that fails.
+// picture is the status of every broker, user and bridge, for a test that fails.
 func (w *world) picture() string {
 	var text strings.Builder
-	brokers, users := &v1alpha1.MQTTBrokerList{}, &v1alpha1.MQTTUserList{}
+	brokers, users, bridges := &v1alpha1.MQTTBrokerList{}, &v1alpha1.MQTTUserList{}, &v1alpha1.MQTTBridgeList{}
+	_ = k8s.List(context.Background(), bridges, client.InNamespace(w.namespace))
+	for i := range bridges.Items {
+		fmt.Fprintf(&text, "bridge %s: %v\n", bridges.Items[i].Name, bridges.Items[i].Status.Conditions)
+	}
 	_ = k8s.List(context.Background(), brokers, client.InNamespace(w.namespace))
 	_ = k8s.List(context.Background(), users, client.InNamespace(w.namespace))
 	for i := range brokers.Items {
@@ -330,6 +344,8 @@ func conditionsOf(object client.Object) []metav1.Condition {
 		return object.Status.Conditions
 	case *v1alpha1.MQTTAccessPolicy:
 		return object.Status.Conditions
+	case *v1alpha1.MQTTBridge:
+		return object.Status.Conditions
 	default:
 		return nil
 	}
@@ -354,8 +370,8 @@ func (w *world) versions() map[string]string {
 	w.t.Helper()
 	versions := map[string]string{}
 	for _, list := range []client.ObjectList{
-		&corev1.SecretList{}, &corev1.ServiceList{}, &corev1.ServiceAccountList{}, &appsv1.StatefulSetList{}, &corev1.PodList{},
-		&v1alpha1.MQTTBrokerList{}, &v1alpha1.MQTTUserList{}, &v1alpha1.MQTTAccessPolicyList{},
+		&corev1.SecretList{}, &corev1.ServiceList{}, &corev1.ServiceAccountList{}, &appsv1.StatefulSetList{}, &appsv1.DeploymentList{}, &corev1.PodList{},
+		&v1alpha1.MQTTBrokerList{}, &v1alpha1.MQTTUserList{}, &v1alpha1.MQTTAccessPolicyList{}, &v1alpha1.MQTTBridgeList{},
 	} {
 		must(w.t, k8s.List(w.t.Context(), list, client.InNamespace(w.namespace)))
 		must(w.t, meta.EachListItem(list, func(o runtimeObject) error {

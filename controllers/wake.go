@@ -20,6 +20,7 @@ import (
 
 	"github.com/mqtt-operator/mqtt-operator/api/v1alpha1"
 	mqttaccesspolicy "github.com/mqtt-operator/mqtt-operator/controllers/accesspolicy"
+	mqttbridge "github.com/mqtt-operator/mqtt-operator/controllers/bridge"
 	mqttbroker "github.com/mqtt-operator/mqtt-operator/controllers/broker"
 	"github.com/mqtt-operator/mqtt-operator/controllers/verdict"
 )
@@ -294,4 +295,50 @@ func usersOfNamespace(c client.Client) handler.MapFunc {
 // brokerKeyOf is the value of [mqttbroker.IndexUserBroker].
 func brokerKeyOf(o client.Object) client.MatchingFields {
 	return client.MatchingFields{mqttbroker.IndexUserBroker: o.GetNamespace() + "/" + o.GetName()}
+}
+
+// bridgeOfPod wakes the bridge that a pod belongs to.
+func bridgeOfPod(_ context.Context, o client.Object) []reconcile.Request {
+	labels := o.GetLabels()
+	if name := labels[v1alpha1.LabelInstance]; name != "" && labels[v1alpha1.LabelComponent] == v1alpha1.ComponentBridge {
+		return request(o.GetNamespace(), name)
+	}
+	return nil
+}
+
+// bridgesOfSecret wakes the bridges that name a Secret, and the one whose user a binding belongs to.
+func bridgesOfSecret(c client.Client) handler.MapFunc {
+	return func(ctx context.Context, o client.Object) []reconcile.Request {
+		secret, ok := o.(*corev1.Secret)
+		if !ok {
+			return nil
+		}
+		if secret.Labels[v1alpha1.LabelAllow] == v1alpha1.AllowOwned {
+			return bridgeOfBinding(ctx, c, secret)
+		}
+		list := &v1alpha1.MQTTBridgeList{}
+		if err := c.List(ctx, list, client.InNamespace(secret.Namespace), client.MatchingFields{mqttbridge.IndexSecret: secret.Name}, client.UnsafeDisableDeepCopy); err != nil {
+			return nil
+		}
+		var requests []reconcile.Request
+		for i := range list.Items {
+			requests = append(requests, request(list.Items[i].Namespace, list.Items[i].Name)...)
+		}
+		return requests
+	}
+}
+
+func bridgeOfBinding(ctx context.Context, c client.Client, secret *corev1.Secret) []reconcile.Request {
+	owner := metav1.GetControllerOf(secret)
+	if owner == nil || secret.Type != v1alpha1.SecretTypeBinding {
+		return nil
+	}
+	user := &v1alpha1.MQTTUser{}
+	if err := c.Get(ctx, client.ObjectKey{Namespace: secret.Namespace, Name: owner.Name}, user, client.UnsafeDisableDeepCopy); err != nil {
+		return nil // When it is gone, its own event wakes the bridge.
+	}
+	if bridge := metav1.GetControllerOf(user); bridge != nil && bridge.Kind == "MQTTBridge" {
+		return request(secret.Namespace, bridge.Name)
+	}
+	return nil
 }

@@ -37,6 +37,7 @@ fail() {
 needs() {
 	local missing=()
 	command -v mosquitto_pub >/dev/null || missing+=(mosquitto-clients)
+	[ -x /usr/sbin/mosquitto ] || missing+=(mosquitto) # the broker, which listens in /usr/sbin
 	# Debian's Python has Debian's modules, whatever else is called python3 here.
 	/usr/bin/python3 -c 'import paho.mqtt.client' 2>/dev/null || missing+=(python3-paho-mqtt)
 	[ "${#missing[@]}" -gt 0 ] || return 0

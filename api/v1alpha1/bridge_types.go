@@ -28,17 +28,58 @@ type MQTTBridgeSpec struct {
 	// +kubebuilder:validation:MaxItems=64
 	Routes []BridgeRoute `json:"routes,omitempty"`
 
-	// inflight is the most messages of a route that wait for the destination's acknowledgement, 1 to 65535. Default: 100.
+	// inflight is the most messages of a route and direction that wait for the destination's acknowledgement, 1 to 65535.
+	// After a crash at most so many arrive twice. Default: 100.
 	//
 	// +optional
 	// +kubebuilder:validation:Minimum=1
 	// +kubebuilder:validation:Maximum=65535
 	Inflight *int32 `json:"inflight,omitempty"`
 
-	// suspend stops the bridge while it is true; what waits at the sources stays there. Default: false.
+	// sessionExpiry is how long both brokers are asked to keep what waits for the bridge while it is away, 0s to 1193046h.
+	// A broker may give less; status.local.notice and status.remote.notice say so. Default: 168h.
+	//
+	// +optional
+	// +kubebuilder:validation:Type=string
+	// +kubebuilder:validation:MaxLength=20
+	// +kubebuilder:validation:Pattern=`^([0-9]+(\.[0-9]+)?(ms|s|m|h))+$`
+	// +kubebuilder:validation:XValidation:rule="duration(self) >= duration('0s') && duration(self) <= duration('1193046h')",message="spec.sessionExpiry must be between 0s and 1193046h"
+	SessionExpiry *metav1.Duration `json:"sessionExpiry,omitempty"`
+
+	// replicas is the number of pods: 1; 2 for one that is active and one that stands by and takes over within seconds; 0
+	// for none. Default: 1. Two pods never share the work: where one is not enough, let several bridges name the same
+	// routes[].share.
+	//
+	// +optional
+	// +kubebuilder:validation:Minimum=0
+	// +kubebuilder:validation:Maximum=2
+	Replicas *int32 `json:"replicas,omitempty"`
+
+	// suspend stops the bridge while it is true: its pods hold no connection, and what waits at the sources stays there as
+	// long as their sessions last. Default: false.
 	//
 	// +optional
 	Suspend *bool `json:"suspend,omitempty"`
+
+	// image is the image that holds mqtt-bridge. Default: the broker image of the operator's release at the time when
+	// the bridge was made; a newer operator keeps it, so that its upgrade restarts nobody.
+	//
+	// +optional
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=512
+	// +kubebuilder:validation:XValidation:rule="self.matches('^[^\\\\s]+$')",message="spec.image is the reference of a container image and holds no white space"
+	Image *string `json:"image,omitempty"`
+
+	// logging says what the bridge writes to its log. Default: info and above, as JSON.
+	//
+	// +optional
+	Logging *BrokerLogging `json:"logging,omitempty"`
+
+	// pod shapes the bridge's pods. A change replaces them. Default: a container that requests 100m cpu and 128Mi memory,
+	// anywhere.
+	//
+	// +optional
+	Pod *BrokerPod `json:"pod,omitempty"`
 }
 
 // MQTTProtocolVersion is a version of the MQTT protocol.
@@ -54,12 +95,21 @@ const (
 
 // BridgeRemote is the broker at the other end of a bridge.
 //
-// +kubebuilder:validation:XValidation:rule="!has(self.tls) || self.endpoints.all(e, e.startsWith('mqtts://') || e.startsWith('wss://'))",message="spec.remote.tls needs endpoints with mqtts:// or wss://"
+// +kubebuilder:validation:MinProperties=1
+// +kubebuilder:validation:XValidation:rule="has(self.endpoints) != has(self.brokerRef)",message="spec.remote needs exactly one of endpoints and brokerRef"
+// +kubebuilder:validation:XValidation:rule="!has(self.tls) || !has(self.endpoints) || self.endpoints.all(e, e.startsWith('mqtts://') || e.startsWith('wss://'))",message="spec.remote.tls needs endpoints with mqtts:// or wss://"
+// +kubebuilder:validation:XValidation:rule="!has(self.brokerRef) || (!has(self.tls) && !has(self.credentialsSecretRef))",message="spec.remote.brokerRef brings credentials and trust along: remove tls and credentialsSecretRef"
 type BridgeRemote struct {
-	// endpoints are tried in order until one answers, 1 to 8, each as mqtt://host:port, mqtts://host:port,
-	// ws://host:port/path or wss://host:port/path.
+	// brokerRef names another MQTTBroker of this cluster in place of endpoints. The operator makes an MQTTUser
+	// <metadata.name>-bridge-remote of it, which may do no more than the routes need. Default: none.
 	//
-	// +required
+	// +optional
+	BrokerRef *BrokerReference `json:"brokerRef,omitempty"`
+
+	// endpoints are tried in order until one answers, 1 to 8, each as mqtt://host:port, mqtts://host:port,
+	// ws://host:port/path or wss://host:port/path. Default: none; then brokerRef must be there.
+	//
+	// +optional
 	// +listType=atomic
 	// +kubebuilder:validation:MinItems=1
 	// +kubebuilder:validation:MaxItems=8
@@ -84,13 +134,14 @@ type BridgeRemote struct {
 	// +optional
 	CredentialsSecretRef *SecretReference `json:"credentialsSecretRef,omitempty"`
 
-	// clientIDPrefix begins the client identifiers at both ends, 1 to 64 characters without wildcards. Default:
-	// <namespace>.<name>.
+	// clientIDPrefix begins the client identifiers at both ends, 1 to 64 letters, digits and any of -_.: ; the name of a
+	// route follows it. No other bridge of these brokers may use the same. Default: <namespace>.<name>, and where that is
+	// too long its beginning and a sum of the whole.
 	//
 	// +optional
 	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=64
-	// +kubebuilder:validation:XValidation:rule="!self.matches('[+#/\\\\p{Cc}]')",message="spec.remote.clientIDPrefix may not hold +, #, / or control characters"
+	// +kubebuilder:validation:XValidation:rule="self.matches('^[-_.:A-Za-z0-9]+$')",message="spec.remote.clientIDPrefix is made of letters, digits, '-', '_', '.' and ':'"
 	ClientIDPrefix *string `json:"clientIDPrefix,omitempty"`
 
 	// keepAlive is how often a quiet connection is probed, 5s to 18h. Default: 30s.
@@ -102,8 +153,8 @@ type BridgeRemote struct {
 	// +kubebuilder:validation:XValidation:rule="duration(self) >= duration('5s') && duration(self) <= duration('18h')",message="spec.remote.keepAlive must be between 5s and 18h"
 	KeepAlive *metav1.Duration `json:"keepAlive,omitempty"`
 
-	// cleanStart begins a new session at each connection, so that what came while the bridge was away is lost.
-	// Default: false.
+	// cleanStart begins a new session at each connection to the remote broker, so that what came there while the bridge
+	// was away is lost. Default: false.
 	//
 	// +optional
 	CleanStart *bool `json:"cleanStart,omitempty"`
@@ -146,6 +197,10 @@ const (
 )
 
 // BridgeRoute is one flow of messages.
+//
+// +kubebuilder:validation:XValidation:rule="!has(self.share) || self.direction != 'both'",message="spec.routes[].share needs direction in or out: a shared subscription cannot tell what the bridge itself has sent"
+// +kubebuilder:validation:XValidation:rule="!(self.filter.startsWith('+') || self.filter.startsWith('#')) || ((!has(self.localPrefix) || self.localPrefix.endsWith('/')) && (!has(self.remotePrefix) || self.remotePrefix.endsWith('/')))",message="spec.routes[].filter begins with a wildcard, which is a whole level: let localPrefix and remotePrefix end with /"
+// +kubebuilder:validation:XValidation:rule="size(self.filter) + (has(self.localPrefix) ? size(self.localPrefix) : 0) <= 1024 && size(self.filter) + (has(self.remotePrefix) ? size(self.remotePrefix) : 0) <= 1024",message="spec.routes[].filter and the prefix before it may have at most 1024 characters together"
 type BridgeRoute struct {
 	// name names the route in status and metrics: a DNS label of at most 32 characters.
 	//
@@ -155,16 +210,17 @@ type BridgeRoute struct {
 	// +kubebuilder:validation:XValidation:rule="self.matches('^[a-z0-9]([-a-z0-9]*[a-z0-9])?$')",message="spec.routes[].name must be a DNS label: a-z, 0-9 and -, beginning and ending with a letter or digit"
 	Name string `json:"name,omitempty"`
 
-	// direction is in (remote to local), out (local to remote) or both.
+	// direction is in (remote to local), out (local to remote) or both. With both, what comes from one side is not sent
+	// back there.
 	//
 	// +required
 	Direction RouteDirection `json:"direction,omitempty"`
 
 	// filter picks the messages by topic, without the prefix of the side that they come from, 1 to 1024 characters.
-	// Tokens mean nothing here.
 	//
 	// +required
-	// +kubebuilder:validation:XValidation:rule="!self.startsWith('$share/')",message="spec.routes[].filter may not begin with $share/: a bridge needs every message for itself"
+	// +kubebuilder:validation:XValidation:rule="!self.startsWith('$share/')",message="spec.routes[].filter may not begin with $share/: name the group in spec.routes[].share"
+	// +kubebuilder:validation:XValidation:rule="!self.contains('%u') && !self.contains('%c')",message="spec.routes[].filter may not hold %u or %c: in the rules of the bridge's user they would stand for something else"
 	Filter TopicFilter `json:"filter,omitempty"`
 
 	// localPrefix stands before the topic at the local end, at most 256 characters without wildcards. Default: none.
@@ -172,7 +228,7 @@ type BridgeRoute struct {
 	// +optional
 	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=256
-	// +kubebuilder:validation:XValidation:rule="!self.matches('[+#\\\\x00]') && !self.startsWith('$')",message="spec.routes[].localPrefix may not hold +, # or NUL, nor begin with $"
+	// +kubebuilder:validation:XValidation:rule="!self.matches('[+#\\\\x00]') && !self.startsWith('$') && !self.contains('%u') && !self.contains('%c')",message="spec.routes[].localPrefix may not hold +, #, NUL, %u or %c, nor begin with $"
 	LocalPrefix *string `json:"localPrefix,omitempty"`
 
 	// remotePrefix stands before the topic at the remote end, at most 256 characters without wildcards. Default: none.
@@ -180,7 +236,7 @@ type BridgeRoute struct {
 	// +optional
 	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=256
-	// +kubebuilder:validation:XValidation:rule="!self.matches('[+#\\\\x00]') && !self.startsWith('$')",message="spec.routes[].remotePrefix may not hold +, # or NUL, nor begin with $"
+	// +kubebuilder:validation:XValidation:rule="!self.matches('[+#\\\\x00]') && !self.startsWith('$') && !self.contains('%u') && !self.contains('%c')",message="spec.routes[].remotePrefix may not hold +, #, NUL, %u or %c, nor begin with $"
 	RemotePrefix *string `json:"remotePrefix,omitempty"`
 
 	// maxQoS is the highest QoS with which messages are taken and passed on, 0 to 2. Default: 1.
@@ -194,6 +250,17 @@ type BridgeRoute struct {
 	//
 	// +optional
 	Retain *bool `json:"retain,omitempty"`
+
+	// share is the name of a group at the source, 1 to 64 characters without "/" and wildcards. Every bridge whose route
+	// names the same group, filter and source gets a part of the messages, so that several carry what is too much for
+	// one. Messages of one topic then go different ways and may overtake each other. Default: none; the bridge gets every
+	// message and keeps their order.
+	//
+	// +optional
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=64
+	// +kubebuilder:validation:XValidation:rule="!self.matches('[+#/\\\\p{Cc}]')",message="spec.routes[].share may not hold +, #, / or control characters"
+	Share *string `json:"share,omitempty"`
 }
 
 // MQTTBridgeStatus is what the operator knows about the bridge.
@@ -211,13 +278,82 @@ type MQTTBridgeStatus struct {
 	// +optional
 	ObservedGeneration int64 `json:"observedGeneration,omitempty"`
 
-	// routes says how each route is doing.
+	// revision says which configuration is wanted and which one runs.
+	//
+	// +optional
+	Revision *RevisionStatus `json:"revision,omitempty"`
+
+	// pods says how each pod is doing.
+	//
+	// +optional
+	// +listType=map
+	// +listMapKey=name
+	// +kubebuilder:validation:MaxItems=16
+	Pods []BridgePodStatus `json:"pods,omitempty"`
+
+	// local speaks of the connection to the local broker.
+	//
+	// +optional
+	Local *BridgeEndStatus `json:"local,omitempty"`
+
+	// remote speaks of the connection to the remote broker.
+	//
+	// +optional
+	Remote *BridgeEndStatus `json:"remote,omitempty"`
+
+	// routes says how each route is doing. A route that loses or gets its connections is written at once; numbers, errors and
+	// times move all the time and are written at most every 30 s. The bridge's own metrics are of the moment.
 	//
 	// +optional
 	// +listType=map
 	// +listMapKey=name
 	// +kubebuilder:validation:MaxItems=64
 	Routes []RouteStatus `json:"routes,omitempty"`
+
+	// countedAt is when the numbers in routes were written.
+	//
+	// +optional
+	CountedAt *metav1.Time `json:"countedAt,omitempty"`
+}
+
+// BridgePodStatus says how a pod is doing.
+type BridgePodStatus struct {
+	// name is the name of the pod.
+	//
+	// +required
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=253
+	Name string `json:"name,omitempty"`
+
+	// ready says whether the pod's readiness probe passes.
+	//
+	// +optional
+	Ready *bool `json:"ready,omitempty"`
+
+	// active says whether the pod carries messages; one that stands by does not.
+	//
+	// +optional
+	Active *bool `json:"active,omitempty"`
+
+	// configRevision is the revision that the pod has answered.
+	//
+	// +optional
+	ConfigRevision *int64 `json:"configRevision,omitempty"`
+}
+
+// BridgeEndStatus speaks of the connection to one of the two brokers.
+type BridgeEndStatus struct {
+	// endpoint is the address that answered last.
+	//
+	// +optional
+	// +kubebuilder:validation:MaxLength=1024
+	Endpoint string `json:"endpoint,omitempty"`
+
+	// notice is what the broker would not give as asked: a shorter session, a smaller packet, no retained messages.
+	//
+	// +optional
+	// +kubebuilder:validation:MaxLength=1024
+	Notice string `json:"notice,omitempty"`
 }
 
 // RouteStatus says how a route is doing.
@@ -229,35 +365,70 @@ type RouteStatus struct {
 	// +kubebuilder:validation:MaxLength=32
 	Name string `json:"name,omitempty"`
 
-	// connected says whether both ends of the route are connected.
+	// connected says whether messages of every direction of the route can flow.
 	//
 	// +optional
 	Connected *bool `json:"connected,omitempty"`
 
-	// forwarded is the number of messages passed on since the bridge started.
+	// forwarded is the number of messages that the destination has taken since the pods started.
 	//
 	// +optional
 	Forwarded *int64 `json:"forwarded,omitempty"`
 
-	// dropped is the number of messages given up since the bridge started.
+	// forwardedPerMinute is how fast that number grew when it was last written.
+	//
+	// +optional
+	ForwardedPerMinute *int64 `json:"forwardedPerMinute,omitempty"`
+
+	// dropped is the number of messages given up since the pods started.
 	//
 	// +optional
 	Dropped *int64 `json:"dropped,omitempty"`
 
-	// queued is the number of messages that wait for an acknowledgement.
+	// dropReasons says why they were given up.
+	//
+	// +optional
+	// +listType=map
+	// +listMapKey=reason
+	// +kubebuilder:validation:MaxItems=16
+	DropReasons []DropReason `json:"dropReasons,omitempty"`
+
+	// queued is the number of messages taken from the source that the destination has not acknowledged yet.
 	//
 	// +optional
 	Queued *int64 `json:"queued,omitempty"`
+
+	// lagSeconds is the age of the oldest of them, in whole seconds.
+	//
+	// +optional
+	LagSeconds *int64 `json:"lagSeconds,omitempty"`
 
 	// lastError is why the route last failed; empty if it never did.
 	//
 	// +optional
 	// +kubebuilder:validation:MaxLength=1024
 	LastError string `json:"lastError,omitempty"`
+
+	// lastErrorTime is when that was.
+	//
+	// +optional
+	LastErrorTime *metav1.Time `json:"lastErrorTime,omitempty"`
 }
 
-// not alive: there is no bridge binary yet.
-// +kubebuilder:validation:XValidation:rule="false",message="spec is not alive in this version of MQTTBridge: run a bridge of your own as a client of the broker"
+// DropReason counts the messages that were given up for one reason.
+type DropReason struct {
+	// reason is one word: TooLarge, Refused, Loop and others.
+	//
+	// +required
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=64
+	Reason string `json:"reason,omitempty"`
+
+	// count is how many there were.
+	//
+	// +optional
+	Count *int64 `json:"count,omitempty"`
+}
 
 // MQTTBridge moves messages between a broker and any remote MQTT broker.
 //
@@ -265,7 +436,7 @@ type RouteStatus struct {
 // +kubebuilder:subresource:status
 // +kubebuilder:resource:path=mqttbridges,singular=mqttbridge,shortName=mqbr,categories=mqtt,scope=Namespaced
 // +kubebuilder:printcolumn:name="Broker",type=string,JSONPath=`.spec.brokerRef.name`,description="The broker at the local end"
-// +kubebuilder:printcolumn:name="Remote",type=string,JSONPath=`.spec.remote.endpoints[0]`,description="The first endpoint of the remote broker"
+// +kubebuilder:printcolumn:name="Remote",type=string,JSONPath=`.status.remote.endpoint`,description="The endpoint of the remote broker that answered last"
 // +kubebuilder:printcolumn:name="Connected",type=string,JSONPath=`.status.conditions[?(@.type=="RemoteConnected")].status`,description="Whether the remote end is connected"
 // +kubebuilder:printcolumn:name="Ready",type=string,JSONPath=`.status.conditions[?(@.type=="Ready")].status`,description="Whether messages flow on every route"
 // +kubebuilder:printcolumn:name="Age",type=date,JSONPath=`.metadata.creationTimestamp`

@@ -982,7 +982,7 @@ const (
 	LogText LogFormat = "text"
 )
 
-// BrokerLogging says what the broker writes to its log.
+// BrokerLogging says what a broker or bridge writes to its log.
 //
 // +kubebuilder:validation:MinProperties=1
 type BrokerLogging struct {
@@ -997,11 +997,11 @@ type BrokerLogging struct {
 	Format *LogFormat `json:"format,omitempty"`
 }
 
-// BrokerPod shapes the broker's pods.
+// BrokerPod shapes pods.
 //
 // +kubebuilder:validation:MinProperties=1
 type BrokerPod struct {
-	// resources are what the broker's container requests and may use. Default: requests of 100m cpu and 128Mi memory,
+	// resources are what the container requests and may use. Default: requests of 100m cpu and 128Mi memory,
 	// no limits.
 	//
 	// +optional

@@ -80,12 +80,11 @@ const (
 
 // Conditions of MQTTBridge.
 const (
-	// ConditionLocalConnected says whether the local end is connected. True: it is. False: it is not. Unknown: the
-	// bridge's pods do not answer.
+	// ConditionLocalConnected says whether the local end is connected. True: it is, in the pod that is active. False: it
+	// is not, and the reason says why. Unknown: no pod of the bridge answers, or none is meant to run.
 	ConditionLocalConnected ConditionType = "LocalConnected"
 
-	// ConditionRemoteConnected says whether the remote end is connected. True: it is. False: it is not. Unknown: the
-	// bridge's pods do not answer.
+	// ConditionRemoteConnected says the same of the remote end.
 	ConditionRemoteConnected ConditionType = "RemoteConnected"
 )
 
@@ -250,14 +249,68 @@ const (
 	ReasonAccepted ConditionReason = "Accepted"
 )
 
-// Reasons of bridges and policies.
+// Reasons of bridges: LocalConnected, RemoteConnected, Applied and Ready.
 const (
 	// ReasonConnected: the end is connected.
 	ReasonConnected ConditionReason = "Connected"
-	// ReasonNotConnected: the end is not connected; the message says why.
+	// ReasonNotConnected: the end is not connected, for a reason that this release has no word for; the message says why.
 	ReasonNotConnected ConditionReason = "NotConnected"
-	// ReasonRoutesOverlap: two routes would carry messages in a circle.
-	ReasonRoutesOverlap ConditionReason = "RoutesOverlap"
+	// ReasonRouteLoop: two routes would carry messages in a circle.
+	ReasonRouteLoop ConditionReason = "RouteLoop"
+	// ReasonBridgePodsNotReady: no pod of the bridge answers.
+	ReasonBridgePodsNotReady ConditionReason = "BridgePodsNotReady"
+	// ReasonBridgeUserNotReady: the MQTTUser by which the bridge connects is not in force yet.
+	ReasonBridgeUserNotReady ConditionReason = "BridgeUserNotReady"
+	// ReasonRouteDegraded: a route is not connected although both ends are; the message names it.
+	ReasonRouteDegraded ConditionReason = "RouteDegraded"
+	// ReasonRemoteCAInvalid: what the Secret of spec.remote.tls.caSecretRef holds are no CA certificates.
+	ReasonRemoteCAInvalid ConditionReason = "RemoteCAInvalid"
+)
+
+// Reasons why an end of a bridge is not connected: LocalConnected and RemoteConnected. ReasonCertificateExpired is one, too.
+const (
+	// ReasonConnecting: a connection is being made, or one pod takes over from another.
+	ReasonConnecting ConditionReason = "Connecting"
+	// ReasonWaitingForLocal: the remote end is connected once the local end is.
+	ReasonWaitingForLocal ConditionReason = "WaitingForLocal"
+	// ReasonHostNotFound: no address is known for the host of the endpoint.
+	ReasonHostNotFound ConditionReason = "HostNotFound"
+	// ReasonHostUnreachable: no way leads to the host.
+	ReasonHostUnreachable ConditionReason = "HostUnreachable"
+	// ReasonConnectionRefused: nobody listens at the endpoint.
+	ReasonConnectionRefused ConditionReason = "ConnectionRefused"
+	// ReasonConnectionLost: the connection broke, or the broker closed it.
+	ReasonConnectionLost ConditionReason = "ConnectionLost"
+	// ReasonCertificateUntrusted: the broker's certificate is signed by nobody who is trusted.
+	ReasonCertificateUntrusted ConditionReason = "CertificateUntrusted"
+	// ReasonCertificateNameMismatch: the broker's certificate is for another name.
+	ReasonCertificateNameMismatch ConditionReason = "CertificateNameMismatch"
+	// ReasonClientCertificateRefused: the broker refuses the bridge's client certificate, or its lack of one.
+	ReasonClientCertificateRefused ConditionReason = "ClientCertificateRefused"
+	// ReasonNotAuthorized: the broker refuses username and password, or does not let this user connect.
+	ReasonNotAuthorized ConditionReason = "NotAuthorized"
+	// ReasonClientIDRejected: the broker refuses the client identifier.
+	ReasonClientIDRejected ConditionReason = "ClientIDRejected"
+	// ReasonProtocolVersionRejected: the broker does not speak the version of MQTT in spec.remote.protocolVersion.
+	ReasonProtocolVersionRejected ConditionReason = "ProtocolVersionRejected"
+	// ReasonProtocolError: what answers at the endpoint speaks no MQTT, or not as the standard says.
+	ReasonProtocolError ConditionReason = "ProtocolError"
+	// ReasonNoAnswer: the broker answers nothing, or acknowledges nothing.
+	ReasonNoAnswer ConditionReason = "NoAnswer"
+	// ReasonServerUnavailable: the broker takes no connection at the moment.
+	ReasonServerUnavailable ConditionReason = "ServerUnavailable"
+	// ReasonServerMoved: the broker asks to use another server.
+	ReasonServerMoved ConditionReason = "ServerMoved"
+	// ReasonSessionTakenOver: another client with the same client identifier took the session over.
+	ReasonSessionTakenOver ConditionReason = "SessionTakenOver"
+	// ReasonWebSocketRefused: the server refuses the WebSocket.
+	ReasonWebSocketRefused ConditionReason = "WebSocketRefused"
+	// ReasonSubscriptionRefused: the source does not let the bridge subscribe to a route's filter.
+	ReasonSubscriptionRefused ConditionReason = "SubscriptionRefused"
+)
+
+// Reasons of users, bridges and policies.
+const (
 	// ReasonSuspended: spec.suspend is true.
 	ReasonSuspended ConditionReason = "Suspended"
 	// ReasonPolicyNotFound: there is no policy of a name in policyRefs.

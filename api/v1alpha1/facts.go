@@ -3,6 +3,8 @@
 package v1alpha1
 
 import (
+	"crypto/sha256"
+	"encoding/hex"
 	"slices"
 	"time"
 
@@ -49,6 +51,7 @@ const (
 	DefaultBridgeInflight  int32 = 100
 	DefaultBridgeKeepAlive       = 30 * time.Second
 	DefaultBridgeProtocol        = MQTTv5
+	DefaultBridgeExpiry          = 7 * 24 * time.Hour
 	DefaultRouteMaxQoS     int32 = 1
 	DefaultRouteRetain           = true
 )
@@ -619,18 +622,34 @@ func (p *MQTTAccessPolicy) Resolved() ResolvedAccessPolicy {
 //
 // +kubebuilder:object:generate=false
 type ResolvedBridge struct {
-	Broker            string
+	Broker            BrokerReference  // of the local end
+	RemoteBroker      *BrokerReference // nil: Endpoints
 	Endpoints         []string
 	Protocol          MQTTProtocolVersion
-	TLS               *BridgeTLS // nil: the system's roots and no certificate
-	CredentialsSecret string     // empty: no credentials
+	CA                ResolvedKey // no name: the system's roots
+	CertificateSecret string      // empty: no certificate
+	ServerName        string      // empty: the host of the endpoint
+	CredentialsSecret string      // empty: no credentials
 	ClientIDPrefix    string
 	KeepAlive         time.Duration
 	CleanStart        bool
+	SessionExpiry     time.Duration
 	Routes            []ResolvedRoute
 	Inflight          int32
+	Replicas          int32
 	Suspended         bool
+	Image             string // empty: the image that belongs to the operator
+	Logging           ResolvedLogging
+	Pod               ResolvedPod
 }
+
+// ReferencedSecrets names every Secret that the spec names, each once.
+func (b ResolvedBridge) ReferencedSecrets() []string {
+	return once([]string{b.CA.Name, b.CertificateSecret, b.CredentialsSecret})
+}
+
+// IsRunning says whether any pod is meant to carry messages.
+func (b ResolvedBridge) IsRunning() bool { return b.Replicas > 0 && !b.Suspended }
 
 // ResolvedRoute is a route with every default filled in.
 //
@@ -643,23 +662,34 @@ type ResolvedRoute struct {
 	RemotePrefix string
 	MaxQoS       int32
 	Retain       bool
+	Share        string // empty: every message
 }
 
 // Resolved returns the spec with every default filled in.
 func (b *MQTTBridge) Resolved() ResolvedBridge {
 	spec := b.Spec.DeepCopy()
 	remote := spec.Remote
+	trust := or(remote.TLS, BridgeTLS{})
+	logging := or(spec.Logging, BrokerLogging{})
 	resolved := ResolvedBridge{
-		Broker:            spec.BrokerRef.Name,
+		Broker:            spec.BrokerRef,
+		RemoteBroker:      remote.BrokerRef,
 		Endpoints:         remote.Endpoints,
 		Protocol:          or(remote.ProtocolVersion, DefaultBridgeProtocol),
-		TLS:               remote.TLS,
+		CA:                trust.CASecretRef.resolved(DefaultCAKey),
+		CertificateSecret: or(trust.CertificateSecretRef, SecretReference{}).Name,
+		ServerName:        or(trust.ServerName, ""),
 		CredentialsSecret: or(remote.CredentialsSecretRef, SecretReference{}).Name,
-		ClientIDPrefix:    or(remote.ClientIDPrefix, b.Namespace+"."+b.Name),
+		ClientIDPrefix:    or(remote.ClientIDPrefix, shortened(b.Namespace+"."+b.Name)),
 		KeepAlive:         or(remote.KeepAlive, metav1.Duration{Duration: DefaultBridgeKeepAlive}).Duration,
 		CleanStart:        or(remote.CleanStart, false),
+		SessionExpiry:     or(spec.SessionExpiry, metav1.Duration{Duration: DefaultBridgeExpiry}).Duration,
 		Inflight:          or(spec.Inflight, DefaultBridgeInflight),
+		Replicas:          or(spec.Replicas, DefaultReplicas),
 		Suspended:         or(spec.Suspend, false),
+		Image:             or(spec.Image, ""),
+		Logging:           ResolvedLogging{Level: or(logging.Level, DefaultLogLevel), Format: or(logging.Format, DefaultLogFormat)},
+		Pod:               spec.Pod.resolved(),
 	}
 
 	for _, route := range spec.Routes {
@@ -671,10 +701,28 @@ func (b *MQTTBridge) Resolved() ResolvedBridge {
 			RemotePrefix: or(route.RemotePrefix, ""),
 			MaxQoS:       or(route.MaxQoS, DefaultRouteMaxQoS),
 			Retain:       or(route.Retain, DefaultRouteRetain),
+			Share:        or(route.Share, ""),
 		})
 	}
 
 	return resolved
+}
+
+// maxClientIDPrefix is what the schema and the contract allow.
+const maxClientIDPrefix = 64
+
+// shortened is a name that is at most as long as a prefix of client identifiers may be; longer ones are told apart by a sum.
+func shortened(name string) string {
+	if len(name) <= maxClientIDPrefix {
+		return name
+	}
+
+	const sumBytes = 6
+
+	sum := sha256.Sum256([]byte(name))
+	tail := "." + hex.EncodeToString(sum[:sumBytes])
+
+	return name[:maxClientIDPrefix-len(tail)] + tail
 }
 
 func resolvedRules(rules []ACLRule) []ResolvedRule {

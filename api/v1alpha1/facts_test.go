@@ -4,6 +4,7 @@ package v1alpha1_test
 
 import (
 	"reflect"
+	"strings"
 	"testing"
 	"time"
 
@@ -380,14 +381,33 @@ func TestResolvedBridge(t *testing.T) {
 		Remote:    v1alpha1.BridgeRemote{Endpoints: []string{"mqtts://example.com"}},
 		Routes:    []v1alpha1.BridgeRoute{{Name: "all", Direction: "out", Filter: "#"}},
 	}}
+	defaults := (&v1alpha1.MQTTBroker{}).Resolved()
 	want := v1alpha1.ResolvedBridge{
-		Broker: "mq", Endpoints: []string{"mqtts://example.com"}, Protocol: "v5", ClientIDPrefix: "plant.cloud",
-		KeepAlive: 30 * time.Second, Inflight: 100,
+		Broker: v1alpha1.BrokerReference{Name: "mq"}, Endpoints: []string{"mqtts://example.com"}, Protocol: "v5", ClientIDPrefix: "plant.cloud",
+		KeepAlive: 30 * time.Second, Inflight: 100, SessionExpiry: 168 * time.Hour, Replicas: 1, Logging: defaults.Logging, Pod: defaults.Pod,
 		Routes: []v1alpha1.ResolvedRoute{{Name: "all", Direction: "out", Filter: "#", MaxQoS: 1, Retain: true}},
 	}
 
 	if got := bridge.Resolved(); !reflect.DeepEqual(got, want) {
 		t.Errorf("\n got %+v\nwant %+v", got, want)
+	}
+
+	bridge.Spec.Remote.TLS = &v1alpha1.BridgeTLS{
+		CASecretRef: &v1alpha1.SecretKeyReference{Name: "trust"}, CertificateSecretRef: &v1alpha1.SecretReference{Name: "pair"},
+	}
+	bridge.Spec.Remote.CredentialsSecretRef = &v1alpha1.SecretReference{Name: "pair"}
+
+	long := bridge
+	long.Namespace, long.Name = strings.Repeat("n", 63), strings.Repeat("r", 51)+"a"
+	other := bridge
+	other.Namespace, other.Name = strings.Repeat("n", 63), strings.Repeat("r", 51)+"b"
+
+	if a, b := long.Resolved().ClientIDPrefix, other.Resolved().ClientIDPrefix; len(a) != 64 || a == b {
+		t.Errorf("two long names get the prefixes %s and %s", a, b)
+	}
+
+	if got := bridge.Resolved(); got.CA.Key != "ca.crt" || !reflect.DeepEqual(got.ReferencedSecrets(), []string{"pair", "trust"}) {
+		t.Errorf("CA %+v, Secrets %v", got.CA, got.ReferencedSecrets())
 	}
 }
 

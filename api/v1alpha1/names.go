@@ -141,6 +141,28 @@ func VerifierSecretName(user string) string { return user + "-mqtt-verifier" }
 // BridgeDeploymentName is the Deployment of a bridge.
 func BridgeDeploymentName(bridge string) string { return bridge + "-bridge" }
 
+// BridgeUserName is the MQTTUser by which a bridge connects to its local broker.
+func BridgeUserName(bridge string) string { return bridge + "-bridge" }
+
+// BridgeRemoteUserName is the MQTTUser by which a bridge connects to a remote broker of the same cluster.
+func BridgeRemoteUserName(bridge string) string { return bridge + "-bridge-remote" }
+
+// BridgeConfigSecretName is the Secret with the configuration of a bridge.
+func BridgeConfigSecretName(bridge string) string { return bridge + "-bridge-config" }
+
+// BridgeAdminSecretName is the Secret with the CA and the two ends of the connection between operator and bridge.
+func BridgeAdminSecretName(bridge string) string { return bridge + "-bridge-admin" }
+
+// BridgeUsername is the name by which a broker knows a bridge at its local end, BridgeRemoteUsername the one at its
+// remote end. They tell namespaces apart, because a broker may take bridges of several. No label holds a dot, so that no
+// two bridges share one.
+func BridgeUsername(namespace, bridge string) string { return namespace + "." + bridge + ".bridge" }
+
+// BridgeRemoteUsername see [BridgeUsername].
+func BridgeRemoteUsername(namespace, bridge string) string {
+	return namespace + "." + bridge + ".remote"
+}
+
 // BrokerLabels are the labels of every object of a broker.
 func BrokerLabels(broker string) map[string]string {
 	return labels(broker, ComponentBroker, broker)
@@ -155,6 +177,11 @@ func BrokerSelector(broker string) map[string]string {
 // instance is cut, and only the owner reference tells users apart.
 func UserLabels(user, broker string) map[string]string {
 	return labels(user, ComponentUser, broker)
+}
+
+// BridgeSelector finds the pods of a bridge. A Deployment's selector can never change, so neither can this.
+func BridgeSelector(bridge string) map[string]string {
+	return map[string]string{LabelName: NameValue, LabelInstance: bridge, LabelComponent: ComponentBridge}
 }
 
 // BridgeLabels are the labels of every object of a bridge.

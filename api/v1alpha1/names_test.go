@@ -35,6 +35,7 @@ func TestNamesOfTheLongestObjects(t *testing.T) {
 		v1alpha1.ServiceAccountName(broker), v1alpha1.ConfigSecretName(broker), v1alpha1.UsersSecretName(broker, 15),
 		v1alpha1.CASecretName(broker), v1alpha1.TLSSecretName(broker), v1alpha1.AdminCASecretName(broker),
 		v1alpha1.AdminTLSSecretName(broker), v1alpha1.ClientCASecretName(broker), v1alpha1.IssuedName(broker, listener), v1alpha1.BindingSecretName(user), v1alpha1.VerifierSecretName(user),
+		v1alpha1.BridgeUserName(bridge), v1alpha1.BridgeRemoteUserName(bridge), v1alpha1.BridgeConfigSecretName(bridge), v1alpha1.BridgeAdminSecretName(bridge),
 	} {
 		check("subdomain", name, validation.IsDNS1123Subdomain(name))
 	}
@@ -65,6 +66,14 @@ func TestNamesStayAsTheyAre(t *testing.T) {
 		v1alpha1.AdminTLSSecretName("mq"):           "mq-admin-tls",
 		v1alpha1.BindingSecretName("sensor"):        "sensor-mqtt",
 		v1alpha1.VerifierSecretName("sensor"):       "sensor-mqtt-verifier",
+		v1alpha1.BridgeDeploymentName("cloud"):      "cloud-bridge",
+		v1alpha1.BridgeUserName("cloud"):            "cloud-bridge",
+		v1alpha1.BridgeRemoteUserName("cloud"):      "cloud-bridge-remote",
+		v1alpha1.BridgeConfigSecretName("cloud"):    "cloud-bridge-config",
+		v1alpha1.BridgeAdminSecretName("cloud"):     "cloud-bridge-admin",
+		v1alpha1.BridgeUsername("plant", "cloud"):   "plant.cloud.bridge",
+
+		v1alpha1.BridgeRemoteUsername("plant", "cloud"): "plant.cloud.remote",
 	} {
 		if got != want {
 			t.Errorf("%s, want %s: objects of that name exist in clusters", got, want)
@@ -75,5 +84,17 @@ func TestNamesStayAsTheyAre(t *testing.T) {
 		if v1alpha1.BrokerLabels("mq")[key] != v1alpha1.BrokerSelector("mq")[key] {
 			t.Errorf("the selector asks for a label %s that the pods do not carry", key)
 		}
+	}
+
+	for key := range v1alpha1.BridgeSelector("cloud") {
+		if v1alpha1.BridgeLabels("cloud", "mq")[key] != v1alpha1.BridgeSelector("cloud")[key] {
+			t.Errorf("the selector asks for a label %s that the pods do not carry", key)
+		}
+	}
+
+	const longest = 128 // bytes of a username
+
+	if name := v1alpha1.BridgeRemoteUsername(strings.Repeat("n", 63), strings.Repeat("r", 52)); len(name) > longest {
+		t.Errorf("a username of %d bytes", len(name))
 	}
 }

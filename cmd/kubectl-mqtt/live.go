@@ -33,10 +33,15 @@ import (
 type connection struct{ kubeconfig, context, namespace, broker string }
 
 func (f *connection) flags(c *cobra.Command) {
+	f.clusterFlags(c)
+	c.Flags().StringVar(&f.broker, "broker", "", "name of the MQTTBroker; may be left out where the namespace holds one alone")
+}
+
+// clusterFlags are those of a verb that is about no broker.
+func (f *connection) clusterFlags(c *cobra.Command) {
 	c.Flags().StringVar(&f.kubeconfig, "kubeconfig", "", "kubeconfig file; empty: as kubectl finds it")
 	c.Flags().StringVar(&f.context, "context", "", "context of the kubeconfig; empty: the current one")
 	c.Flags().StringVarP(&f.namespace, "namespace", "n", "", "namespace of the broker; empty: that of the context")
-	c.Flags().StringVar(&f.broker, "broker", "", "name of the MQTTBroker; may be left out where the namespace holds one alone")
 }
 
 // opener gives a way to read a cluster, and the namespace that is meant.

@@ -23,7 +23,7 @@ var version = "dev"
 // Exit codes. They are part of the interface: scripts rely on them.
 const (
 	exitYes        = 0 // done; can-i: yes
-	exitNo         = 1 // can-i: no; import: a file cannot be read
+	exitNo         = 1 // can-i: no; bridge status: not as it should be; import: a file cannot be read
 	exitUsage      = 2 // the command line is wrong
 	exitIncomplete = 3 // import: written, but something was not carried over
 	exitUnknown    = 4 // the question could not be answered
@@ -64,7 +64,7 @@ func run(ctx context.Context, args []string, s streams, open opener) int {
 		Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error { return c.Help() },
 	}
-	root.AddCommand(canI(s, open), whoCan(s, open), importer(s), versionOf(s)) //nolint:contextcheck // cobra hands the context on
+	root.AddCommand(canI(s, open), whoCan(s, open), bridges(s, open), importer(s), versionOf(s)) //nolint:contextcheck // cobra hands the context on
 	root.SetArgs(args)
 	root.SetOut(s.out)
 	root.SetErr(s.err)

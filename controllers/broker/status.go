@@ -306,36 +306,16 @@ func readyPods(f *verdict.Facts) int {
 	return ready
 }
 
-// whyNotReady says what the first pod that is not ready is waiting for. Messages of the kubelet vary from look to
-// look, so only its reasons are repeated.
+// whyNotReady says what the first pod that is not ready is waiting for.
 func whyNotReady(f *verdict.Facts) string {
 	if len(f.Pods) == 0 {
 		return fmt.Sprintf("Its pod has not been created yet; if it stays so, kubectl -n %s describe statefulset %s tells why.",
 			f.Broker.Namespace, v1alpha1.StatefulSetName(f.Broker.Name))
 	}
 	for i := range f.Pods {
-		pod := &f.Pods[i].Pod
-		if f.Pods[i].IsReady() {
-			continue
+		if !f.Pods[i].IsReady() {
+			return verdict.PodTrouble(&f.Pods[i].Pod)
 		}
-		reason := "is starting"
-		for _, c := range pod.Status.Conditions {
-			if c.Type == corev1.PodScheduled && c.Status == corev1.ConditionFalse {
-				reason = "waits for a node (" + c.Reason + ")"
-			}
-		}
-		for _, c := range pod.Status.ContainerStatuses {
-			switch {
-			case c.State.Waiting != nil && c.State.Waiting.Reason != "":
-				reason = "waits (" + c.State.Waiting.Reason + ")"
-			case c.State.Terminated != nil:
-				reason = "has ended (" + c.State.Terminated.Reason + ")"
-			}
-		}
-		if pod.DeletionTimestamp != nil {
-			reason = "is ending"
-		}
-		return fmt.Sprintf("Pod %s %s; kubectl -n %s describe pod %s tells more.", pod.Name, reason, pod.Namespace, pod.Name)
 	}
 	return ""
 }

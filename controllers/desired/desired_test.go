@@ -132,7 +132,7 @@ func render(t *testing.T, object client.Object) []byte {
 	if secret, ok := object.(*corev1.Secret); ok {
 		for _, key := range slices.Sorted(maps.Keys(secret.Data)) {
 			text := "…\n"
-			if key == contract.BrokerFile || strings.HasPrefix(key, "users-") {
+			if key == contract.BrokerFile || key == contract.BridgeFile || strings.HasPrefix(key, "users-") {
 				text = varying.ReplaceAllString(string(secret.Data[key]), `$1"…"`)
 			}
 			fmt.Fprintf(&texts, "# %s\n%s", key, text)

@@ -109,17 +109,13 @@ func podTemplate(f *verdict.Facts) corev1.PodTemplateSpec {
 			AutomountServiceAccountToken:  new(false),
 			EnableServiceLinks:            new(false),
 			TerminationGracePeriodSeconds: new(int64(gracePeriodSeconds)),
-			SecurityContext: &corev1.PodSecurityContext{
-				RunAsNonRoot: new(true), RunAsUser: new(int64(nonRoot)), RunAsGroup: new(int64(nonRoot)), FSGroup: new(int64(nonRoot)),
-				FSGroupChangePolicy: new(corev1.FSGroupChangeOnRootMismatch),
-				SeccompProfile:      &corev1.SeccompProfile{Type: corev1.SeccompProfileTypeRuntimeDefault},
-			},
-			Containers:                []corev1.Container{container(f, pod.Resources)},
-			Volumes:                   volumes(f),
-			Affinity:                  pod.Affinity,
-			TopologySpreadConstraints: pod.TopologySpreadConstraints,
-			Tolerations:               pod.Tolerations,
-			NodeSelector:              pod.NodeSelector,
+			SecurityContext:               podSecurity(),
+			Containers:                    []corev1.Container{container(f, pod.Resources)},
+			Volumes:                       volumes(f),
+			Affinity:                      pod.Affinity,
+			TopologySpreadConstraints:     pod.TopologySpreadConstraints,
+			Tolerations:                   pod.Tolerations,
+			NodeSelector:                  pod.NodeSelector,
 		},
 	}
 	template.Spec.PriorityClassName = pod.PriorityClassName
@@ -144,12 +140,8 @@ func container(f *verdict.Facts, resources corev1.ResourceRequirements) corev1.C
 			{Name: "admin", ContainerPort: contract.AdminPort, Protocol: corev1.ProtocolTCP},
 			{Name: "health", ContainerPort: contract.HealthPort, Protocol: corev1.ProtocolTCP},
 		},
-		Resources: resources,
-		SecurityContext: &corev1.SecurityContext{
-			AllowPrivilegeEscalation: new(false),
-			ReadOnlyRootFilesystem:   new(true),
-			Capabilities:             &corev1.Capabilities{Drop: []corev1.Capability{"ALL"}},
-		},
+		Resources:       resources,
+		SecurityContext: containerSecurity(),
 		// A configuration may be slow to arrive and a store slow to open; only a broker that has once been ready is
 		// restarted for being stuck.
 		StartupProbe:   probe(contract.LivePath, 2, 60),
@@ -160,6 +152,23 @@ func container(f *verdict.Facts, resources corev1.ResourceRequirements) corev1.C
 			{Name: configVolume, MountPath: contract.ConfigDir, ReadOnly: true},
 			{Name: adminVolume, MountPath: contract.AdminTLSDir, ReadOnly: true},
 		},
+	}
+}
+
+// podSecurity and containerSecurity are what the restricted Pod Security Standard wants.
+func podSecurity() *corev1.PodSecurityContext {
+	return &corev1.PodSecurityContext{
+		RunAsNonRoot: new(true), RunAsUser: new(int64(nonRoot)), RunAsGroup: new(int64(nonRoot)), FSGroup: new(int64(nonRoot)),
+		FSGroupChangePolicy: new(corev1.FSGroupChangeOnRootMismatch),
+		SeccompProfile:      &corev1.SeccompProfile{Type: corev1.SeccompProfileTypeRuntimeDefault},
+	}
+}
+
+func containerSecurity() *corev1.SecurityContext {
+	return &corev1.SecurityContext{
+		AllowPrivilegeEscalation: new(false),
+		ReadOnlyRootFilesystem:   new(true),
+		Capabilities:             &corev1.Capabilities{Drop: []corev1.Capability{"ALL"}},
 	}
 }
 

@@ -252,6 +252,17 @@ func TestSamplesAreWhatTheAPIKnows(t *testing.T) {
 			}
 		}
 	}
+	for _, o := range samples.named("MQTTBridge", "") {
+		bridge := as[v1alpha1.MQTTBridge](t, o)
+		for _, ref := range []*v1alpha1.BrokerReference{&bridge.Spec.BrokerRef, bridge.Spec.Remote.BrokerRef} {
+			if ref != nil && !brokers[bridge.Namespace+"/"+ref.Name] {
+				t.Errorf("%s: no sample has its broker %s", o, ref.Name)
+			}
+		}
+		if !bridge.Resolved().Suspended && bridge.Spec.Remote.BrokerRef == nil {
+			t.Errorf("%s would knock at an address that is nobody's", o)
+		}
+	}
 	for _, o := range samples.named("Namespace", "") {
 		if o.Metadata.Labels["pod-security.kubernetes.io/enforce"] != "restricted" {
 			t.Errorf("%s does not enforce restricted pods", o)

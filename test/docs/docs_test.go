@@ -147,6 +147,19 @@ var defaults = map[string]any{
 	"MQTTUser spec.acl[].retain":                              v1alpha1.DefaultRuleRetain,
 	"MQTTUser spec.authentication.password.hashSecretRef.key": v1alpha1.DefaultPasswordHashKey,
 	"MQTTUser spec.authentication.certificate.validity":       fmt.Sprintf("%.0fh", v1alpha1.DefaultCertificateValidity.Hours()),
+
+	"MQTTBridge spec.remote.protocolVersion":     v1alpha1.DefaultBridgeProtocol,
+	"MQTTBridge spec.remote.keepAlive":           fmt.Sprintf("%.0fs", v1alpha1.DefaultBridgeKeepAlive.Seconds()),
+	"MQTTBridge spec.remote.tls.caSecretRef.key": v1alpha1.DefaultCAKey,
+	"MQTTBridge spec.remote.cleanStart":          false,
+	"MQTTBridge spec.routes[].maxQoS":            v1alpha1.DefaultRouteMaxQoS,
+	"MQTTBridge spec.routes[].retain":            v1alpha1.DefaultRouteRetain,
+	"MQTTBridge spec.inflight":                   v1alpha1.DefaultBridgeInflight,
+	"MQTTBridge spec.sessionExpiry":              fmt.Sprintf("%.0fh", v1alpha1.DefaultBridgeExpiry.Hours()),
+	"MQTTBridge spec.replicas":                   v1alpha1.DefaultReplicas,
+	"MQTTBridge spec.suspend":                    false,
+	"MQTTBridge spec.logging.level":              v1alpha1.DefaultLogLevel,
+	"MQTTBridge spec.logging.format":             v1alpha1.DefaultLogFormat,
 }
 
 func TestFieldTables(t *testing.T) {
@@ -154,7 +167,7 @@ func TestFieldTables(t *testing.T) {
 
 	kinds := schemas(t)
 
-	for kind, name := range map[string]string{"MQTTBroker": "docs/mqttbroker.md", "MQTTUser": "docs/mqttuser.md"} {
+	for kind, name := range map[string]string{"MQTTBroker": "docs/mqttbroker.md", "MQTTUser": "docs/mqttuser.md", "MQTTBridge": "docs/mqttbridge.md"} {
 		t.Run(kind, func(t *testing.T) {
 			t.Parallel()
 
@@ -254,12 +267,9 @@ func TestNamedFieldsExist(t *testing.T) {
 // notYetProduced are the reasons that no controller gives now, each with what it waits for. Whoever makes a controller
 // give one takes it out here and writes its entry in troubleshooting.md.
 var notYetProduced = map[v1alpha1.ConditionReason]string{
-	v1alpha1.ReasonReconciling:   "the first status is written at the end of the first pass",
-	v1alpha1.ReasonDeleting:      "there are no finalizers, so a deleted object is gone at once",
-	v1alpha1.ReasonRolloutStuck:  "roll-outs have no deadline yet",
-	v1alpha1.ReasonConnected:     "MQTTBridge is not alive",
-	v1alpha1.ReasonNotConnected:  "MQTTBridge is not alive",
-	v1alpha1.ReasonRoutesOverlap: "MQTTBridge is not alive",
+	v1alpha1.ReasonReconciling:  "the first status is written at the end of the first pass",
+	v1alpha1.ReasonDeleting:     "there are no finalizers, so a deleted object is gone at once",
+	v1alpha1.ReasonRolloutStuck: "roll-outs have no deadline yet",
 }
 
 func TestEveryReasonIsExplained(t *testing.T) {
@@ -420,6 +430,9 @@ func TestEverySecretIsNamed(t *testing.T) {
 		v1alpha1.AdminTLSSecretName("<broker>"):  corev1.SecretTypeTLS,
 		v1alpha1.BindingSecretName("<user>"):     v1alpha1.SecretTypeBinding,
 		v1alpha1.VerifierSecretName("<user>"):    v1alpha1.SecretTypeVerifier,
+
+		v1alpha1.BridgeConfigSecretName("<bridge>"): v1alpha1.SecretTypeConfig,
+		v1alpha1.BridgeAdminSecretName("<bridge>"):  v1alpha1.SecretTypeCA,
 	} {
 		if types[name] != string(kind) {
 			t.Errorf("%s: no row says that %s is a Secret of type %s", p.path, name, kind)

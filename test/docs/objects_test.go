@@ -105,8 +105,10 @@ func newObject(kind string) (client.Object, error) {
 		return &v1alpha1.MQTTUser{}, nil
 	case "MQTTAccessPolicy":
 		return &v1alpha1.MQTTAccessPolicy{}, nil
+	case "MQTTBridge":
+		return &v1alpha1.MQTTBridge{}, nil
 	default:
-		return nil, fmt.Errorf("%s is not alive, so no page shows one", kind)
+		return nil, fmt.Errorf("there is no kind %s", kind)
 	}
 }
 

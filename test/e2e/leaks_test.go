@@ -151,6 +151,7 @@ func (s *story) places() map[string]string {
 	pods := &corev1.PodList{}
 	for kind, list := range map[string]client.ObjectList{
 		"MQTTBroker": &v1alpha1.MQTTBrokerList{}, "MQTTUser": &v1alpha1.MQTTUserList{}, "MQTTAccessPolicy": &v1alpha1.MQTTAccessPolicyList{},
+		"MQTTBridge": &v1alpha1.MQTTBridgeList{}, "Deployment": &appsv1.DeploymentList{}, "ReplicaSet": &appsv1.ReplicaSetList{},
 		"StatefulSet": &appsv1.StatefulSetList{}, "Pod": pods, "Service": &corev1.ServiceList{}, "ServiceAccount": &corev1.ServiceAccountList{},
 		"ConfigMap": &corev1.ConfigMapList{}, "ControllerRevision": &appsv1.ControllerRevisionList{},
 	} {

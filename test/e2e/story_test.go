@@ -190,6 +190,8 @@ func conditionsOf(object client.Object) []metav1.Condition {
 		return object.Status.Conditions
 	case *v1alpha1.MQTTUser:
 		return object.Status.Conditions
+	case *v1alpha1.MQTTBridge:
+		return object.Status.Conditions
 	default:
 		return nil
 	}
