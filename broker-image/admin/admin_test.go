@@ -234,7 +234,14 @@ func endpoint(t *testing.T, ca *authority, apply func(*contract.Config) error) (
 
 	keeper = NewKeeper(apply)
 
-	server, err := NewServer(Handler(keeper, func() Status { return Status{Connections: 3, Version: "test"} }, nil), dir)
+	return serve(t, dir, Handler(keeper, func() Status { return Status{Connections: 3, Version: "test"} }, nil)), dir, keeper
+}
+
+// serve serves a handler with the certificate in dir.
+func serve(t *testing.T, dir string, handler http.Handler) (address string) {
+	t.Helper()
+
+	server, err := NewServer(handler, dir)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -248,7 +255,7 @@ func endpoint(t *testing.T, ca *authority, apply func(*contract.Config) error) (
 
 	t.Cleanup(func() { _ = server.Close() })
 
-	return listener.Addr().String(), dir, keeper
+	return listener.Addr().String()
 }
 
 func inTime(t *testing.T) context.Context {

@@ -105,7 +105,7 @@ func listens(t testing.TB, port int) {
 
 func rssOf(cmd *exec.Cmd) float64 {
 	text, _ := os.ReadFile(fmt.Sprintf("/proc/%d/status", cmd.Process.Pid))
-	for _, line := range strings.Split(string(text), "\n") {
+	for line := range strings.SplitSeq(string(text), "\n") {
 		if f := strings.Fields(line); len(f) > 1 && f[0] == "VmHWM:" {
 			n, _ := strconv.ParseFloat(f[1], 64)
 
@@ -169,13 +169,16 @@ func measure(t *testing.T, dir, kind, remote string) (rate, late, rss float64) {
 	var bridge *exec.Cmd
 
 	if kind == "mosquitto" {
-		text := plain(middle)
+		var text strings.Builder
+
+		text.WriteString(plain(middle))
+
 		for name, port := range map[string]int{"a": local, "b": far} {
 			way := map[string]string{"a": "in", "b": "out"}[name]
-			text += fmt.Sprintf("connection %s\naddress %s\ntopic # %s 1\nremote_clientid %s\nbridge_protocol_version mqttv50\nbridge_max_packet_size 0\ntry_private false\nnotifications false\ncleansession false\n", name, address(port), way, name)
+			_, _ = fmt.Fprintf(&text, "connection %s\naddress %s\ntopic # %s 1\nremote_clientid %s\nbridge_protocol_version mqttv50\nbridge_max_packet_size 0\ntry_private false\nnotifications false\ncleansession false\n", name, address(port), way, name)
 		}
 
-		bridge = start("mosquitto", "-c", mosquittoConf(t, dir, text))
+		bridge = start("mosquitto", "-c", mosquittoConf(t, dir, text.String()))
 
 		listens(t, middle)
 	} else {

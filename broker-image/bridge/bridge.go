@@ -155,7 +155,7 @@ func (b *Bridge) run(ctx context.Context) {
 	for {
 		select {
 		case <-ctx.Done():
-			b.reconcile(nil, nil)
+			b.reconcile(context.Background(), nil) //nolint:contextcheck // a term ends by itself
 
 			return
 		case now := <-ticker.C:
@@ -179,7 +179,7 @@ func (b *Bridge) run(ctx context.Context) {
 		}
 
 		if identity != lockOf || identity == "" {
-			b.reconcile(nil, nil)
+			b.reconcile(context.Background(), nil) //nolint:contextcheck // a term ends by itself
 			lock.end()
 
 			lock, term = nil, nil
@@ -190,9 +190,9 @@ func (b *Bridge) run(ctx context.Context) {
 		}
 
 		if term != nil {
-			b.reconcile(cfg, term)
+			b.reconcile(term, cfg) //nolint:contextcheck // a term ends by itself
 		} else {
-			b.reconcile(nil, nil)
+			b.reconcile(context.Background(), nil) //nolint:contextcheck // a term ends by itself
 		}
 	}
 }
@@ -270,7 +270,7 @@ func (b *Bridge) current() []*route {
 }
 
 // reconcile starts, changes and ends routes. A nil cfg ends them all.
-func (b *Bridge) reconcile(cfg *contract.Bridge, term context.Context) {
+func (b *Bridge) reconcile(term context.Context, cfg *contract.Bridge) {
 	wanted := map[string]*contract.BridgeRoute{}
 
 	if cfg != nil {
@@ -289,7 +289,7 @@ func (b *Bridge) reconcile(cfg *contract.Bridge, term context.Context) {
 
 		removed := cfg != nil && w == nil && r.term == term
 
-		ending.Go(func() { r.end(removed) })
+		ending.Go(func() { r.end(removed) }) //nolint:contextcheck // a route has its term
 		b.mu.Lock()
 		delete(b.routes, r.name)
 		b.mu.Unlock()
@@ -314,7 +314,7 @@ func (b *Bridge) reconcile(cfg *contract.Bridge, term context.Context) {
 			continue
 		}
 
-		r = b.start(cfg, c, term)
+		r = b.start(term, cfg, c)
 
 		b.mu.Lock()
 		b.routes[c.Name] = r

@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -372,7 +373,7 @@ func TestThreeBrokersInARingDoNotStorm(t *testing.T) {
 	const total = 20
 
 	for n := range total {
-		taps[n%3].say("ring/x", fmt.Sprint(n), 1)
+		taps[n%3].say("ring/x", strconv.Itoa(n), 1)
 	}
 
 	for i := range taps {

@@ -4,6 +4,7 @@ package bridge
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 	"sync"
@@ -92,19 +93,24 @@ func (f *flow) set(m *mapping, sub subscription, inflight int) {
 
 func (f *flow) length() int { return int(f.tail - f.head) } //nolint:gosec // bounded by the window
 
-func (f *flow) at(n uint64) *entry { return f.ring[n&uint64(len(f.ring)-1)] }
+func (f *flow) at(n uint64) *entry { return f.ring[slot(n, f.ring)] }
+
+// slot is the place of an entry in a ring, whose length is a power of two.
+func slot(n uint64, ring []*entry) uint64 {
+	return n & uint64(len(ring)-1) //nolint:gosec // a ring is never empty
+}
 
 func (f *flow) push(e *entry) {
 	if f.length() == len(f.ring) {
 		wider := make([]*entry, 2*len(f.ring))
 		for n := f.head; n < f.tail; n++ {
-			wider[n&uint64(len(wider)-1)] = f.at(n)
+			wider[slot(n, wider)] = f.at(n)
 		}
 
 		f.ring = wider
 	}
 
-	f.ring[f.tail&uint64(len(f.ring)-1)] = e
+	f.ring[slot(f.tail, f.ring)] = e
 	f.tail++
 }
 
@@ -234,10 +240,10 @@ func (f *flow) received(p peer, m *inbound) {
 		return // it will be delivered again
 	}
 
-	var print uint64
+	var mark uint64
 	if m.qos > 0 {
-		print = digest(m.topic, m.payload)
-		if f.isKnown(p, m, print) {
+		mark = digest(m.topic, m.payload)
+		if f.isKnown(p, m, mark) {
 			f.reap()
 
 			return
@@ -247,7 +253,7 @@ func (f *flow) received(p peer, m *inbound) {
 	f.counts.bytes.Add(int64(len(m.payload)))
 
 	e := f.newEntry()
-	*e = entry{source: p, id: m.id, qos: m.qos, ack: m.ack, print: print, arrived: now}
+	*e = entry{source: p, id: m.id, qos: m.qos, ack: m.ack, mark: mark, arrived: now}
 
 	if reason, text := f.translate(e, m, now); reason != "" {
 		f.giveUp(e, reason, text, now)
@@ -260,7 +266,7 @@ func (f *flow) received(p peer, m *inbound) {
 }
 
 // isKnown tells whether a message is here already: the source delivers it again because its connection was lost.
-func (f *flow) isKnown(p peer, m *inbound, print uint64) bool {
+func (f *flow) isKnown(p peer, m *inbound, mark uint64) bool {
 	if m.qos == 2 && f.half[m.id] {
 		// It was taken; only the PUBREC got lost [MQTT-4.3.3-10].
 		p.acknowledge(&entry{id: m.id, qos: 2, ack: m.ack})
@@ -273,7 +279,7 @@ func (f *flow) isKnown(p peer, m *inbound, print uint64) bool {
 	}
 
 	e := f.orphans[m.id]
-	if !m.dup || e == nil || e.print != print || e.qos != m.qos {
+	if !m.dup || e == nil || e.mark != mark || e.qos != m.qos {
 		// What is delivered again comes first and in order, so nothing more of what is known will come.
 		f.release()
 		f.reap()
@@ -412,9 +418,9 @@ func (f *flow) send(e *entry, now time.Time) bool {
 		e.counted = true
 	}
 
-	switch f.dest.publish(e, now) {
-	case nil:
-	case errTooLarge:
+	switch err := f.dest.publish(e, now); {
+	case err == nil:
+	case errors.Is(err, errTooLarge):
 		f.giveUp(e, DropTooLarge, fmt.Sprintf("a message on %q with %d bytes is larger than the destination takes; raise its maximum packet size", printable(e.topic), len(e.payload)), now)
 
 		return true
@@ -493,7 +499,7 @@ func (f *flow) reap() {
 			}
 		}
 
-		f.ring[f.head&uint64(len(f.ring)-1)] = nil
+		f.ring[slot(f.head, f.ring)] = nil
 		f.head++
 		f.cursor = max(f.cursor, f.head)
 

@@ -412,6 +412,8 @@ func route1(name string, d contract.Direction, filter string) contract.BridgeRou
 
 // quick are options for tests: as in earnest, with less waiting.
 func quick(t testing.TB) Options {
+	t.Helper()
+
 	out := io.Discard
 	if os.Getenv("BRIDGE_LOG") != "" {
 		out = t.Output()
@@ -471,7 +473,8 @@ func (l *ledger) take(m *inbound) {
 	n := binary.BigEndian.Uint32(m.payload)
 	l.total++
 
-	if l.seen[n]++; l.seen[n] == 1 {
+	l.seen[n]++
+	if l.seen[n] == 1 {
 		if last, found := l.last[m.topic]; found && n < last {
 			l.disorder++
 		}

@@ -199,7 +199,8 @@ func (l *link) run(ctx context.Context) {
 			l.counts.reconnects.Add(1)
 
 			why = l.state().fault
-			if failures++; time.Since(began) > l.bridge.options.Steady {
+			failures++
+			if time.Since(began) > l.bridge.options.Steady {
 				failures = 0
 			}
 

@@ -29,7 +29,8 @@ func seenBefore(props *packets.Properties, identity string) bool {
 			continue
 		}
 
-		if hops++; hops >= maxHops || props.User[i].Value == identity {
+		hops++
+		if hops >= maxHops || props.User[i].Value == identity {
 			return true
 		}
 	}

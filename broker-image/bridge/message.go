@@ -37,8 +37,8 @@ type entry struct {
 	id     uint16
 	qos    byte
 	ack    func()
-	// print tells a message that is delivered again from another one with the same identifier.
-	print   uint64
+	// mark tells a message that is delivered again from another one with the same identifier.
+	mark    uint64
 	arrived time.Time
 	// expiry is what was left at arrival, in seconds; meaningful with expires.
 	expires bool
@@ -59,12 +59,8 @@ type entry struct {
 
 // left is what remains of the expiry; false once nothing does.
 func (e *entry) left(now time.Time) (uint32, bool) {
-	passed := now.Sub(e.arrived) / time.Second
-	if passed < 0 {
-		passed = 0
-	}
-
-	if uint64(passed) >= uint64(e.expiry) {
+	passed := max(0, int64(now.Sub(e.arrived)/time.Second))
+	if passed >= int64(e.expiry) {
 		return 0, false
 	}
 
@@ -180,7 +176,7 @@ func appendLength(b []byte, length int) []byte {
 		b = append(b, byte(length)|0x80)
 	}
 
-	return append(b, byte(length))
+	return append(b, byte(length)) //nolint:gosec // less than 128
 }
 
 func appendText(b []byte, text string) []byte {

@@ -39,8 +39,6 @@ type peer interface {
 	// part ends the connection with a DISCONNECT; abort ends it at once, for a reason.
 	part()
 	abort(why *fault)
-	// gone is closed when the connection has ended and its owner has been told why.
-	gone() <-chan struct{}
 }
 
 // subscription is a filter with its options.

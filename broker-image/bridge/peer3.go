@@ -96,7 +96,6 @@ func (w *passage) open3(ctx context.Context, s *stream, endpoint string) (peer, 
 		}
 
 		p.owner.lost(p, why)
-		close(p.told)
 		p.client.Disconnect(0)
 	}()
 
@@ -157,8 +156,7 @@ func (p *peer3) arrived(_ mqtt.Client, m mqtt.Message) {
 	p.owner.idle()
 }
 
-func (p *peer3) limits() *limits       { return &p.limit }
-func (p *peer3) gone() <-chan struct{} { return p.told }
+func (p *peer3) limits() *limits { return &p.limit }
 
 func (p *peer3) part() {
 	_, _ = p.stream.Write([]byte{0xe0, 0}) // DISCONNECT

@@ -4,6 +4,7 @@ package bridge
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
 	"io"
 	"math"
@@ -48,8 +49,8 @@ type peer5 struct {
 	replies  map[uint16]chan<- packets.ControlPacket
 	lastID   uint16
 
-	why     atomic.Pointer[fault]
-	telling sync.Once
+	why  atomic.Pointer[fault]
+	told sync.Once
 }
 
 var _ session.SessionManager = (*peer5)(nil)
@@ -134,19 +135,17 @@ func (p *peer5) notLetIn(ack *paho.Connack, err error) *fault {
 
 // lost tells the owner, once.
 func (p *peer5) lost(why *fault) {
-	p.telling.Do(func() {
+	p.told.Do(func() {
 		if known := p.why.Load(); known != nil {
 			why = known
 		}
 
 		p.fail(net.ErrClosed)
 		p.owner.lost(p, why)
-		close(p.told)
 	})
 }
 
-func (p *peer5) limits() *limits       { return &p.limit }
-func (p *peer5) gone() <-chan struct{} { return p.told }
+func (p *peer5) limits() *limits { return &p.limit }
 
 func (p *peer5) part() { _ = p.client.Disconnect(&paho.Disconnect{}) }
 
@@ -412,7 +411,7 @@ func (p *peer5) acknowledge(e *entry) {
 
 // appendAck adds an acknowledgement that says success.
 func appendAck(b []byte, kind byte, id uint16) []byte {
-	return append(b, kind, 2, byte(id>>8), byte(id))
+	return binary.BigEndian.AppendUint16(append(b, kind, 2), id)
 }
 
 func (p *peer5) subscribe(ctx context.Context, s subscription) (code byte, said string, err error) {

@@ -3,8 +3,8 @@
 package bridge
 
 import (
-	"fmt"
 	"net"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -264,7 +264,8 @@ func TestASubscriptionThatIsRefusedIsTriedAgain(t *testing.T) {
 		o.mu.Lock()
 		defer o.mu.Unlock()
 
-		if refuse--; refuse >= 0 {
+		refuse--
+		if refuse >= 0 {
 			return 0x87
 		}
 
@@ -388,8 +389,8 @@ func TestExpiryAndEncoding(t *testing.T) {
 		props: &packets.Properties{PayloadFormat: &format, ContentType: "c", ResponseTopic: "r", CorrelationData: []byte{}, User: []packets.User{{Key: "k", Value: "v"}}},
 	}
 
-	for seconds, want := range map[time.Duration]uint32{0: 10, 3: 7, 9: 1, 10: 0, 11: 0} {
-		left, alive := e.left(now.Add(seconds * time.Second))
+	for seconds, want := range map[int]uint32{0: 10, 3: 7, 9: 1, 10: 0, 11: 0} {
+		left, alive := e.left(now.Add(time.Duration(seconds) * time.Second))
 		if left != want || alive != (want > 0) {
 			t.Errorf("after %d s %d are left, %t; want %d", seconds, left, alive, want)
 		}
@@ -435,7 +436,7 @@ func TestEchoes(t *testing.T) {
 	}
 
 	for n := range 2 * maxEchos {
-		e.remember(digest(fmt.Sprint(n), nil), now)
+		e.remember(digest(strconv.Itoa(n), nil), now)
 	}
 
 	if len(e.order) > maxEchos || len(e.known) > maxEchos {

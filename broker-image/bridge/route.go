@@ -33,7 +33,7 @@ func kindOf(cfg *contract.Bridge, r *contract.BridgeRoute) string {
 // start connects a route. At an end that speaks 5 one connection serves both directions, so that the server can leave
 // out what the bridge published itself. At one that speaks 3.1.1 each direction has its own: there, a source that sends
 // too much is slowed down by not reading from it, which must not hold up the acknowledgements of a destination.
-func (b *Bridge) start(cfg *contract.Bridge, c *contract.BridgeRoute, term context.Context) *route {
+func (b *Bridge) start(term context.Context, cfg *contract.Bridge, c *contract.BridgeRoute) *route {
 	ctx, cancel := context.WithCancel(term)
 	r := &route{name: c.Name, kind: kindOf(cfg, c), term: term, bridge: b, cancel: cancel}
 

@@ -57,14 +57,12 @@ type stream struct {
 	err    error
 	closed chan struct{} // closed when the connection is
 	left   chan struct{} // closed when the writer has ended
-	told   chan struct{} // closed when the owner has been told of the end
 }
 
 func newStream(conn net.Conn, version int, stall time.Duration) *stream {
 	s := &stream{
 		Conn: conn, in: bufio.NewReaderSize(conn, readBuffer), guard: guard{version: version}, idle: func() {},
 		stall: stall, wake: make(chan struct{}, 1), closed: make(chan struct{}), left: make(chan struct{}),
-		told: make(chan struct{}),
 	}
 	if tcp, ok := conn.(*net.TCPConn); ok {
 		s.raw, _ = tcp.SyscallConn()
@@ -175,7 +173,7 @@ func (s *stream) tryOut() bool {
 
 	written := 0
 	err := s.raw.Write(func(fd uintptr) bool {
-		written, _ = syscall.Write(int(fd), batch) //nolint:gosec // a file descriptor
+		written, _ = syscall.Write(int(fd), batch)
 
 		return true
 	})
@@ -323,17 +321,7 @@ func (g *guard) see(p []byte) error {
 	for len(p) > 0 {
 		switch {
 		case g.rest > 0:
-			n := min(g.rest, len(p))
-
-			if !g.started && len(g.body) < 2 {
-				g.body = append(g.body, p[:min(n, 2-len(g.body))]...)
-			}
-
-			if g.rest -= n; g.rest == 0 {
-				g.end()
-			}
-
-			p = p[n:]
+			p = p[g.pass(p):]
 		case !g.head:
 			g.kind, g.head, g.length, g.digits = p[0]>>4, true, 0, 0
 			if !g.started && g.kind != kindConnack && (g.version != 5 || g.kind != kindAuth) {
@@ -361,6 +349,22 @@ func (g *guard) see(p []byte) error {
 	}
 
 	return nil
+}
+
+// pass takes what belongs to the body of a packet.
+func (g *guard) pass(p []byte) int {
+	n := min(g.rest, len(p))
+
+	if !g.started && len(g.body) < 2 {
+		g.body = append(g.body, p[:min(n, 2-len(g.body))]...)
+	}
+
+	g.rest -= n
+	if g.rest == 0 {
+		g.end()
+	}
+
+	return n
 }
 
 func (g *guard) begin() error {

@@ -44,7 +44,8 @@ func ParseBridge(text []byte) (*Bridge, error) {
 	if err := decode(BridgeFile, text, b); err != nil {
 		return nil, err
 	}
-	return b, b.validate(text)
+	err := b.validate(text)
+	return b, err
 }
 
 // RenderBridge writes b as the content of bridge.json. The result depends on b alone.
@@ -53,7 +54,7 @@ func RenderBridge(b *Bridge) ([]byte, error) {
 	if written.Routes == nil {
 		written.Routes = []BridgeRoute{}
 	}
-	text, err := json.MarshalIndent(&written, "", " ") //nolint:gosec // a file with credentials is what this writes
+	text, err := json.MarshalIndent(&written, "", " ")
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", BridgeFile, err)
 	}
@@ -168,9 +169,9 @@ func (v *validator) bridgeEnd(field string, e *BridgeEnd) {
 	if len(e.ClientIDPrefix) > maxClientIDPrefix || !isOf(e.ClientIDPrefix, clientIDPunctuation) {
 		v.add(BridgeFile, field+".clientIDPrefix", "%q is no prefix: letters, digits and %s, 1 to %d", e.ClientIDPrefix, clientIDPunctuation, maxClientIDPrefix)
 	}
-	for name, value := range map[string]string{"username": e.Username, "password": e.Password} {
-		if len(value) > maxCredential {
-			v.add(BridgeFile, field+"."+name, "has %d bytes; MQTT carries %d at most", len(value), maxCredential)
+	for _, c := range []struct{ name, value string }{{"username", e.Username}, {"password", e.Password}} {
+		if len(c.value) > maxCredential {
+			v.add(BridgeFile, field+"."+c.name, "has %d bytes; MQTT carries %d at most", len(c.value), maxCredential)
 		}
 	}
 	if !utf8.ValidString(e.Username) || strings.ContainsRune(e.Username, 0) {
@@ -248,7 +249,8 @@ func (v *validator) route(field string, r *BridgeRoute) {
 	} else if err := acl.ValidateFilter(r.Filter); err != nil {
 		v.add(BridgeFile, field+".filter", "%v", err)
 	}
-	for name, prefix := range map[string]string{"localPrefix": r.LocalPrefix, "remotePrefix": r.RemotePrefix} {
+	for _, p := range []struct{ name, prefix string }{{"localPrefix", r.LocalPrefix}, {"remotePrefix", r.RemotePrefix}} {
+		name, prefix := p.name, p.prefix
 		if prefix == "" {
 			continue
 		}

@@ -140,7 +140,7 @@ func serve(ctx context.Context, s *settings, errs io.Writer) error {
 	log := logs.logger()
 	log.Info("bridge starts", "version", versionText())
 
-	b := bridge.New(bridge.Options{Log: log, Version: versionText()})
+	b := bridge.New(bridge.Options{Log: log, Version: versionText()}) //nolint:contextcheck // it ends by Close, which gives messages on their way a moment
 
 	defer func() {
 		b.Close()
