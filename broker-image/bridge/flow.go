@@ -89,6 +89,18 @@ func (f *flow) set(m *mapping, sub subscription, inflight int) {
 	f.mapping, f.sub, f.inflight = m, sub, inflight
 	f.room.Broadcast()
 	f.pump(time.Now())
+	f.flush()
+}
+
+// flush sends what the flow has caused. Whoever reads a connection does it when all is read; the others call this.
+func (f *flow) flush() {
+	if f.dest != nil {
+		f.dest.flush()
+	}
+
+	if f.source != nil {
+		f.source.flush()
+	}
 }
 
 func (f *flow) length() int { return int(f.tail - f.head) } //nolint:gosec // bounded by the window
@@ -212,6 +224,7 @@ func (f *flow) destLost(p peer) {
 	}
 
 	f.reap()
+	f.flush()
 	f.room.Broadcast()
 }
 
@@ -532,7 +545,7 @@ func (f *flow) tick(now time.Time, patience time.Duration) (overdue peer) {
 	if !f.pausedUntil.IsZero() && !now.Before(f.pausedUntil) {
 		f.pausedUntil = time.Time{}
 		f.pump(now)
-		f.dest.flush()
+		f.flush()
 	}
 
 	return nil

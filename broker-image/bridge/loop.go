@@ -64,8 +64,9 @@ type echoes struct {
 	mu sync.Mutex
 	// known are the numbers of the publications that have not come back, by digest, oldest first.
 	known map[uint64][]uint64
-	// order are all of them, oldest first, whether they came back or not; next is the number of the one to come.
+	// order are all of them from first, oldest first, whether they came back or not; next is the number of the one to come.
 	order []echo
+	first int
 	next  uint64
 }
 
@@ -115,17 +116,18 @@ func (e *echoes) drop(d uint64) {
 }
 
 func (e *echoes) forget(now time.Time) {
-	old := 0
-	for old < len(e.order) && (len(e.order)-old >= maxEchos || now.Sub(e.order[old].when) > echoAge) {
-		number := e.next - uint64(len(e.order)-old) //nolint:gosec // lengths are not negative
-		if d := e.order[old].digest; len(e.known[d]) > 0 && e.known[d][0] == number {
+	for e.first < len(e.order) && (len(e.order)-e.first >= maxEchos || now.Sub(e.order[e.first].when) > echoAge) {
+		number := e.next - uint64(len(e.order)-e.first) //nolint:gosec // lengths are not negative
+		if d := e.order[e.first].digest; len(e.known[d]) > 0 && e.known[d][0] == number {
 			e.drop(d)
 		}
 
-		old++
+		e.first++
 	}
 
-	if old > 0 {
-		e.order = append(e.order[:0], e.order[old:]...)
+	// Moving the rest to the front costs as much as it frees, so it is done seldom.
+	if e.first > len(e.order)/2 {
+		e.order = append(e.order[:0], e.order[e.first:]...)
+		e.first = 0
 	}
 }
