@@ -96,7 +96,6 @@ func (w *passage) open3(ctx context.Context, s *stream, endpoint string) (peer, 
 		}
 
 		p.owner.lost(p, why)
-		close(p.told)
 		p.client.Disconnect(0)
 	}()
 

@@ -49,8 +49,8 @@ type peer5 struct {
 	replies  map[uint16]chan<- packets.ControlPacket
 	lastID   uint16
 
-	why     atomic.Pointer[fault]
-	telling sync.Once
+	why  atomic.Pointer[fault]
+	told sync.Once
 }
 
 var _ session.SessionManager = (*peer5)(nil)
@@ -135,14 +135,13 @@ func (p *peer5) notLetIn(ack *paho.Connack, err error) *fault {
 
 // lost tells the owner, once.
 func (p *peer5) lost(why *fault) {
-	p.telling.Do(func() {
+	p.told.Do(func() {
 		if known := p.why.Load(); known != nil {
 			why = known
 		}
 
 		p.fail(net.ErrClosed)
 		p.owner.lost(p, why)
-		close(p.told)
 	})
 }
 

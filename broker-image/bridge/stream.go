@@ -57,14 +57,12 @@ type stream struct {
 	err    error
 	closed chan struct{} // closed when the connection is
 	left   chan struct{} // closed when the writer has ended
-	told   chan struct{} // closed when the owner has been told of the end
 }
 
 func newStream(conn net.Conn, version int, stall time.Duration) *stream {
 	s := &stream{
 		Conn: conn, in: bufio.NewReaderSize(conn, readBuffer), guard: guard{version: version}, idle: func() {},
 		stall: stall, wake: make(chan struct{}, 1), closed: make(chan struct{}), left: make(chan struct{}),
-		told: make(chan struct{}),
 	}
 	if tcp, ok := conn.(*net.TCPConn); ok {
 		s.raw, _ = tcp.SyscallConn()

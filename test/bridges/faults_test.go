@@ -21,7 +21,7 @@ func TestKills(t *testing.T) {
 	b := both{out: s.out(t, load{qos: 1, rate: 1000})}
 	b.out.start()
 
-	kills := form(6, 50)
+	kills := pick(long, 6, 50)
 	victims := []*program{s.bridge, s.broker, destination.program}
 
 	var peak, slowest int64
@@ -76,7 +76,7 @@ func TestBacklog(t *testing.T) {
 
 	destination := ours.run(t, false)
 	s := newSite(t, destination.end(5), 2)
-	b := both{out: s.out(t, load{qos: 1, limit: int64(form(5_000, 100_000)) / tracks})}
+	b := both{out: s.out(t, load{qos: 1, limit: int64(pick(long, 5_000, 100_000)) / tracks})}
 	quiet := s.bridge.memory("VmRSS")
 
 	destination.stop()

@@ -31,6 +31,8 @@ const patience = 90 * time.Second
 var (
 	// full is the form of "make bridges": all peers, and a minute where the short form has a moment.
 	full = os.Getenv("BRIDGES") == "full"
+	// long is the form of the faults that takes minutes.
+	long = full || os.Getenv("FAULTS") == "long"
 	// standIn: Mosquitto's own bridge stands in for ours, to tell whether a test is at fault.
 	standIn = os.Getenv("BRIDGE") == "mosquitto"
 	write   = flag.Bool("write", false, "write the tables of docs/bridges.md")

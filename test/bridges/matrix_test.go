@@ -9,13 +9,15 @@ import (
 	"time"
 )
 
-// The numbers of the two forms.
-func form(short, long int) int {
-	if full {
-		return long
+// form is a number of the short form or of the full one.
+func form(little, much int) int { return pick(full, little, much) }
+
+func pick(more bool, little, much int) int {
+	if more {
+		return much
 	}
 
-	return short
+	return little
 }
 
 // result is a row of the page.

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/HdrHistogram/hdrhistogram-go"
@@ -76,6 +77,12 @@ func Run(ctx context.Context, k *peer.Kit, p Path, o Options) (n Numbers, err er
 	for _, measure := range []func() error{r.throughput, r.latency} {
 		if err := measure(); err != nil {
 			return n, r.explain(err)
+		}
+	}
+	// A bridge that had something to say had something else to do.
+	if r.bridge != nil {
+		if tail := r.bridge.Tail(); strings.Contains(tail, "level=WARN") || strings.Contains(tail, "level=ERROR") {
+			n.Notes = append(n.Notes, "the bridge said: "+strings.ReplaceAll(tail, "\n", " / "))
 		}
 	}
 	return n, nil
