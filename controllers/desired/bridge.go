@@ -23,9 +23,6 @@ import (
 // BridgeContainerName is the bridge's container.
 const BridgeContainerName = "bridge"
 
-// bridgeProgram is where the image holds the bridge.
-const bridgeProgram = "/mqtt-bridge"
-
 // BridgeMaterial is the key material of the connection between operator and bridge.
 type BridgeMaterial struct {
 	CA             pki.CA
@@ -202,8 +199,8 @@ func bridgeContainer(f *verdict.BridgeFacts, resources corev1.ResourceRequiremen
 		Name:            BridgeContainerName,
 		Image:           bridgeImage(f),
 		ImagePullPolicy: corev1.PullIfNotPresent,
-		Command:         []string{bridgeProgram},
 		Args: []string{
+			"bridge",
 			"--config=" + contract.BridgeConfigDir,
 			"--admin-tls=" + contract.BridgeAdminTLSDir,
 			"--admin-listen=" + net.JoinHostPort("", strconv.Itoa(contract.AdminPort)),

@@ -33,7 +33,7 @@ type target struct {
 	Name       string // of the image, below the registry
 	Archive    string
 	Dockerfile string
-	Limit      int64 // the most bytes that may travel to a node, 0 for no limit
+	Limit      int64 // the most bytes it may have when unpacked, 0 for no limit
 }
 
 var targets = []target{
@@ -144,8 +144,8 @@ func (t target) make(ctx context.Context, o options, out io.Writer) error {
 	}
 	fmt.Fprintf(out, "%s%s:%s linux/%s  %.1f MB packed, %.1f MB unpacked  %s  %s\n", registry, t.Name, o.Tag, o.Arch,
 		float64(packed)/megabyte, float64(unpacked)/megabyte, digest, archive)
-	if t.Limit > 0 && packed > t.Limit {
-		return fmt.Errorf("the image has %.1f MB packed, more than the %d MB it may have", float64(packed)/megabyte, t.Limit/megabyte)
+	if t.Limit > 0 && unpacked > t.Limit {
+		return fmt.Errorf("the image has %.1f MB, more than the %d MB it may have", float64(unpacked)/megabyte, t.Limit/megabyte)
 	}
 	return nil
 }

@@ -12,6 +12,8 @@ import (
 	"os/signal"
 	"runtime/debug"
 	"syscall"
+
+	"github.com/mqtt-operator/mqtt-operator/broker-image/bridge/program"
 )
 
 // version is set by the linker.
@@ -22,6 +24,7 @@ const usage = `mqtt-broker is an MQTT broker (3.1, 3.1.1 and 5.0).
   mqtt-broker dev                    try it: anonymous, on 127.0.0.1:1883, nothing to configure
   mqtt-broker serve --config-dir DIR run under the configuration in DIR
   mqtt-broker check-config DIR|FILE  say whether a configuration is good, and if not, where
+  mqtt-broker bridge --config FILE   move messages between two brokers instead of being one
   mqtt-broker version                say which version this is
 
 Each command explains its flags with --help.
@@ -40,6 +43,10 @@ var errUsage = errors.New("wrong use")
 
 // run is main without the process, so that tests can call it.
 func run(ctx context.Context, args []string, out, errs io.Writer) int {
+	if len(args) > 0 && args[0] == "bridge" {
+		return program.Run(ctx, version, args[1:], out, errs)
+	}
+
 	err := command(ctx, args, out, errs)
 
 	switch {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package main
+package program
 
 import (
 	"bytes"
@@ -63,7 +63,7 @@ func TestCommands(t *testing.T) {
 	} {
 		var out bytes.Buffer
 
-		if code := run(t.Context(), c.args, &out, &out); code != c.code || !strings.Contains(out.String(), c.want) {
+		if code := Run(t.Context(), "", c.args, &out, &out); code != c.code || !strings.Contains(out.String(), c.want) {
 			t.Errorf("%s: exit %d, %q; want %d, %q", name, code, out.String(), c.code, c.want)
 		}
 
@@ -109,7 +109,9 @@ func TestItRunsAndTakesANewFile(t *testing.T) {
 	ctx, stop := context.WithCancel(t.Context())
 	ended := make(chan int)
 
-	go func() { ended <- run(ctx, []string{"--config", path, "--health-listen", address}, io.Discard, &log) }()
+	go func() {
+		ended <- Run(ctx, "", []string{"--config", path, "--health-listen", address}, io.Discard, &log)
+	}()
 
 	get := func(path string) (int, string) {
 		response, err := http.Get("http://" + address + path)
