@@ -296,13 +296,17 @@ func (c *cell) under(t *testing.T) both {
 
 // cut: the line to the peer is gone for a while; both brokers live on.
 func (c *cell) cut(t *testing.T) {
+	if c.peer.overruns && c.version == 5 {
+		t.Skip("it sends more than the bridge says that it can take; see what it cannot do")
+	}
+
 	b := c.under(t)
 
 	c.site.line.cut()
 	b.waits(t, time.Duration(form(0, 10))*time.Second)
 	c.site.line.mend()
 	b.progress(t, int64(form(300, 1000)))
-	c.end(t, "cut", b, false)
+	c.end(t, "cut", b, c.peer.loses)
 	b.each(func(way string, s *stream) {
 		if sum := s.count(); sum.Twice > inflight {
 			t.Errorf("%s: %d messages came twice; more than %d were never on their way", way, sum.Twice, inflight)
