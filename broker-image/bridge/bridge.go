@@ -29,6 +29,8 @@ type Options struct {
 	Steady time.Duration
 	// Parting is how long messages on their way may take when a route ends.
 	Parting time.Duration
+	// answer is how long the holder of the lock may take to say so when asked.
+	answer time.Duration
 }
 
 func (o *Options) fill() {
@@ -41,6 +43,7 @@ func (o *Options) fill() {
 		{&o.Patience, 10 * time.Second},
 		{&o.Steady, 5 * time.Second},
 		{&o.Parting, 2 * time.Second},
+		{&o.answer, lockAnswer},
 	} {
 		if *d.field == 0 {
 			*d.field = d.value

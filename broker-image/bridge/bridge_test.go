@@ -30,6 +30,8 @@ var versions = []struct{ local, remote int }{{5, 5}, {5, 4}, {4, 5}, {4, 4}}
 func TestMessagesGoBothWays(t *testing.T) {
 	for _, v := range versions {
 		t.Run(fmt.Sprintf("local %d, remote %d", v.local, v.remote), func(t *testing.T) {
+			t.Parallel()
+
 			near, far := openHouse(t, nil), openHouse(t, nil)
 			cfg := config(near.url(), far.url(),
 				contract.BridgeRoute{Name: "up", Direction: contract.Out, Filter: "#", LocalPrefix: "up/", RemotePrefix: "site1/", MaxQoS: 1, Retain: true},
@@ -171,6 +173,8 @@ func TestMessagesWaitInOrderWhileTheRemoteIsAway(t *testing.T) {
 
 	for _, version := range []int{5, 4} {
 		t.Run(fmt.Sprint("remote ", version), func(t *testing.T) {
+			t.Parallel()
+
 			near, far := openHouse(t, nil), openHouse(t, nil)
 			farther := newRelay(t, far.address)
 			cfg := config(near.url(), farther.url(), route1("load", contract.Out, "load/#"))
@@ -210,6 +214,8 @@ func TestMessagesWaitInOrderWhileTheRemoteIsAway(t *testing.T) {
 }
 
 func TestBrokersAreRestarted(t *testing.T) {
+	t.Parallel()
+
 	near, far := openHouse(t, nil), openHouse(t, nil)
 	cfg := config(near.url(), far.url())
 	cfg.Routes = []contract.BridgeRoute{route1("load", contract.Out, "load/#")}
@@ -239,6 +245,8 @@ func TestBrokersAreRestarted(t *testing.T) {
 }
 
 func TestALiveChangeLosesNothing(t *testing.T) {
+	t.Parallel()
+
 	near, far := openHouse(t, nil), openHouse(t, nil)
 	cfg := config(near.url(), far.url(), route1("load", contract.Out, "load/#"), route1("gone", contract.Out, "gone/#"))
 	b := startBridge(t, cfg)
@@ -311,6 +319,8 @@ func TestALiveChangeLosesNothing(t *testing.T) {
 
 // TestRightsAreEnough runs a bridge whose user has nothing but what contract.BridgeRules grants.
 func TestRightsAreEnough(t *testing.T) {
+	t.Parallel()
+
 	far := openHouse(t, nil)
 	cfg := config("mqtt://127.0.0.1:1", far.url(),
 		contract.BridgeRoute{Name: "up", Direction: contract.Out, Filter: "#", LocalPrefix: "up/", MaxQoS: 1},
@@ -351,6 +361,8 @@ func TestRightsAreEnough(t *testing.T) {
 }
 
 func TestThreeBrokersInARingDoNotStorm(t *testing.T) {
+	t.Parallel()
+
 	houses := []*house{openHouse(t, nil), openHouse(t, nil), openHouse(t, nil)}
 
 	var bridges []*Bridge
@@ -415,6 +427,8 @@ func holders(bridges ...*Bridge) (active []*Bridge) {
 }
 
 func TestAStandByTakesOver(t *testing.T) {
+	t.Parallel()
+
 	near, far := openHouse(t, nil), openHouse(t, nil)
 
 	// Each process has ways of its own to both brokers, so that one of them can be cut off.
@@ -558,8 +572,11 @@ func startProcess(t *testing.T, cfg *contract.Bridge) *exec.Cmd {
 func TestAKilledBridgeLosesNothing(t *testing.T) {
 	for _, qos := range []byte{1, 2} {
 		t.Run(fmt.Sprint("QoS ", qos), func(t *testing.T) {
+			t.Parallel()
+
 			near, far := openHouse(t, nil), openHouse(t, nil)
-			cfg := config(near.url(), far.url(), contract.BridgeRoute{Name: "load", Direction: contract.Both, Filter: "load/#", MaxQoS: qos})
+			farther := newRelay(t, far.address)
+			cfg := config(near.url(), farther.url(), contract.BridgeRoute{Name: "load", Direction: contract.Both, Filter: "load/#", MaxQoS: qos})
 			cfg.Inflight = 50
 
 			kills := 3
@@ -599,7 +616,16 @@ func TestAKilledBridgeLosesNothing(t *testing.T) {
 
 				say(300)
 				eventually(t, "some have come", func() bool { return books.distinct() > at+50 })
+
+				// What the bridge has sent and the remote has not got dies with the bridge.
+				held := farther.held.Load()
+
+				farther.freeze()
+				say(100)
+				eventually(t, "something is under way", func() bool { return farther.held.Load() > held })
 				end1(one)
+				farther.cut()
+				farther.unfreeze()
 
 				one = startProcess(t, cfg)
 
@@ -619,6 +645,8 @@ func TestAKilledBridgeLosesNothing(t *testing.T) {
 }
 
 func TestKilledActiveProcessIsReplacedAtOnce(t *testing.T) {
+	t.Parallel()
+
 	near, far := openHouse(t, nil), openHouse(t, nil)
 	cfg := config(near.url(), far.url(), route1("load", contract.Out, "load/#"))
 	one := startProcess(t, cfg)
@@ -645,6 +673,8 @@ func TestKilledActiveProcessIsReplacedAtOnce(t *testing.T) {
 }
 
 func TestMemoryStaysFlat(t *testing.T) {
+	t.Parallel()
+
 	if !long() {
 		t.Skip("FAULTS=long is not set")
 	}
@@ -672,6 +702,8 @@ func TestMemoryStaysFlat(t *testing.T) {
 }
 
 func TestNoSecretIsShown(t *testing.T) {
+	t.Parallel()
+
 	cfg := config("mqtt://127.0.0.1:1", "mqtt://127.0.0.1:1")
 	cfg.Local.Password = "hush-hush"
 

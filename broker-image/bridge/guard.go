@@ -150,7 +150,7 @@ func (k *keeper) watch(ctx context.Context) *fault {
 
 	p.note(topic, wordAsk+" "+k.me)
 
-	quiet := time.NewTimer(lockAnswer)
+	quiet := time.NewTimer(k.bridge.options.answer)
 	defer quiet.Stop()
 
 	for {

@@ -107,6 +107,7 @@ type relay struct {
 
 	refusing, frozen atomic.Bool
 	thaw             chan struct{}
+	held             atomic.Int64 // reads that a freeze has stopped
 
 	mu    sync.Mutex
 	conns map[net.Conn]bool
@@ -181,6 +182,10 @@ func (r *relay) pass(from, to net.Conn) {
 	for {
 		n, err := from.Read(buffer)
 		if r.frozen.Load() {
+			if n > 0 {
+				r.held.Add(1)
+			}
+
 			<-r.thaw
 		}
 
@@ -420,7 +425,7 @@ func quick(t testing.TB) Options {
 	}
 
 	return Options{
-		MinBackoff: 20 * time.Millisecond, MaxBackoff: 200 * time.Millisecond, Patience: 2 * time.Second, Steady: 500 * time.Millisecond,
+		MinBackoff: 20 * time.Millisecond, MaxBackoff: 200 * time.Millisecond, Patience: 2 * time.Second, Steady: 500 * time.Millisecond, answer: 100 * time.Millisecond,
 		Log: slog.New(slog.NewTextHandler(out, &slog.HandlerOptions{Level: slog.LevelDebug})),
 	}
 }

@@ -194,6 +194,8 @@ func TestAMessageThatIsRefusedIsParkedAndTheRouteGoesOn(t *testing.T) {
 }
 
 func TestAQuotaIsWaitedFor(t *testing.T) {
+	t.Parallel()
+
 	o := newOdd(t, packets.Properties{})
 	o.answer = func(n int, _ *packets.Publish) (byte, bool) {
 		if n == 0 {
@@ -214,6 +216,8 @@ func TestAQuotaIsWaitedFor(t *testing.T) {
 }
 
 func TestWhatTheRemoteDoesNotGiveIsSaid(t *testing.T) {
+	t.Parallel()
+
 	none, one, expiry, window := byte(0), byte(1), uint32(60), uint16(3)
 	o := newOdd(t, packets.Properties{RetainAvailable: &none, MaximumQOS: &one, SessionExpiryInterval: &expiry, ReceiveMaximum: &window})
 	o.answer = func(int, *packets.Publish) (byte, bool) { return 0, true }
@@ -245,6 +249,8 @@ func TestWhatTheRemoteDoesNotGiveIsSaid(t *testing.T) {
 }
 
 func TestARemoteWithoutWildcards(t *testing.T) {
+	t.Parallel()
+
 	none := byte(0)
 	o := newOdd(t, packets.Properties{WildcardSubAvailable: &none})
 	near := openHouse(t, nil)
@@ -258,6 +264,8 @@ func TestARemoteWithoutWildcards(t *testing.T) {
 }
 
 func TestASubscriptionThatIsRefusedIsTriedAgain(t *testing.T) {
+	t.Parallel()
+
 	o := newOdd(t, packets.Properties{})
 	refuse := 3
 	o.suback = func(string) byte {
@@ -285,6 +293,8 @@ func TestASubscriptionThatIsRefusedIsTriedAgain(t *testing.T) {
 }
 
 func TestARemoteThatNeverAcknowledges(t *testing.T) {
+	t.Parallel()
+
 	o := newOdd(t, packets.Properties{})
 	silent := true
 	o.answer = func(int, *packets.Publish) (byte, bool) {
@@ -320,6 +330,8 @@ func TestARemoteThatNeverAcknowledges(t *testing.T) {
 }
 
 func TestAFencedConnectionDoesNotFight(t *testing.T) {
+	t.Parallel()
+
 	o := newOdd(t, packets.Properties{})
 	near := openHouse(t, nil)
 	options := quick(t)
