@@ -296,10 +296,6 @@ func (c *cell) under(t *testing.T) both {
 
 // cut: the line to the peer is gone for a while; both brokers live on.
 func (c *cell) cut(t *testing.T) {
-	if c.peer.overruns && c.version == 5 {
-		t.Skip("it sends more than the bridge says that it can take; see what it cannot do")
-	}
-
 	b := c.under(t)
 
 	c.site.line.cut()
