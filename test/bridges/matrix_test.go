@@ -302,7 +302,7 @@ func (c *cell) cut(t *testing.T) {
 	b.waits(t, time.Duration(form(0, 10))*time.Second)
 	c.site.line.mend()
 	b.progress(t, int64(form(300, 1000)))
-	c.end(t, "cut", b, false)
+	c.end(t, "cut", b, c.peer.loses)
 	b.each(func(way string, s *stream) {
 		if sum := s.count(); sum.Twice > inflight {
 			t.Errorf("%s: %d messages came twice; more than %d were never on their way", way, sum.Twice, inflight)
