@@ -123,7 +123,7 @@ func (l *Ledger) read(users iter.Seq2[string, []*Verifier]) error {
 	if err != nil {
 		return err
 	}
-	defer file.Close() //nolint:errcheck // it was only read
+	defer file.Close()
 
 	content, err := io.ReadAll(io.LimitReader(file, int64(len(ledgerMagic)+2*sha256.Size+maxKept*recordBytes)))
 	if err != nil {
