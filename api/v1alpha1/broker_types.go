@@ -13,6 +13,7 @@ import (
 // MQTTBrokerSpec says what broker is wanted.
 //
 // +kubebuilder:validation:XValidation:rule="has(self.persistence) == has(oldSelf.persistence)",message="spec.persistence cannot be added or removed later: create another broker"
+// +kubebuilder:validation:XValidation:rule="has(self.persistence) || !has(self.authentication) || !has(self.authentication.passwordCache) || self.authentication.passwordCache != 'Volume'",message="spec.authentication.passwordCache Volume needs spec.persistence: without a volume nothing outlives the pod"
 // +kubebuilder:validation:XValidation:rule="(has(self.authentication) && has(self.authentication.jwt)) || !self.listeners.exists(l, has(l.authentication) && 'jwt' in l.authentication)",message="spec.listeners[].authentication with jwt needs spec.authentication.jwt: name who issues the tokens"
 // +kubebuilder:validation:XValidation:rule="(has(self.authentication) && has(self.authentication.serviceAccounts)) || !self.listeners.exists(l, has(l.authentication) && 'serviceAccount' in l.authentication)",message="spec.listeners[].authentication with serviceAccount needs spec.authentication.serviceAccounts: name the audiences"
 type MQTTBrokerSpec struct {
@@ -47,8 +48,8 @@ type MQTTBrokerSpec struct {
 	// +kubebuilder:validation:XValidation:rule="self.all(a, self.exists_one(b, b.port == a.port))",message="spec.listeners need a port each: two listeners have the same"
 	Listeners []BrokerListener `json:"listeners,omitempty"`
 
-	// authentication names who may vouch for clients beside the MQTTUser objects. Default: nobody. Changes are taken
-	// without a restart.
+	// authentication names who may vouch for clients beside the MQTTUser objects, default nobody, and says how the
+	// broker remembers passwords. Changes are taken without a restart.
 	//
 	// +optional
 	Authentication *BrokerAuthentication `json:"authentication,omitempty"`
@@ -500,7 +501,18 @@ type ListenerWebSocket struct {
 	AllowedOrigins []string `json:"allowedOrigins,omitempty"`
 }
 
-// BrokerAuthentication names who may vouch for clients beside the MQTTUser objects.
+// PasswordCache says where a broker remembers which passwords were right.
+//
+// +kubebuilder:validation:Enum=Memory;Volume
+type PasswordCache string
+
+// Where a broker remembers which passwords were right.
+const (
+	PasswordCacheMemory PasswordCache = "Memory"
+	PasswordCacheVolume PasswordCache = "Volume"
+)
+
+// BrokerAuthentication names who may vouch for clients beside the MQTTUser objects, and says how passwords are remembered.
 //
 // +kubebuilder:validation:XValidation:rule="!has(self.jwt) || self.jwt.all(i, i.issuer != '*')",message="spec.authentication.jwt[].issuer may not be *: write the value of the iss claim"
 // +kubebuilder:validation:MinProperties=1
@@ -519,6 +531,18 @@ type BrokerAuthentication struct {
 	//
 	// +optional
 	ServiceAccounts *ServiceAccountTokens `json:"serviceAccounts,omitempty"`
+
+	// passwordCache is where the broker remembers which passwords were right, so that a slow hash (argon2id, bcrypt,
+	// PBKDF2) is computed once per password and not at each login: Memory or Volume. Default: Memory, which a restart
+	// empties; then each chosen password costs some 30 ms of one core again. With Volume, which needs spec.persistence, a
+	// file on the volume keeps it over restarts. The file alone lets nobody test a guess. But who has both the volume and
+	// the Secrets with the broker's configuration can test guesses many thousand times faster than by the slow hash, and
+	// who can write the volume and read those Secrets can log in with a password of his own: choose Volume only where
+	// passwords cannot be guessed, or the two are not read by the same people. Passwords that changed, were revoked, or
+	// were not used for 30 days are dropped. Memory removes the file.
+	//
+	// +optional
+	PasswordCache *PasswordCache `json:"passwordCache,omitempty"`
 }
 
 // JWTIssuer is somebody whose tokens are accepted.

@@ -33,6 +33,7 @@ const (
 	DefaultIssuerKind                = "Issuer"
 	DefaultIssuerGroup               = "cert-manager.io"
 	DefaultUsernameClaim             = "sub"
+	DefaultPasswordCache             = PasswordCacheMemory
 	DefaultWebSocketPath             = "/mqtt"
 	DefaultProxyProtocolMode         = ProxyProtocolRequired
 	DefaultVolumeSize                = "1Gi"
@@ -65,6 +66,7 @@ type ResolvedBroker struct {
 	Replicas    int32
 	Listeners   []ResolvedListener // in the order of the spec
 	Tokens      ResolvedTokens
+	Passwords   PasswordCache // where it is remembered which were right
 	ClientGrace time.Duration // how long clients get for each stage of a CA's replacement
 	Limits      ResolvedLimits
 	Persistence *ResolvedPersistence // nil: no volume
@@ -271,6 +273,7 @@ func (b *MQTTBroker) Resolved() ResolvedBroker {
 	}
 
 	resolved.Tokens = spec.Authentication.resolved()
+	resolved.Passwords = or(or(spec.Authentication, BrokerAuthentication{}).PasswordCache, DefaultPasswordCache)
 	resolved.ClientGrace = or(or(spec.CA, BrokerCA{}).ClientGrace, metav1.Duration{Duration: DefaultClientGrace}).Duration
 
 	logging := or(spec.Logging, BrokerLogging{})

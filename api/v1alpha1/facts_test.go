@@ -32,6 +32,7 @@ func TestResolvedBroker(t *testing.T) {
 			reason: "defaults live in Resolved alone",
 			want: v1alpha1.ResolvedBroker{
 				Replicas:    1,
+				Passwords:   "Memory",
 				ClientGrace: 24 * time.Hour,
 				Limits: v1alpha1.ResolvedLimits{
 					MaxPacketSize: 1 << 20, ReceiveMaximum: 1024, MaxSessionExpiry: 168 * time.Hour, TopicAliasMaximum: 32,
@@ -84,6 +85,7 @@ func TestResolvedBroker(t *testing.T) {
 						{Issuer: "c", Audiences: []string{"x"}, JWKS: v1alpha1.JWKSource{URL: new("https://c/"), CASecretRef: &v1alpha1.SecretKeyReference{Name: "issuer-ca"}}, UsernameClaim: new("email"), ACLClaim: new("acl")},
 					},
 					ServiceAccounts: &v1alpha1.ServiceAccountTokens{Audiences: []string{"y"}},
+					PasswordCache:   new(v1alpha1.PasswordCacheVolume),
 				},
 				CA: &v1alpha1.BrokerCA{ClientGrace: &metav1.Duration{}},
 				Limits: &v1alpha1.BrokerLimits{
@@ -152,6 +154,7 @@ func TestResolvedBroker(t *testing.T) {
 					},
 					ServiceAccounts: []string{"y"},
 				},
+				Passwords: "Volume",
 				Limits: v1alpha1.ResolvedLimits{
 					MaxPacketSize: 2048, ReceiveMaximum: 7, MaxQueuedMessages: 1, MaxQueuedBytes: 64 << 10, MaxTopicLevels: 2, MaxSubscriptions: 3,
 					PublishRate: 4, ServerKeepAlive: time.Minute, MaxRetainedMessages: 5, MaxRetainedBytes: 128 << 10,

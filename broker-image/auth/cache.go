@@ -13,7 +13,8 @@ import (
 )
 
 // Cache checks passwords and remembers the right ones, so that a client that comes back costs no argon2. What it keeps
-// is an HMAC over user, verifier and password under a key of this process: no use outside of it. An entry is found only
+// is an HMAC over user, verifier and password under a key of this process: no use outside of it; a [Ledger] keeps more, where
+// somebody has asked for it. An entry is found only
 // while the user still has the verifier, so it dies with it. Wrong passwords are never remembered.
 //
 // A Cache is safe for concurrent use.
@@ -22,6 +23,9 @@ type Cache struct {
 	key  [sha256.Size]byte
 	// doubles are lists of verifiers of users, one of which is computed for whoever has no costly one.
 	doubles atomic.Pointer[[][]*Verifier]
+	// ledger keeps over a restart what is remembered; nil: nothing does.
+	ledger   atomic.Pointer[Ledger]
+	computed atomic.Int64
 
 	mu    sync.Mutex
 	order *list.List // of [sha256.Size]byte, the last used in front
@@ -50,6 +54,13 @@ func NewCache(size int) *Cache {
 // it costs what a verifier of [NewArgon2id] does.
 func (c *Cache) Imitate(users [][]*Verifier) { c.doubles.Store(&users) }
 
+// Keep has what is remembered kept by a ledger, too, and believes what that knows; nil ends it. The caller opens the
+// ledger and closes it.
+func (c *Cache) Keep(l *Ledger) { c.ledger.Store(l) }
+
+// Computed is how many costly verifiers were computed for a password, those in place of nobody's included.
+func (c *Cache) Computed() int64 { return c.computed.Load() }
+
 // Quick returns the verifier that the password fits if that is known at next to no cost: because it is remembered, or
 // because the verifier is a fast one. Else it returns nil, and only [Cache.Verify] can tell.
 func (c *Cache) Quick(username string, verifiers []*Verifier, password []byte) *Verifier {
@@ -60,12 +71,29 @@ func (c *Cache) Quick(username string, verifiers []*Verifier, password []byte) *
 			if v.Verify(password) {
 				return v
 			}
-		case c.remembers(c.entry(username, v, password)):
+		case c.knows(username, v, password):
 			return v
 		}
 	}
 
 	return nil
+}
+
+// knows tells whether the password of a costly verifier is remembered, by the process or from before its start.
+func (c *Cache) knows(username string, v *Verifier, password []byte) bool {
+	entry, ledger := c.entry(username, v, password), c.ledger.Load()
+
+	if !c.remembers(entry) {
+		if !ledger.opens(username, v, password) {
+			return false
+		}
+
+		c.remember(entry)
+	}
+
+	ledger.touch(username, v, password)
+
+	return true
 }
 
 // Verify returns the verifier that the password fits, or nil. For a user that does not exist it is called without
@@ -85,8 +113,11 @@ func (c *Cache) Verify(username string, verifiers []*Verifier, password []byte) 
 
 		slow = true
 
+		c.computed.Add(1)
+
 		if v.Verify(password) {
 			c.remember(c.entry(username, v, password))
+			c.ledger.Load().note(username, v, password)
 
 			return v
 		}
@@ -95,6 +126,7 @@ func (c *Cache) Verify(username string, verifiers []*Verifier, password []byte) 
 	if !slow {
 		for _, v := range c.double(username) {
 			if v.Slow() && (!v.SCRAM() || lonely(c.double(username))) {
+				c.computed.Add(1)
 				v.spend(password)
 			}
 		}

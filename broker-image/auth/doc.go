@@ -17,6 +17,7 @@
 //	parse.go      what a verifier looks like, and how much it may cost
 //	verifier.go   one password against one verifier
 //	cache.go      a password against a user's verifiers, remembered
+//	ledger.go     what is remembered over a restart, where somebody asks for it
 //	scram.go      the server's side of SCRAM-SHA-256
 //	guard.go      who failed where, and how long they have to wait
 //	queue.go      whose password is checked next

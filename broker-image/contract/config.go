@@ -60,7 +60,7 @@ type Broker struct {
 	Limits    Limits     `json:"limits"`
 	// Persistence; its zero value means [SyncAlways].
 	Persistence Persistence `json:"persistence,omitzero"`
-	// Authentication says whose tokens are believed.
+	// Authentication says whose tokens are believed, and how passwords are remembered.
 	Authentication Authentication `json:"authentication,omitzero"`
 	Logging        Logging        `json:"logging"`
 }
@@ -181,14 +181,20 @@ type Trust struct {
 	RevocationLists string `json:"revocationLists,omitempty"`
 }
 
-// Authentication says whose tokens are believed.
+// Authentication says whose tokens are believed, and how passwords are remembered.
 type Authentication struct {
 	// JWT are the issuers whose tokens are taken, at most [MaxIssuers], each Issuer once.
 	JWT []TokenIssuer `json:"jwt,omitempty"`
 	// ServiceAccounts, when present, is the cluster itself. Its usernames are those of the users whose ServiceAccount
 	// the token names; UsernameClaim and ACLClaim are absent.
 	ServiceAccounts *TokenIssuer `json:"serviceAccounts,omitempty"`
+	// PasswordCache is [PasswordCacheVolume], or empty: which passwords were right is known as long as the process lives.
+	PasswordCache string `json:"passwordCache,omitempty"`
 }
+
+// PasswordCacheVolume in [Authentication.PasswordCache] keeps in the data directory, over a restart, which passwords of
+// slow hashes were right. Who has that directory and the hashes can test guesses without the slow hash.
+const PasswordCacheVolume = "volume"
 
 // Bounds of what verifies tokens and certificates.
 const (

@@ -62,6 +62,7 @@ func logins(t testing.TB) *Config {
 			{Issuer: "https://other.example", Audiences: []string{"a", "b"}, JWKSURL: "https://other.example/keys", Authorities: authority(t, "issuer").Authorities},
 		},
 		ServiceAccounts: &TokenIssuer{Issuer: "https://kubernetes.default.svc", Audiences: []string{"mqtt"}, JWKS: `{"keys":[]}`},
+		PasswordCache:   PasswordCacheVolume,
 	}
 	cfg.Policies = map[string][]acl.Rule{"factory/readers": {{Effect: acl.Allow, Actions: []acl.Action{acl.Subscribe}, Filter: "a/#"}}}
 	cfg.Users = append(cfg.Users, User{
@@ -104,7 +105,7 @@ func TestEveryLoginSurvives(t *testing.T) {
 func TestAnOlderBrokerLearnsOfNoLogin(t *testing.T) {
 	bundle := mustRender(t, good(t), 1)
 	for name, content := range bundle {
-		for _, field := range []string{"authentication", "methods", "clientAuth", "trust", "polic", "pins", "suspended", "clientIDs", "quota", "jwt"} {
+		for _, field := range []string{"authentication", "methods", "clientAuth", "trust", "polic", "pins", "suspended", "clientIDs", "quota", "jwt", "passwordCache"} {
 			if name == PoliciesFile || strings.Contains(string(content), field) {
 				t.Errorf("%s holds %s though nobody asks for it: an older broker would refuse the configuration", name, field)
 			}
@@ -120,6 +121,15 @@ func TestABrokerBeforePrivateCAs(t *testing.T) {
 	}
 	if text := mustRender(t, cfg, 1)[BrokerFile]; strings.Contains(string(text), "authorities") {
 		t.Errorf("%s holds authorities though no issuer has its own", BrokerFile)
+	}
+}
+
+// TestABrokerBeforePasswordCache: a configuration that keeps nothing over a restart says nothing of it, tokens or not.
+func TestABrokerBeforePasswordCache(t *testing.T) {
+	cfg := logins(t)
+	cfg.Authentication.PasswordCache = ""
+	if text := mustRender(t, cfg, 1)[BrokerFile]; strings.Contains(string(text), "passwordCache") {
+		t.Errorf("%s holds passwordCache though nobody asks for it", BrokerFile)
 	}
 }
 
@@ -159,6 +169,7 @@ func TestLoginsOutOfBounds(t *testing.T) {
 			})}
 		}, want: `is a delta or an indirect one`},
 		"trust too large":       {edit: func(c *Config) { c.Trust["mqtts"] = Trust{Authorities: strings.Repeat("\n", MaxTrustBytes+1)} }, want: `at most 262144 each are allowed`},
+		"password cache":        {edit: func(c *Config) { c.Authentication.PasswordCache = "memory" }, want: `authentication.passwordCache: "memory" is not volume`},
 		"issuer twice":          {edit: func(c *Config) { c.Authentication.JWT[1].Issuer = c.Authentication.JWT[0].Issuer }, want: `authentication.jwt[1].issuer: "https://issuer.example" stands here twice`},
 		"no audience":           {reason: "a token for another service must not open", edit: func(c *Config) { c.Authentication.JWT[0].Audiences = nil }, want: `authentication.jwt[0].audiences: name at least one audience`},
 		"empty audience":        {edit: func(c *Config) { c.Authentication.JWT[0].Audiences = []string{"a", ""} }, want: `authentication.jwt[0].audiences`},

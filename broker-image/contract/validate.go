@@ -235,6 +235,9 @@ func (v *validator) methods(field string, methods []Method) {
 }
 
 func (v *validator) authentication(a *Authentication) {
+	if a.PasswordCache != "" && a.PasswordCache != PasswordCacheVolume {
+		v.add(BrokerFile, "authentication.passwordCache", "%q is not %s; leave it out to keep nothing", a.PasswordCache, PasswordCacheVolume)
+	}
 	if len(a.JWT) > MaxIssuers {
 		v.add(BrokerFile, "authentication.jwt", "has %d issuers; at most %d are allowed", len(a.JWT), MaxIssuers)
 	}

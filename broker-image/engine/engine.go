@@ -16,6 +16,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/mqtt-operator/mqtt-operator/broker-image/auth"
 	"github.com/mqtt-operator/mqtt-operator/broker-image/contract"
 	"github.com/mqtt-operator/mqtt-operator/broker-image/listen"
 	"github.com/mqtt-operator/mqtt-operator/broker-image/metrics"
@@ -103,6 +104,8 @@ type Engine struct {
 	running  bool                        // guarded by applying
 	sockets  map[string]*listen.Listener // guarded by applying
 	applied  time.Time                   // guarded by applying
+	ledger   *auth.Ledger                // guarded by applying; nil: which passwords were right is not kept
+	homeless bool                        // guarded by applying: the log has said that there is nowhere to keep it
 	workers  []*worker
 
 	mu      sync.Mutex
@@ -269,6 +272,7 @@ func (e *Engine) Apply(config *contract.Config) error {
 
 	e.meet(next)
 	e.state.Store(next)
+	e.keepPasswords(config.Authentication.PasswordCache == contract.PasswordCacheVolume)
 	e.applied = time.Now()
 
 	for _, u := range next.changed {
@@ -617,7 +621,7 @@ func (e *Engine) Shutdown(ctx context.Context) error {
 	}
 
 	e.applying.Lock() // no Apply is under way, and none will begin
-	running := e.running
+	running, ledger := e.running, e.ledger
 
 	for _, l := range e.sockets {
 		_ = l.Close()
@@ -656,6 +660,10 @@ func (e *Engine) Shutdown(ctx context.Context) error {
 		for _, w := range e.workers {
 			w.halt()
 		}
+	}
+
+	if ledger != nil {
+		ledger.Close()
 	}
 
 	if e.store != nil {

@@ -32,6 +32,8 @@ const (
 	doubles = 64
 	// seedFile holds what the salts of users that do not exist are made of, below the data directory.
 	seedFile = "scram-seed"
+	// ledgerFile holds which passwords were right, below the data directory.
+	ledgerFile = "password-cache"
 )
 
 // lockedOut is for the log; the client gets the answer to a wrong password.
@@ -84,6 +86,53 @@ func readSeed(dir string) ([]byte, error) {
 	}
 
 	return seed, nil
+}
+
+// keepPasswords has what passwords were right kept over a restart, or no longer. The configuration holds already, and
+// applying is held.
+func (e *Engine) keepPasswords(wanted bool) {
+	if e.options.DataDir == "" {
+		if wanted && !e.homeless {
+			e.log.Warn("which passwords were right cannot be kept over a restart: there is no data directory")
+		}
+
+		e.homeless = wanted
+
+		return
+	}
+
+	path := filepath.Join(e.options.DataDir, ledgerFile)
+
+	switch {
+	case wanted && e.ledger == nil:
+		now := e.state.Load()
+		e.ledger = auth.OpenLedger(auth.LedgerOptions{
+			Path: path, Log: e.log,
+			Configured: func(username, verifier string) bool { return e.state.Load().holds(username, verifier) },
+		}, func(yield func(string, []*auth.Verifier) bool) {
+			for name, u := range now.users {
+				if !yield(name, u.verifiers) {
+					return
+				}
+			}
+		})
+		e.cache.Keep(e.ledger)
+	case wanted:
+		e.ledger.Sweep()
+	case e.ledger != nil:
+		e.cache.Keep(nil)
+		e.ledger.Discard()
+		e.ledger = nil
+	default: // there may be one of an earlier process
+		if err := auth.RemoveLedger(path); err != nil {
+			e.log.Warn("the file that says which passwords were right cannot be removed", "error", err)
+		}
+	}
+}
+
+// holds tells whether a user has a verifier.
+func (s *state) holds(username, verifier string) bool {
+	return slices.ContainsFunc(s.verifiers(username), func(v *auth.Verifier) bool { return v.Text() == verifier })
 }
 
 // meet has those who do not exist look like those who do. It picks the same users each time as far as it can, so that a

@@ -37,7 +37,7 @@ func Config(f *verdict.Facts, j *verdict.Judgement) *contract.Config {
 			Revision:       1,
 			Limits:         limits(f.Spec.Limits),
 			Persistence:    persistence(f.Spec.Persistence),
-			Authentication: j.Tokens.Authentication,
+			Authentication: authentication(f, j),
 			Logging:        contract.Logging{Level: string(f.Spec.Logging.Level), Format: string(f.Spec.Logging.Format)},
 		},
 		Pairs:    map[string]contract.KeyPair{},
@@ -56,6 +56,15 @@ func Config(f *verdict.Facts, j *verdict.Judgement) *contract.Config {
 		}
 	}
 	return cfg
+}
+
+// authentication says nothing of passwords while nobody asks for it, so that a broker of an older release takes it.
+func authentication(f *verdict.Facts, j *verdict.Judgement) contract.Authentication {
+	a := j.Tokens.Authentication
+	if f.Spec.Passwords == v1alpha1.PasswordCacheVolume {
+		a.PasswordCache = contract.PasswordCacheVolume
+	}
+	return a
 }
 
 // trust is what client certificates are checked against, by the name of the listener; nil where none are asked for.

@@ -37,15 +37,18 @@ type crowd struct {
 	process *process
 }
 
-// measureStorm lets many clients in at once, when the broker has just started and when it knows them.
+// measureStorm lets many clients in at once: when the broker has just started and when it knows them, from before or since
+// its start.
 func (b *bench) measureStorm(ctx context.Context) error {
 	hashes := []struct {
 		name string
 		hash func(password, salt []byte) (string, error)
-		goal bool
+		// kept: spec.authentication.passwordCache is Volume, and all have been in before the restart.
+		kept, goal bool
 	}{
-		{"chosen passwords (argon2id)", auth.NewArgon2id, true},
-		{"generated passwords (SHA-256)", auth.NewSHA256, false},
+		{name: "chosen passwords (argon2id)", hash: auth.NewArgon2id, goal: true},
+		{name: "chosen passwords (argon2id), passwordCache: Volume", hash: auth.NewArgon2id, kept: true, goal: true},
+		{name: "generated passwords (SHA-256)", hash: auth.NewSHA256},
 	}
 	result := table{
 		title: fmt.Sprintf("%d clients at once", b.clients),
@@ -53,9 +56,14 @@ func (b *bench) measureStorm(ctx context.Context) error {
 		head:  []string{"clients", "the broker has just started", "again, it knows them", "the same over TLS, just started", "again", "tries too many"},
 	}
 	for _, h := range hashes {
-		c, err := b.newCrowd(ctx, h.hash)
+		c, err := b.newCrowd(ctx, h.hash, h.kept)
 		if err != nil {
 			return err
+		}
+		if h.kept {
+			if err := c.acquaint(ctx); err != nil {
+				return err
+			}
 		}
 		var took []time.Duration
 		retries := int64(0)
@@ -77,8 +85,12 @@ func (b *bench) measureStorm(ctx context.Context) error {
 		if h.goal {
 			target, v = "≤ 10 s", judge(max(took[0], took[1], took[2], took[3]) <= 10*time.Second)
 		}
+		start := "cold"
+		if h.kept {
+			start = "restarted"
+		}
 		b.report.row(fmt.Sprintf("%d clients with %s reconnect after a restart of the broker", b.clients, h.name), target,
-			fmt.Sprintf("cold %s, warm %s; over TLS cold %s, warm %s", secondsOf(took[0]), secondsOf(took[1]), secondsOf(took[2]), secondsOf(took[3])), v)
+			fmt.Sprintf("%[1]s %[2]s, warm %[3]s; over TLS %[1]s %[4]s, warm %[5]s", start, secondsOf(took[0]), secondsOf(took[1]), secondsOf(took[2]), secondsOf(took[3])), v)
 		result.lines = append(result.lines, []string{h.name, secondsOf(took[0]), secondsOf(took[1]), secondsOf(took[2]), secondsOf(took[3]), strconv.FormatInt(retries, 10)})
 	}
 	b.report.tables = append(b.report.tables, result)
@@ -86,7 +98,7 @@ func (b *bench) measureStorm(ctx context.Context) error {
 }
 
 // newCrowd writes a configuration in which every client has a user of its own.
-func (b *bench) newCrowd(ctx context.Context, hash func(password, salt []byte) (string, error)) (*crowd, error) {
+func (b *bench) newCrowd(ctx context.Context, hash func(password, salt []byte) (string, error), kept bool) (*crowd, error) {
 	c := &crowd{bench: b, packets: make([][]byte, b.clients)}
 	var err error
 	if c.dir, err = os.MkdirTemp(b.dir, "storm-"); err != nil {
@@ -113,13 +125,17 @@ func (b *bench) newCrowd(ctx context.Context, hash func(password, salt []byte) (
 	if err != nil {
 		return nil, err
 	}
-	if err := c.configure(users); err != nil {
+	if err := c.configure(users, kept); err != nil {
 		return nil, err
 	}
 	return c, nil
 }
 
-func (c *crowd) configure(users []contract.User) error {
+func (c *crowd) configure(users []contract.User, kept bool) error {
+	authentication := contract.Authentication{}
+	if kept {
+		authentication.PasswordCache = contract.PasswordCacheVolume
+	}
 	now := time.Now()
 	ca, err := pki.NewCA("storm", now)
 	if err != nil {
@@ -135,6 +151,7 @@ func (c *crowd) configure(users []contract.User) error {
 	bundle, err := contract.Render(&contract.Config{
 		Broker: contract.Broker{
 			Format: contract.Format, Name: "bench/storm", Revision: 1, Limits: contract.DefaultLimits(), Logging: contract.DefaultLogging(),
+			Authentication: authentication,
 			Listeners: []contract.Listener{
 				{Name: "mqtt", Protocol: contract.TCP, Address: c.plain},
 				{Name: "mqtts", Protocol: contract.TLS, Address: c.tls, TLS: &contract.ListenerTLS{Pair: "mqtts", MinVersion: "1.3"}},
@@ -147,6 +164,18 @@ func (c *crowd) configure(users []contract.User) error {
 		return err
 	}
 	return writeFiles(c.dir, bundle)
+}
+
+// acquaint has a broker learn every password once. What it takes is what the row without a kept cache shows as cold.
+func (c *crowd) acquaint(ctx context.Context) error {
+	if err := c.restart(ctx); err != nil {
+		return err
+	}
+	if _, _, err := c.rush(ctx, false); err != nil {
+		c.process.stop()
+		return err
+	}
+	return nil
 }
 
 // restart ends the broker, if there is one, and starts it.
