@@ -68,7 +68,7 @@ func sharedKeys[V any](before map[string]V) map[string]V {
 // sharedBytes is content as it is held once. Nobody may change what a cache holds, and so nobody may change these.
 func sharedBytes(content []byte) []byte {
 	text := shared(string(content))
-	return unsafe.Slice(unsafe.StringData(text), len(text))
+	return unsafe.Slice(unsafe.StringData(text), len(text)) //nolint:gosec // as said: read, never written
 }
 
 // mostSets bounds how many sets of labels are remembered.

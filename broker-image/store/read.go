@@ -81,7 +81,7 @@ func (r *reader) visit(key, v []byte) error {
 	if !e.released {
 		q.Message, err = r.message(q.Seq, &e)
 		if errors.Is(err, ErrDamaged) {
-			if now, changed := r.now(key, v); changed {
+			if changed, now := r.now(key, v); changed {
 				return now
 			}
 		}
@@ -99,19 +99,19 @@ func (r *reader) visit(key, v []byte) error {
 // now looks again at an entry whose message is not there any more, and reports whether it has changed. The walk sees the
 // queue as it was when it began; what the client acknowledged just before may be taken out, message and all, while it
 // walks.
-func (r *reader) now(key, old []byte) (err error, changed bool) {
+func (r *reader) now(key, old []byte) (changed bool, err error) {
 	v, closer, err := r.d.Get(key)
 	if errors.Is(err, pebble.ErrNotFound) {
-		return nil, true
+		return true, nil
 	}
 	if err != nil {
-		return fmt.Errorf("look again: %w", err), true
+		return true, fmt.Errorf("look again: %w", err)
 	}
 	defer func() { err = errors.Join(err, closer.Close()) }()
 	if bytes.Equal(v, old) {
-		return nil, false
+		return false, nil
 	}
-	return r.visit(key, v), true
+	return true, r.visit(key, v)
 }
 
 // message reads the message of an entry into memory of its own.
