@@ -184,6 +184,18 @@ func (p *peer3) publish(e *entry, _ time.Time) error {
 	}
 
 	token := p.client.Publish(e.topic, e.outQoS, e.retain, e.payload)
+
+	select {
+	case <-token.Done():
+		// What the library did not send must not be overtaken by what it does.
+		if err := token.Error(); err != nil {
+			p.fail(err)
+
+			return errNoRoom
+		}
+	default:
+	}
+
 	if e.outQoS > 0 {
 		p.sent <- publication{e, token}
 	}
