@@ -185,9 +185,9 @@ func (p *peer3) publish(e *entry, _ time.Time) error {
 
 	token := p.client.Publish(e.topic, e.outQoS, e.retain, e.payload)
 
-	// Not handed over: what comes behind it must not be, either, or it would overtake.
 	select {
 	case <-token.Done():
+		// What the library did not send must not be overtaken by what it does.
 		if err := token.Error(); err != nil {
 			p.fail(err)
 
