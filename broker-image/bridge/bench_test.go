@@ -183,6 +183,7 @@ func measure(t *testing.T, dir, kind, remote string) (rate, late, rss float64) {
 		listens(t, middle)
 	} else {
 		cfg := config("mqtt://"+address(local), "mqtt://"+address(far), route1("all", contract.Out, "#"))
+		cfg.Inflight = 1000 // as Mosquitto's
 		if n, _ := strconv.Atoi(os.Getenv("BRIDGE_INFLIGHT")); n > 0 {
 			cfg.Inflight = n
 		}

@@ -186,7 +186,13 @@ func (r *relay) pass(from, to net.Conn) {
 				r.held.Add(1)
 			}
 
-			<-r.thaw
+			r.mu.Lock()
+			thaw := r.thaw
+			r.mu.Unlock()
+
+			if r.frozen.Load() { // or it thawed meanwhile, and this is the channel of the next time
+				<-thaw
+			}
 		}
 
 		if n > 0 {
@@ -215,6 +221,9 @@ func (r *relay) cut() {
 func (r *relay) freeze() { r.frozen.Store(true) }
 
 func (r *relay) unfreeze() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+
 	if r.frozen.Swap(false) {
 		close(r.thaw)
 		r.thaw = make(chan struct{})

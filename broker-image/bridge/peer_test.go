@@ -117,6 +117,13 @@ func (o *odd) count() int {
 	return len(o.published)
 }
 
+func (o *odd) connections() int {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+
+	return o.connects
+}
+
 // beside runs a bridge from one of our brokers to an odd one.
 func beside(t *testing.T, o *odd, r contract.BridgeRoute) (*Bridge, *tap) {
 	t.Helper()
@@ -287,8 +294,8 @@ func TestASubscriptionThatIsRefusedIsTriedAgain(t *testing.T) {
 		t.Errorf("the status says %+v", r)
 	}
 
-	if o.connects != 1 {
-		t.Errorf("%d connections were made", o.connects)
+	if n := o.connections(); n != 1 {
+		t.Errorf("%d connections were made", n)
 	}
 }
 
@@ -349,8 +356,8 @@ func TestAFencedConnectionDoesNotFight(t *testing.T) {
 	o.mu.Unlock()
 	eventually(t, "the status says so", func() bool { return b.Status().Remote.Reason == ReasonTakenOver })
 
-	if o.connects != 1 {
-		t.Errorf("it connected %d times", o.connects)
+	if n := o.connections(); n != 1 {
+		t.Errorf("it connected %d times", n)
 	}
 }
 

@@ -20,6 +20,8 @@ const (
 	keptBuffer = 64 << 10
 	// earlyFlush is the amount that is written without waiting for the end of a batch.
 	earlyFlush = 32 << 10
+	// calm is the time between two flushes of a connection that has little to do.
+	calm = 300 * time.Microsecond
 	// partingTime is how long a connection that is closed may take to write what is left.
 	partingTime = time.Second
 )
@@ -41,6 +43,7 @@ type stream struct {
 	// stall is how long one write may take.
 	stall time.Duration
 
+	flushed atomic.Int64 // when flush was last called, in nanoseconds
 	// writing is held by who writes.
 	writing sync.Mutex
 	// raw is there where a write can be tried without waiting.
@@ -141,14 +144,17 @@ func (s *stream) backlog() int {
 	return len(s.out)
 }
 
-// flush has what gathered written. What the socket takes at once needs no other goroutine, which saves a change of
-// goroutines for each message where there are few.
+// flush has what gathered written. Where there are few messages it tries to write them itself, which saves a change of
+// goroutines for each; where there are many, they gather while another goroutine writes.
 func (s *stream) flush() {
 	if !s.dirty.Load() {
 		return
 	}
 
-	if s.raw != nil && s.writing.TryLock() {
+	now := time.Now().UnixNano()
+	isCalm := now-s.flushed.Swap(now) > int64(calm)
+
+	if isCalm && s.raw != nil && s.writing.TryLock() {
 		is := s.tryOut()
 
 		s.writing.Unlock()
