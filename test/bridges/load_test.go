@@ -382,7 +382,7 @@ func silence() time.Duration {
 		return 20 * time.Second
 	}
 
-	return 8 * time.Second
+	return 15 * time.Second
 }
 
 // finish ends publishing (or waits for the end of it, if there is a limit), waits for what is on its way, and counts.
