@@ -117,6 +117,11 @@ func cutBridge(t *testing.T, cfg *contract.Bridge, near, far *house, total, topi
 
 	b := startBridge(t, cfg)
 	connected(t, b)
+	t.Cleanup(func() {
+		if t.Failed() {
+			t.Logf("%d have come; status %+v", books.distinct(), b.Status())
+		}
+	})
 
 	source := newTap(t, near.url(), 5, "source", true)
 
@@ -204,6 +209,11 @@ func TestMessagesWaitInOrderWhileTheRemoteIsAway(t *testing.T) {
 			sink.seen = books.take
 			sink.subscribe("load/#", 1)
 			farther.refusing.Store(false)
+			t.Cleanup(func() {
+				if t.Failed() {
+					t.Logf("%d have come; status %+v", books.distinct(), b.Status())
+				}
+			})
 			eventually(t, "all has arrived", func() bool { return books.distinct() == total })
 
 			if books.disorder > 0 || books.repeated() > 0 {

@@ -81,7 +81,8 @@ func (w *passage) open3(ctx context.Context, s *stream, endpoint string) (peer, 
 		return nil, p.notLetIn(err)
 	}
 
-	p.owner.up(p, s.guard.flags&1 == 1)
+	said := s.guard.connack.Load()
+	p.owner.up(p, said != nil && said.flags&1 == 1)
 	close(s.hold)
 
 	s.quiet.Store(int64(w.keepAlive + w.keepAlive/2 + time.Second))
@@ -103,9 +104,11 @@ func (w *passage) open3(ctx context.Context, s *stream, endpoint string) (peer, 
 }
 
 func (p *peer3) notLetIn(err error) *fault {
+	said := p.guard.connack.Load()
+
 	switch {
-	case p.guard.answered && p.guard.code != 0:
-		return refusal3(p.endpoint, p.guard.code)
+	case said != nil && said.code != 0:
+		return refusal3(p.endpoint, said.code)
 	case p.err != nil && !errors.Is(p.err, net.ErrClosed):
 		err = p.err
 	}

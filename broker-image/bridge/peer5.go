@@ -112,15 +112,17 @@ func (w *passage) open5(ctx context.Context, s *stream, endpoint string) (peer, 
 
 // notLetIn is why CONNECT failed.
 func (p *peer5) notLetIn(ack *paho.Connack, err error) *fault {
+	said := p.guard.connack.Load()
+
 	switch {
 	case ack != nil && ack.ReasonCode >= topCode:
-		said := ""
+		words := ""
 		if ack.Properties != nil {
-			said = ack.Properties.ReasonString
+			words = ack.Properties.ReasonString
 		}
 
-		return refusal5(p.endpoint, ack.ReasonCode, said)
-	case p.guard.answered && p.guard.short && p.guard.code != 0: // what a server of 3.1.1 says to somebody who speaks 5
+		return refusal5(p.endpoint, ack.ReasonCode, words)
+	case said != nil && said.short && said.code != 0: // what a server of 3.1.1 says to somebody who speaks 5
 		return refusal5(p.endpoint, 0x84, "")
 	case p.err != nil && !errors.Is(p.err, net.ErrClosed):
 		err = p.err

@@ -308,10 +308,14 @@ type guard struct {
 	digits  int
 	rest    int
 	body    []byte // of a first packet that is read
-	// code, flags and short describe the CONNACK: a server of MQTT 3 answers everybody with one of two bytes.
-	code, flags byte
+	// connack may be asked for while the connection is read.
+	connack atomic.Pointer[connack]
+}
+
+// connack is what a CONNACK says in all versions. It is short in those before 5.
+type connack struct {
+	flags, code byte
 	short       bool
-	answered    bool
 }
 
 const (
@@ -394,7 +398,7 @@ func (g *guard) begin() error {
 
 func (g *guard) end() {
 	if !g.started && g.kind == kindConnack && len(g.body) == 2 {
-		g.answered, g.flags, g.code, g.short = true, g.body[0], g.body[1], g.length == 2
+		g.connack.Store(&connack{flags: g.body[0], code: g.body[1], short: g.length == 2})
 	}
 
 	if g.kind == kindConnack {
