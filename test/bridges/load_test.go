@@ -167,6 +167,7 @@ type stream struct {
 	source    *link
 	sink      *link
 	stopped   atomic.Bool
+	behind    atomic.Bool // more is lost than the receiver may be behind
 	working   sync.WaitGroup
 }
 
@@ -252,9 +253,13 @@ func (s *stream) publish(i int) {
 			<-tick
 		}
 
-		// A message that is lost must not stop the others.
-		for begin := time.Now(); s.ahead > 0 && s.published.Load()-s.received.Load() > s.ahead && time.Since(begin) < silence(); {
+		// Messages that are lost must not stop the others: it is waited for them once.
+		for begin := time.Now(); s.ahead > 0 && !s.behind.Load() && s.published.Load()-s.received.Load() > s.ahead; {
 			pause(ctx, time.Millisecond)
+
+			if time.Since(begin) > silence() {
+				s.behind.Store(true)
+			}
 		}
 
 		binary.BigEndian.PutUint64(body, uint64(number))

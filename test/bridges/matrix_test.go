@@ -164,7 +164,9 @@ func (c *cell) passes(t *testing.T) {
 		}
 
 		b.each(func(_ string, s *stream) { s.start() })
-		c.end(t, "passes", b, false)
+		b.each(func(_ string, s *stream) { s.working.Wait() })
+		// QoS 0 is not kept while the bridge connects anew.
+		c.end(t, "passes", b, qos == 0 && c.site.connects() > before)
 		b.each(func(way string, s *stream) {
 			// On a machine that stands still for seconds, a bridge gives its turn to the one that stands by, which is itself.
 			again := c.site.connects() - before
