@@ -204,13 +204,16 @@ type client4 struct {
 	client pahov3.Client
 	had    bool
 	ended  chan struct{}
+	once   sync.Once
 }
+
+func (c *client4) over() { c.once.Do(func() { close(c.ended) }) }
 
 func dial4(ctx context.Context, e end, o options) (connection, error) {
 	c := &client4{ended: make(chan struct{})}
 	settings := pahov3.NewClientOptions().AddBroker("tcp://" + e.address).SetClientID(o.id).SetProtocolVersion(4).
 		SetCleanSession(!o.keep).SetAutoReconnect(false).SetKeepAlive(keepAlive * time.Second).SetOrderMatters(true).
-		SetConnectionLostHandler(func(pahov3.Client, error) { close(c.ended) }).
+		SetConnectionLostHandler(func(pahov3.Client, error) { c.over() }).
 		SetCustomOpenConnectionFn(func(_ *url.URL, _ pahov3.ClientOptions) (net.Conn, error) { return e.open(ctx) }).
 		SetDefaultPublishHandler(func(_ pahov3.Client, m pahov3.Message) {
 			if o.receive != nil {
@@ -273,4 +276,9 @@ func (c *client4) subscribe(ctx context.Context, filter string, qos byte) (byte,
 
 func (c *client4) present() bool         { return c.had }
 func (c *client4) lost() <-chan struct{} { return c.ended }
-func (c *client4) close()                { c.client.Disconnect(100) }
+
+// close ends what waits for an answer, too: the library keeps that for a later connection.
+func (c *client4) close() {
+	c.client.Disconnect(100)
+	c.over()
+}
