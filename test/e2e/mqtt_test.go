@@ -149,7 +149,7 @@ func connectWith(b binding, want session) (*mqttClient, error) {
 	if want.steps == nil {
 		want.steps = oneStep{}
 	}
-	c := &mqttClient{name: want.clientID, messages: make(chan *paho.Publish, 1000), closed: make(chan struct{})}
+	c := &mqttClient{name: want.clientID, messages: make(chan *paho.Publish, 10_000), closed: make(chan struct{})}
 	c.paho = paho.NewClient(paho.ClientConfig{
 		Conn: packets.NewThreadSafeConn(conn), ClientID: want.clientID, PacketTimeout: answerTime,
 		AuthHandler: want.steps, OnPublishReceived: []func(paho.PublishReceived) (bool, error){c.receive},
