@@ -49,7 +49,7 @@ const (
 	DefaultOverlap             = 24 * time.Hour
 	DefaultCertificateValidity = 90 * 24 * time.Hour
 
-	DefaultBridgeInflight  int32 = 100
+	DefaultBridgeInflight  int32 = 1000
 	DefaultBridgeKeepAlive       = 30 * time.Second
 	DefaultBridgeProtocol        = MQTTv5
 	DefaultBridgeExpiry          = 7 * 24 * time.Hour

@@ -40,7 +40,7 @@ func TestBridgeTableComparesWithinARound(t *testing.T) {
 	}
 	s := &bridgeFlags{rounds: 2}
 	text := bridgeTable(s, peers, results)
-	for _, want := range []string{"| ours | 3.00× (3.00 to 3.00) | 0.50× (0.50 to 0.50) | 2.00× (2.00 to 2.00) |", "12.0 MiB", "part of the broker", "round 2, latency: 2 messages lost"} {
+	for _, want := range []string{"| ours | Mosquitto's, on the same path | 3.00× (3.00 to 3.00) | 0.50× (0.50 to 0.50) | 2.00× (2.00 to 2.00) |", "12.0 MiB", "part of the broker", "round 2, latency: 2 messages lost"} {
 		if !strings.Contains(text, want) {
 			t.Errorf("no %q in\n%s", want, text)
 		}

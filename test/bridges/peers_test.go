@@ -24,7 +24,7 @@ type peer struct {
 	get string
 	// version says which one it is, for the page.
 	version func() string
-	// quick peers take part in the short form: those whose delivery after a cut does not hang on how busy the machine is.
+	// quick peers take part in the short form.
 	quick bool
 	// mqtt are the versions of the protocol that it speaks.
 	mqtt []int
@@ -208,7 +208,7 @@ func (r *remote) pair(argv ...string) []string {
 }
 
 var mochi = &peer{
-	name: "mochi", title: "mochi, as it comes", get: "mochi", version: said("v2.7.9"), mqtt: []int{4}, qos: 2,
+	name: "mochi", title: "mochi, as it comes", get: "mochi", version: said("v2.7.9"), quick: true, mqtt: []int{4}, qos: 2,
 	unordered: true, loses: true,
 	cannot: []string{
 		"keeps sessions and messages in memory only: its storage hooks write after the acknowledgement",
@@ -224,7 +224,7 @@ var mochi = &peer{
 }
 
 var nats = &peer{
-	name: "nats", title: "NATS server", get: "nats", version: said("v2.15.2"), mqtt: []int{4}, qos: 2, keeps: true,
+	name: "nats", title: "NATS server", get: "nats", version: said("v2.15.2"), quick: true, mqtt: []int{4}, qos: 2, keeps: true,
 	mixes: true,
 	cannot: []string{
 		"speaks no MQTT 5",
@@ -249,7 +249,7 @@ mqtt { listen: %q, max_ack_pending: 1000, ack_wait: "10s"%s }
 }
 
 var aedes = &peer{
-	name: "aedes", title: "Aedes", get: "aedes", version: said("1.2.0"), mqtt: []int{4}, qos: 2,
+	name: "aedes", title: "Aedes", get: "aedes", version: said("1.2.0"), quick: true, mqtt: []int{4}, qos: 2,
 	mixes: true,
 	cannot: []string{
 		"speaks no MQTT 5",

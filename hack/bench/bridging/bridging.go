@@ -31,23 +31,40 @@ type Numbers struct {
 	PerSecond  float64 // messages of QoS 1 that arrived
 	P50, P99   float64 // microseconds from when a message was due until the receiver had it
 	Added99    float64 // microseconds from when a subscriber of the source had it until the receiver had it
-	Memory     float64 // of the bridge, MiB; 0 where it is part of the broker
+	Memory     float64 // of the bridge's process, MiB; 0 where that is the source
+	Busy       float64 // share of the time in which the destination's process had a processor, while messages came as fast as they could; Mosquitto has one thread
 	BridgeCost float64 // processor time of all that is no generator, nanoseconds for each message
 	Notes      []string
 }
 
+// Kind is what stands between the publishers and the destination.
+type Kind int
+
+const (
+	// Ours is our broker, and our bridge from it.
+	Ours Kind = iota
+	// Mosquittos is our broker, and a Mosquitto whose bridge fetches there and hands on: the same path by another bridge.
+	Mosquittos
+	// Inside is a Mosquitto as the source, which hands on by the bridge inside it.
+	Inside
+)
+
 // Path is a way that is measured.
 type Path struct {
 	Destination string // a peer's name
-	Own         bool   // by Mosquitto's bridge, which is inside the source
+	Kind        Kind
 }
 
 // Title of a path.
 func (p Path) Title() string {
-	if p.Own {
-		return "Mosquitto, its own bridge → " + p.Destination
+	switch p.Kind {
+	case Mosquittos:
+		return "ours → Mosquitto's bridge → " + p.Destination
+	case Inside:
+		return "Mosquitto with the bridge inside → " + p.Destination
+	default:
+		return "ours → our bridge → " + p.Destination
 	}
-	return "ours, our bridge → " + p.Destination
 }
 
 const (
@@ -118,7 +135,7 @@ func (r *run) start(p Path) error {
 	}
 	told := peer.Bridging{To: r.destination.Address, Version: r.Version, Inflight: r.Inflight}
 	from := found[1]
-	if p.Own {
+	if p.Kind == Inside {
 		from = peer.BridgingMosquitto(told)
 	}
 	if dir, err = place("source"); err != nil {
@@ -127,11 +144,17 @@ func (r *run) start(p Path) error {
 	if r.source, err = from.Start(r.ctx, r.kit, dir, task); err != nil {
 		return err
 	}
-	if !p.Own {
+	if p.Kind != Inside {
 		if dir, err = place("bridge"); err != nil {
 			return err
 		}
-		if r.bridge, err = r.kit.StartBridge(dir, r.source.Address, told); err != nil {
+		if p.Kind == Mosquittos {
+			told.From = r.source.Address
+			r.bridge, err = peer.BridgingMosquitto(told).Start(r.ctx, r.kit, dir, task)
+		} else {
+			r.bridge, err = r.kit.StartBridge(dir, r.source.Address, told)
+		}
+		if err != nil {
 			return err
 		}
 	}
@@ -189,15 +212,16 @@ func (r *run) open(kind string, beside bool) (*load.Bench, error) {
 	}
 	var receivers, senders []*load.Client
 	topic := func(i int) string { return fmt.Sprintf("bench/%s/%02d", kind, i) }
-	slot, options := 0, load.FlowOptions{QoS: 1, Receivers: 1, Ahead: ahead, Window: window}
+	// Where it is about throughput, receivers take QoS 0: else it would be they on whom a destination spends its time.
+	slot, qos, options := 0, byte(0), load.FlowOptions{QoS: 1, Receivers: 1, Ahead: ahead, Window: window}
 	if beside {
-		slot, options.Receivers = 1, 2
+		slot, qos, options.Receivers = 1, 1, 2
 	}
 	for i := range flows {
 		if beside {
 			receivers = append(receivers, &load.Client{ID: fmt.Sprintf("%s-beside-%d", kind, i), Filters: []string{topic(i)}, QoS: 1, Server: r.source.Address})
 		}
-		receivers = append(receivers, &load.Client{ID: fmt.Sprintf("%s-receiver-%d", kind, i), Filters: []string{topic(i)}, QoS: 1, Slot: slot})
+		receivers = append(receivers, &load.Client{ID: fmt.Sprintf("%s-receiver-%d", kind, i), Filters: []string{topic(i)}, QoS: qos, Slot: slot})
 		senders = append(senders, &load.Client{ID: fmt.Sprintf("%s-sender-%d", kind, i), Server: r.source.Address})
 	}
 	for _, clients := range [][]*load.Client{receivers, senders} {
@@ -236,6 +260,10 @@ func (r *run) throughput() error {
 	if used, err = r.cpu(); err != nil {
 		return err
 	}
+	busy, err := proc.CPU(r.destination.Pid)
+	if err != nil {
+		return err
+	}
 	if err := b.For(r.ctx, r.seconds()); err != nil {
 		return err
 	}
@@ -244,7 +272,11 @@ func (r *run) throughput() error {
 	if err != nil {
 		return err
 	}
-	r.numbers.PerSecond = count / elapsed.Seconds()
+	at, err := proc.CPU(r.destination.Pid)
+	if err != nil {
+		return err
+	}
+	r.numbers.PerSecond, r.numbers.Busy = count/elapsed.Seconds(), (at-busy).Seconds()/elapsed.Seconds()
 	r.numbers.BridgeCost = float64(after-used) / max(1, count)
 	if r.bridge != nil {
 		memory, err := proc.Mem(r.bridge.Pid)

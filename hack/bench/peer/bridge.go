@@ -11,6 +11,8 @@ import (
 // Bridging is what a bridge is told, ours or another, for a comparison: everything below bench/ goes from one broker to
 // another with QoS 1.
 type Bridging struct {
+	// From is where a Mosquitto fetches; without it, it hands on what is published to itself.
+	From     netip.AddrPort
 	To       netip.AddrPort
 	Version  byte
 	Inflight int
@@ -25,18 +27,26 @@ func BridgingMosquitto(b Bridging) *Peer {
 		if b.Version == 5 {
 			protocol = "mqttv50"
 		}
-		path, err := write(dir, "mosquitto.conf", mosquittoConfig(port, fmt.Sprintf(`persistence false
-connection bench
-address %s
-remote_clientid bench-bridge
-bridge_protocol_version %s
+		settings := fmt.Sprintf("persistence false\nmax_inflight_messages %d\n", b.Inflight)
+		connect := func(name string, to netip.AddrPort, protocol, way string) {
+			settings += fmt.Sprintf(`connection bench-%[1]s
+address %[2]s
+remote_clientid bench-%[1]s
+bridge_protocol_version %[3]s
 cleansession false
 try_private false
 notifications false
 restart_timeout 1
-max_inflight_messages %d
-topic bench/# out 1
-`, b.To, protocol, b.Inflight)))
+topic bench/# %[4]s 1
+`, name, to, protocol, way)
+		}
+		connect("bridge", b.To, protocol, "out")
+		if b.From.IsValid() {
+			// With 5 it asks for no session expiry, whatever cleansession says: what waits for it would be gone with the
+			// connection, and a broker that keeps nothing for it has less to do.
+			connect("source", b.From, "mqttv311", "in")
+		}
+		path, err := write(dir, "mosquitto.conf", mosquittoConfig(port, settings))
 		return []string{mosquittoPath, "-c", path}, nil, err
 	}
 	return p
