@@ -19,6 +19,7 @@ import (
 	"github.com/mqtt-operator/mqtt-operator/broker-image/admin"
 	"github.com/mqtt-operator/mqtt-operator/broker-image/bridge"
 	"github.com/mqtt-operator/mqtt-operator/broker-image/contract"
+	"github.com/mqtt-operator/mqtt-operator/broker-image/logs"
 )
 
 const usage = `mqtt-bridge moves messages between two MQTT brokers. In the image it is the command "mqtt-broker bridge".
@@ -125,9 +126,8 @@ func serve(ctx context.Context, s *settings, errs io.Writer) error {
 		debug.SetGCPercent(garbage)
 	}
 
-	logs := newLogs(errs)
-	logs.json.Store(true) // until the configuration says otherwise; what reads a pod's log wants one format
-	log := logs.logger()
+	logging := logs.NewJSON(errs)
+	log := logging.Logger()
 	log.Info("bridge starts", "version", s.version)
 
 	b := bridge.New(bridge.Options{Log: log, Version: s.version}) //nolint:contextcheck // it ends by Close, which gives messages on their way a moment
@@ -142,7 +142,7 @@ func serve(ctx context.Context, s *settings, errs io.Writer) error {
 			return err
 		}
 
-		logs.set(cfg.Logging)
+		logging.Set(cfg.Logging)
 		log.Info("configuration applied", "revision", cfg.Revision, "routes", len(cfg.Routes), "suspended", cfg.Suspended)
 
 		return nil

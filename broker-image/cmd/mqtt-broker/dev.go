@@ -16,6 +16,7 @@ import (
 	"github.com/mqtt-operator/mqtt-operator/broker-image/acl"
 	"github.com/mqtt-operator/mqtt-operator/broker-image/contract"
 	"github.com/mqtt-operator/mqtt-operator/broker-image/engine"
+	"github.com/mqtt-operator/mqtt-operator/broker-image/logs"
 )
 
 const defaultListen = "127.0.0.1:1883"
@@ -62,10 +63,10 @@ func dev(ctx context.Context, args []string, out, errs io.Writer) error {
 		return err
 	}
 
-	logs := newLogs(errs)
-	logs.set(config.Logging)
+	logging := logs.New(errs)
+	logging.Set(config.Logging)
 
-	broker, err := engine.New(engine.Options{Log: logs.logger(), DataDir: s.data, Version: versionText()})
+	broker, err := engine.New(engine.Options{Log: logging.Logger(), DataDir: s.data, Version: versionText()})
 	if err != nil {
 		return err
 	}
@@ -77,7 +78,7 @@ func dev(ctx context.Context, args []string, out, errs io.Writer) error {
 	opened := &servers{failed: make(chan error, 2)}
 	defer opened.close()
 
-	if err := s.profiling.open(opened, logs.logger()); err != nil {
+	if err := s.profiling.open(opened, logging.Logger()); err != nil {
 		return errors.Join(err, stop(broker, defaultShutdown)) //nolint:contextcheck // see stop
 	}
 
@@ -86,7 +87,7 @@ func dev(ctx context.Context, args []string, out, errs io.Writer) error {
 		mux.Handle(contract.MetricsPath, broker.Metrics().Handler())
 
 		server := &http.Server{Handler: mux, ReadTimeout: healthTimeout, WriteTimeout: healthTimeout, MaxHeaderBytes: 8 << 10}
-		if err := opened.open("metrics", s.metrics, server, logs.logger()); err != nil {
+		if err := opened.open("metrics", s.metrics, server, logging.Logger()); err != nil {
 			return errors.Join(err, stop(broker, defaultShutdown)) //nolint:contextcheck // see stop
 		}
 	}

@@ -19,6 +19,7 @@ import (
 	"github.com/mqtt-operator/mqtt-operator/broker-image/contract"
 	"github.com/mqtt-operator/mqtt-operator/broker-image/engine"
 	"github.com/mqtt-operator/mqtt-operator/broker-image/health"
+	"github.com/mqtt-operator/mqtt-operator/broker-image/logs"
 )
 
 const (
@@ -53,12 +54,11 @@ func serve(ctx context.Context, args []string, errs io.Writer) error {
 		return err
 	}
 
-	logs := newLogs(errs)
-	logs.json.Store(true) // until the configuration says otherwise; what reads a pod's log wants one format
-	log := logs.logger()
+	logging := logs.NewJSON(errs)
+	log := logging.Logger()
 	log.Info("broker starts", "version", versionText())
 
-	err := runBroker(ctx, &s, logs, log)
+	err := runBroker(ctx, &s, logging, log)
 	if err == nil {
 		log.Info("broker has stopped")
 	}
@@ -69,7 +69,7 @@ func serve(ctx context.Context, args []string, errs io.Writer) error {
 func port(n int) string { return ":" + strconv.Itoa(n) }
 
 // runBroker serves until the context ends.
-func runBroker(ctx context.Context, s *settings, logs *logs, log *slog.Logger) error {
+func runBroker(ctx context.Context, s *settings, logging *logs.Log, log *slog.Logger) error {
 	var keeper *admin.Keeper // the broker asks it, and it the broker
 
 	broker, err := engine.New(engine.Options{
@@ -92,7 +92,7 @@ func runBroker(ctx context.Context, s *settings, logs *logs, log *slog.Logger) e
 		}
 
 		release.Do(releaseProgram)
-		logs.set(config.Logging)
+		logging.Set(config.Logging)
 		log.Info("configuration applied", "revision", config.Revision, "listeners", len(config.Listeners), "users", len(config.Users))
 
 		return nil

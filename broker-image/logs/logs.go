@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package program
+// Package logs is the log of both programs of the image, whose level and format follow the configuration. The commands
+// import it and nobody else; it knows contract.
+package logs
 
 import (
 	"context"
@@ -11,16 +13,26 @@ import (
 	"github.com/mqtt-operator/mqtt-operator/broker-image/contract"
 )
 
-// logs is a logger whose level and format follow the configuration.
-type logs struct {
+// Log is a logger whose level and format follow the configuration. It is safe for concurrent use.
+type Log struct {
 	level slog.LevelVar
 	json  atomic.Bool
 	out   io.Writer
 }
 
-func newLogs(out io.Writer) *logs { return &logs{out: out} }
+// New writes to out: text from level info on, until Set says otherwise.
+func New(out io.Writer) *Log { return &Log{out: out} }
 
-func (l *logs) set(logging contract.Logging) {
+// NewJSON writes JSON until Set says otherwise: what reads a pod's log wants one format.
+func NewJSON(out io.Writer) *Log {
+	l := New(out)
+	l.json.Store(true)
+
+	return l
+}
+
+// Set makes these the level and the format. A level that is none changes nothing.
+func (l *Log) Set(logging contract.Logging) {
 	var level slog.Level
 	if err := level.UnmarshalText([]byte(logging.Level)); err == nil {
 		l.level.Set(level)
@@ -29,7 +41,8 @@ func (l *logs) set(logging contract.Logging) {
 	l.json.Store(logging.Format == "json")
 }
 
-func (l *logs) logger() *slog.Logger {
+// Logger is the logger itself; what Set says counts for it at once.
+func (l *Log) Logger() *slog.Logger {
 	options := &slog.HandlerOptions{Level: &l.level}
 
 	return slog.New(&either{choose: &l.json, text: slog.NewTextHandler(l.out, options), json: slog.NewJSONHandler(l.out, options)})
