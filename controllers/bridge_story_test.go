@@ -84,6 +84,31 @@ func TestLifeOfABridge(t *testing.T) {
 	})
 	w.ready(bridge)
 
+	// More than the broker keeps for anybody is asked for, and said.
+	change(w, bridge, func(b *v1alpha1.MQTTBridge) { b.Spec.MaxQueuedMessages = new(v1alpha1.DefaultMaxQueuedMessages + 1) })
+	w.eventually("the end says that its queue is shorter", func() error {
+		if err := k8s.Get(w.t.Context(), client.ObjectKeyFromObject(bridge), bridge); err != nil {
+			return err
+		}
+		if local := bridge.Status.Local; local == nil || !strings.Contains(local.Notice, "keeps at most 10000 messages of a route, 10001 were asked for") {
+			return fmt.Errorf("local %+v", local)
+		}
+		return nil
+	})
+	if quota := w.user("cloud-bridge").Spec.Quota; quota == nil || *quota.QueuedMessages != v1alpha1.DefaultMaxQueuedMessages+1 {
+		t.Errorf("the quota of the user is %+v", quota)
+	}
+	change(w, bridge, func(b *v1alpha1.MQTTBridge) { b.Spec.MaxQueuedMessages = new(v1alpha1.DefaultMaxQueuedMessages) })
+	w.eventually("the end has nothing to say", func() error {
+		if err := k8s.Get(w.t.Context(), client.ObjectKeyFromObject(bridge), bridge); err != nil {
+			return err
+		}
+		if local := bridge.Status.Local; local == nil || local.Notice != "" {
+			return fmt.Errorf("local %+v", local)
+		}
+		return nil
+	})
+
 	change(w, bridge, func(b *v1alpha1.MQTTBridge) { b.Spec.Suspend = new(true) })
 	w.is(bridge, v1alpha1.ConditionReady, metav1.ConditionTrue, v1alpha1.ReasonSuspended)
 	w.is(bridge, v1alpha1.ConditionRemoteConnected, metav1.ConditionFalse, v1alpha1.ReasonSuspended)

@@ -37,6 +37,16 @@ type MQTTBridgeSpec struct {
 	// +kubebuilder:validation:Maximum=65535
 	Inflight *int32 `json:"inflight,omitempty"`
 
+	// maxQueuedMessages is the most messages of a route that wait at a broker of this cluster while the bridge or its other
+	// end is away, 1 to 10000000. It is never more than the broker's spec.limits.maxQueuedMessages and maxQueuedBytes allow;
+	// status.local.notice and status.remote.notice say where the broker keeps fewer. What a broker elsewhere keeps is its own
+	// matter. Default: as many as the broker keeps for anybody.
+	//
+	// +optional
+	// +kubebuilder:validation:Minimum=1
+	// +kubebuilder:validation:Maximum=10000000
+	MaxQueuedMessages *int32 `json:"maxQueuedMessages,omitempty"`
+
 	// sessionExpiry is how long both brokers are asked to keep what waits for the bridge while it is away, 0s to 1193046h.
 	// A broker may give less; status.local.notice and status.remote.notice say so. Default: 168h.
 	//
@@ -350,7 +360,8 @@ type BridgeEndStatus struct {
 	// +kubebuilder:validation:MaxLength=1024
 	Endpoint string `json:"endpoint,omitempty"`
 
-	// notice is what the broker would not give as asked: a shorter session, a smaller packet, no retained messages.
+	// notice is what the broker would not give as asked: a shorter session, a shorter queue, a smaller packet, no retained
+	// messages.
 	//
 	// +optional
 	// +kubebuilder:validation:MaxLength=1024

@@ -639,6 +639,7 @@ type ResolvedBridge struct {
 	SessionExpiry     time.Duration
 	Routes            []ResolvedRoute
 	Inflight          int32
+	MaxQueuedMessages int32 // 0: as many as the broker keeps
 	Replicas          int32
 	Suspended         bool
 	Image             string // empty: the image that belongs to the operator
@@ -688,6 +689,7 @@ func (b *MQTTBridge) Resolved() ResolvedBridge {
 		CleanStart:        or(remote.CleanStart, false),
 		SessionExpiry:     or(spec.SessionExpiry, metav1.Duration{Duration: DefaultBridgeExpiry}).Duration,
 		Inflight:          or(spec.Inflight, DefaultBridgeInflight),
+		MaxQueuedMessages: or(spec.MaxQueuedMessages, 0),
 		Replicas:          or(spec.Replicas, DefaultReplicas),
 		Suspended:         or(spec.Suspend, false),
 		Image:             or(spec.Image, ""),

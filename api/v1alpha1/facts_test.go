@@ -387,7 +387,7 @@ func TestResolvedBridge(t *testing.T) {
 	defaults := (&v1alpha1.MQTTBroker{}).Resolved()
 	want := v1alpha1.ResolvedBridge{
 		Broker: v1alpha1.BrokerReference{Name: "mq"}, Endpoints: []string{"mqtts://example.com"}, Protocol: "v5", ClientIDPrefix: "plant.cloud",
-		KeepAlive: 30 * time.Second, Inflight: 100, SessionExpiry: 168 * time.Hour, Replicas: 1, Logging: defaults.Logging, Pod: defaults.Pod,
+		KeepAlive: 30 * time.Second, Inflight: 1000, SessionExpiry: 168 * time.Hour, Replicas: 1, Logging: defaults.Logging, Pod: defaults.Pod,
 		Routes: []v1alpha1.ResolvedRoute{{Name: "all", Direction: "out", Filter: "#", MaxQoS: 1, Retain: true}},
 	}
 

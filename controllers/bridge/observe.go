@@ -39,6 +39,7 @@ const IndexSecret = "spec.remote.secrets"
 // +kubebuilder:rbac:groups=mqtt-operator.io,resources=mqttbridges,verbs=get;list;watch
 // +kubebuilder:rbac:groups=mqtt-operator.io,resources=mqttbridges/finalizers,verbs=update
 // +kubebuilder:rbac:groups=mqtt-operator.io,resources=mqttbridges/status,verbs=patch
+// +kubebuilder:rbac:groups=mqtt-operator.io,resources=mqttbrokers,verbs=get;list;watch
 // +kubebuilder:rbac:groups=mqtt-operator.io,resources=mqttusers,verbs=create;delete;get;list;patch;watch
 
 // observe reads everything and decides nothing.
@@ -131,8 +132,22 @@ func (r *Reconciler) observeUsers(ctx context.Context, p *pass) error {
 		if place.Binding, err = own(ctx, r.Client, user, v1alpha1.BindingSecretName(name), &corev1.Secret{}); err != nil {
 			return err
 		}
+		if place.Binding != nil { // so the broker has let the user in, and is no secret
+			place.Queue = r.queueOf(ctx, user)
+		}
 	}
 	return nil
+}
+
+// queueOf is how many messages the broker of a user keeps for a session, 0 where it cannot be read: it may be in a namespace
+// that the operator does not look after any more.
+func (r *Reconciler) queueOf(ctx context.Context, user *v1alpha1.MQTTUser) int32 {
+	broker := &v1alpha1.MQTTBroker{}
+	key := client.ObjectKey{Namespace: user.BrokerNamespace(), Name: user.Spec.BrokerRef.Name}
+	if err := r.Client.Get(ctx, key, broker); err != nil {
+		return 0
+	}
+	return broker.Resolved().Limits.MaxQueuedMessages
 }
 
 // observePods reads the pods of the bridge and asks each how it is doing. One that is ending has no say any more.

@@ -132,10 +132,11 @@ func computeStatus(p *pass, walked error) v1alpha1.MQTTBridgeStatus {
 		status.Pods, status.Routes = p.podStatus(), p.routeStatus()
 		status.Local, status.Remote = nil, nil
 		if at := p.atWork(); at != nil {
-			status.Local, status.Remote = endStatus(&at.Local), endStatus(&at.Remote)
+			local, remote := p.endSaid(at)
+			status.Local, status.Remote = endStatus(local), endStatus(remote)
 		}
-		setConnected(set, p, v1alpha1.ConditionLocalConnected, func(s *admin.BridgeStatus) *admin.EndStatus { return &s.Local })
-		setConnected(set, p, v1alpha1.ConditionRemoteConnected, func(s *admin.BridgeStatus) *admin.EndStatus { return &s.Remote })
+		setConnected(set, p, v1alpha1.ConditionLocalConnected, func(local, _ *admin.EndStatus) *admin.EndStatus { return local })
+		setConnected(set, p, v1alpha1.ConditionRemoteConnected, func(_, remote *admin.EndStatus) *admin.EndStatus { return remote })
 	} else {
 		set.Unknown(v1alpha1.ConditionLocalConnected, observeFailed())
 		set.Unknown(v1alpha1.ConditionRemoteConnected, observeFailed())
@@ -193,6 +194,21 @@ func (p *pass) atWork() *admin.BridgeStatus {
 		}
 	}
 	return first
+}
+
+// endSaid are the ends as a pod sees them, with what only the operator can know: how many messages their brokers keep.
+func (p *pass) endSaid(answer *admin.BridgeStatus) (local, remote *admin.EndStatus) {
+	said := []admin.EndStatus{answer.Local, answer.Remote}
+	asked := p.facts.Spec.MaxQueuedMessages
+	for i, user := range []*verdict.BridgeUser{&p.facts.Local, &p.facts.Remote} {
+		if user.Queue == 0 || asked <= user.Queue {
+			continue
+		}
+		notice := fmt.Sprintf("keeps at most %d messages of a route, %d were asked for: what waits beyond that is lost; raise spec.limits.maxQueuedMessages of broker %s",
+			user.Queue, asked, user.User.Spec.BrokerRef.Name)
+		said[i].Notice = strings.Join(slices.DeleteFunc([]string{said[i].Notice, notice}, func(s string) bool { return s == "" }), "; ")
+	}
+	return &said[0], &said[1]
 }
 
 func endStatus(end *admin.EndStatus) *v1alpha1.BridgeEndStatus {
@@ -287,7 +303,7 @@ func dropReasons(counts map[string]int64) []v1alpha1.DropReason {
 }
 
 // setConnected says what the pod at work says about an end.
-func setConnected(set *condition.Set, p *pass, kind v1alpha1.ConditionType, which func(*admin.BridgeStatus) *admin.EndStatus) {
+func setConnected(set *condition.Set, p *pass, kind v1alpha1.ConditionType, which func(local, remote *admin.EndStatus) *admin.EndStatus) {
 	answer := p.atWork()
 	switch {
 	case p.facts.Spec.Suspended:
@@ -297,7 +313,7 @@ func setConnected(set *condition.Set, p *pass, kind v1alpha1.ConditionType, whic
 	case answer == nil:
 		set.Unknown(kind, p.noAnswer())
 	default:
-		setEnd(set, kind, which(answer))
+		setEnd(set, kind, which(p.endSaid(answer)))
 	}
 }
 

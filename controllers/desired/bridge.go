@@ -88,6 +88,10 @@ func bridgeUser(f *verdict.BridgeFacts, u *verdict.BridgeUser, broker v1alpha1.B
 	if u == &f.Remote {
 		name, username = v1alpha1.BridgeRemoteUserName(bridge.Name), v1alpha1.BridgeRemoteUsername(bridge.Namespace, bridge.Name)
 	}
+	var quota *v1alpha1.UserQuota
+	if most := f.Spec.MaxQueuedMessages; most > 0 {
+		quota = &v1alpha1.UserQuota{QueuedMessages: &most}
+	}
 	return &v1alpha1.MQTTUser{
 		ObjectMeta: bridgeMeta(f, name),
 		Spec: v1alpha1.MQTTUserSpec{
@@ -96,6 +100,7 @@ func bridgeUser(f *verdict.BridgeFacts, u *verdict.BridgeUser, broker v1alpha1.B
 			Authentication: v1alpha1.UserAuthentication{Password: &v1alpha1.UserPassword{Generate: &v1alpha1.GeneratePassword{}}},
 			ClientIDs:      &v1alpha1.UserClientIDs{Prefix: &f.Spec.ClientIDPrefix},
 			ACL:            rules,
+			Quota:          quota,
 		},
 	}
 }

@@ -59,6 +59,8 @@ type BridgeFacts struct {
 type BridgeUser struct {
 	User    *v1alpha1.MQTTUser
 	Binding *corev1.Secret
+	// Queue is the most messages that the broker keeps for a session, 0 where that is not known.
+	Queue int32
 }
 
 // BridgeJudgement is what the facts amount to.
