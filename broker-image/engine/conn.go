@@ -79,6 +79,7 @@ type conn struct {
 	phase    phase
 	paused   bool // nothing is read before resume
 	hungUp   bool // the peer sends no more
+	prompt   bool // it has been let in or subscribed, and does nothing before it has the answer
 	orderly  bool // the client said goodbye
 	problem  bool // the client wants to know reasons [MQTT-3.1.2-29]
 	in       []byte

@@ -168,6 +168,7 @@ func (s *session) attach(r *round, c *conn, now *state, w *will, expiry uint32, 
 
 	r.count.Sent.Packets(wire.TypeConnack, 1)
 	s.conn.Store(c)
+	c.prompt = true
 	c.connect = nil
 	c.startKeepAlive()
 

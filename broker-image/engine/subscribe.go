@@ -48,6 +48,7 @@ func (c *conn) handleSubscribe(r *round, packet []byte) error {
 
 	raw := wire.AppendSuback(nil, c.version, in.PacketID, codes, "") // [MQTT-3.8.4-1]
 	c.owe(r, answer{typ: wire.TypeSuback, code: byte(min(len(codes), 255)), raw: raw}, stored && r.tx != nil)
+	c.prompt = true
 
 	for i := range in.Filters {
 		f := &in.Filters[i]

@@ -400,6 +400,7 @@ func (w *worker) read(r *round, c *conn) {
 
 		more := n == len(buf)-from || c.hungUp
 		w.feed(r, c, buf[:from+n])
+		w.hurry(r, c)
 
 		if more && !c.paused {
 			w.again = append(w.again, c)
@@ -417,6 +418,16 @@ func (w *worker) read(r *round, c *conn) {
 
 		w.leave(r, c)
 	}
+}
+
+// hurry lets a client go on that waits for an answer, while others of the round are still to be looked at: in a crowd
+// that comes back, both ends then work at the same time. What has to be stored first waits for the round's end.
+func (w *worker) hurry(r *round, c *conn) {
+	if c.prompt && r.tx == nil {
+		c.flush(r)
+	}
+
+	c.prompt = false
 }
 
 // roomFor is where the next bytes go, behind from bytes that wait for the rest of their packet. Small beginnings are

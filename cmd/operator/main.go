@@ -51,7 +51,6 @@ func main() {
 		fmt.Println(version)
 		return
 	}
-	saveMemory()
 	if err := run(o); err != nil {
 		fmt.Fprintln(os.Stderr, "operator:", err)
 		os.Exit(1)
@@ -68,6 +67,7 @@ func run(o options) error {
 	}
 	ctrl.SetLogger(logr.FromSlogHandler(logger.Handler()))
 	ctx := ctrl.SetupSignalHandler()
+	saveMemory(ctx)
 	scheme, err := controllers.Scheme()
 	if err != nil {
 		return err

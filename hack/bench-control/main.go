@@ -43,7 +43,9 @@ const usage = `bench-control measures the control plane on a real API server, on
 
 // settings are the flags, and what follows from them.
 type settings struct {
-	parts        []string
+	parts []string
+	// profile is where profiles of the operator go, empty for nowhere.
+	profile      string
 	quick, write bool
 	budget       time.Duration
 
@@ -82,7 +84,8 @@ func parse(args []string, errs io.Writer) (*settings, error) {
 	flags.StringVar(&parts, "part", "", "parts, with commas (default all): "+strings.Join(allParts(), ","))
 	flags.BoolVar(&s.quick, "quick", false, "a small form: it shows that all works, its numbers are no measure")
 	flags.BoolVar(&s.write, "write", false, "write docs/benchmarks-control.md")
-	flags.DurationVar(&s.budget, "budget", 20*time.Minute, "after this time it gives up")
+	flags.DurationVar(&s.budget, "budget", 30*time.Minute, "after this time it gives up")
+	flags.StringVar(&s.profile, "profile", "", "directory for profiles of the operator (go tool pprof) at each size of part users: heap.SIZE, and cpu.SIZE while single users come")
 	flags.Usage = func() {
 		_, _ = fmt.Fprint(errs, usage)
 		flags.PrintDefaults()

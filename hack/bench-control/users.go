@@ -155,6 +155,11 @@ func (s *stage) measure(ctx context.Context, samples int) error {
 	if err != nil {
 		return err
 	}
+	if err := s.profile(ctx, fmt.Sprintf("heap.%d", s.size), "heap"); err != nil {
+		return err
+	}
+	profiled := make(chan error, 1)
+	go func() { profiled <- s.profile(ctx, fmt.Sprintf("cpu.%d", s.size), "profile?seconds=20") }()
 	used := s.world.operator.cpu()
 	for i := range samples {
 		if err := s.change(ctx, fmt.Sprintf("late-%05d-%03d", s.size, i)); err != nil {
@@ -162,6 +167,9 @@ func (s *stage) measure(ctx context.Context, samples int) error {
 		}
 	}
 	s.cpu = (s.world.operator.cpu() - used) / time.Duration(samples)
+	if err := <-profiled; err != nil {
+		return err
+	}
 	_, s.peak = s.world.operator.memory()
 	after, err := s.metrics(ctx)
 	if err != nil {

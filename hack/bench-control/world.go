@@ -46,6 +46,7 @@ type world struct {
 	node       *node
 	operator   *process
 	metricsAt  string
+	profilesAt string
 }
 
 // newWorld starts an API server, a node that plays pods in the way given, and the operator.
@@ -123,10 +124,14 @@ func (w *world) startOperator() (err error) {
 	if err != nil {
 		return err
 	}
-	w.metricsAt = "127.0.0.1:" + strconv.Itoa(metrics)
+	profiles, err := freePort()
+	if err != nil {
+		return err
+	}
+	w.metricsAt, w.profilesAt = "127.0.0.1:"+strconv.Itoa(metrics), "127.0.0.1:"+strconv.Itoa(profiles)
 	w.operator, err = w.spawn.start(w.dir, "operator", []string{"KUBECONFIG=" + w.kubeconfig}, w.bench.operator,
 		"--broker-image="+brokerImage, "--metrics-secure=false", "--metrics-bind-address="+w.metricsAt,
-		"--health-probe-bind-address=127.0.0.1:"+strconv.Itoa(health))
+		"--health-probe-bind-address=127.0.0.1:"+strconv.Itoa(health), "--pprof-bind-address="+w.profilesAt)
 	return err
 }
 
@@ -141,6 +146,24 @@ func freePort() (int, error) {
 		return 0, fmt.Errorf("%v has no port", l.Addr())
 	}
 	return address.Port, nil
+}
+
+// profile has a profile of the operator written, if somebody wants it.
+func (w *world) profile(ctx context.Context, name, path string) error {
+	if w.settings.profile == "" {
+		return nil
+	}
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+w.profilesAt+"/debug/pprof/"+path, http.NoBody)
+	if err != nil {
+		return err
+	}
+	response, err := http.DefaultClient.Do(request)
+	if err != nil {
+		return err
+	}
+	defer response.Body.Close()
+	text, err := io.ReadAll(response.Body)
+	return errors.Join(err, os.WriteFile(filepath.Join(w.settings.profile, name), text, 0o600))
 }
 
 // metrics are the operator's.
