@@ -67,12 +67,13 @@ func bundleTown(t *testing.T) (*site, secretValues) {
 			Type:       kind, Data: data,
 		}
 	}
-	everything := "" // but for what is in no Secret, and nobody can know
+	var all []string // but for what is in no Secret, and nobody can know
 	for _, what := range slices.Sorted(maps.Keys(values)) {
 		if what != "environment" {
-			everything += values[what] + " | "
+			all = append(all, values[what])
 		}
 	}
+	everything := strings.Join(all, " | ")
 	broker := wellBroker("factory", "mq")
 	broker.Annotations = map[string]string{corev1.LastAppliedConfigAnnotation: everything, "note": "the password is " + values["password"]}
 	broker.Status.CA = &v1alpha1.CAStatus{Phase: v1alpha1.CAStable}

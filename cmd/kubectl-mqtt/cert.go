@@ -207,7 +207,7 @@ func printServed(s streams, served []*servedInfo, more bool) {
 	for _, i := range served {
 		switch {
 		case i.Error != "":
-			s.tell(bad, "\n%s of %s: %s", i.Listener, i.Pod, i.Error)
+			s.tellf(bad, "\n%s of %s: %s", i.Listener, i.Pod, i.Error)
 		case len(i.Names) > 0:
 			names := make([]string, len(i.Names))
 			for n := range i.Names {

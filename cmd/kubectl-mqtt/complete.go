@@ -38,11 +38,7 @@ func namesOf(open opener, list func() client.ObjectList) completion {
 		if err != nil {
 			return nil, nothing
 		}
-		parent := c.Context()
-		if parent == nil {
-			parent = context.Background()
-		}
-		ctx, cancel := context.WithTimeout(parent, completePatience)
+		ctx, cancel := context.WithTimeout(c.Context(), completePatience)
 		defer cancel()
 		found := list()
 		if err := at.List(ctx, found, client.InNamespace(namespace)); err != nil {

@@ -112,8 +112,8 @@ func (s streams) toned(t tone, line string) string {
 	return "\x1b[" + string(t) + "m" + line + "\x1b[0m"
 }
 
-// tell writes a line in a tone.
-func (s streams) tell(t tone, format string, args ...any) {
+// tellf writes a line in a tone.
+func (s streams) tellf(t tone, format string, args ...any) {
 	sayf(s.out, "%s", s.toned(t, fmt.Sprintf(format, args...)))
 }
 

@@ -88,6 +88,11 @@ func (r *podReach) dial(ctx context.Context, pod client.ObjectKey, port int) (ne
 		}
 		return conn, nil
 	case <-ctx.Done():
+		go func() { // what comes too late is let go of
+			if m := <-done; m.err == nil {
+				_ = m.conn.Close()
+			}
+		}()
 		return nil, fmt.Errorf("pod %s: %w", pod.Name, ctx.Err())
 	}
 }

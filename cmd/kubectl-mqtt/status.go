@@ -313,7 +313,7 @@ func isExpected(c *metav1.Condition) bool {
 	if c.Reason == string(v1alpha1.ReasonHibernated) {
 		return true
 	}
-	switch v1alpha1.ConditionType(c.Type) { //nolint:exhaustive // the others are good news
+	switch v1alpha1.ConditionType(c.Type) {
 	case v1alpha1.ConditionPaused, v1alpha1.ConditionInsecure, v1alpha1.ConditionCertificateExpiring, v1alpha1.ConditionStalled:
 		return c.Status == metav1.ConditionFalse
 	default:
@@ -423,25 +423,25 @@ func (i *brokerInfo) tone() tone {
 func (i *brokerInfo) print(s streams, now time.Time, more bool) {
 	switch i.Health {
 	case healthy:
-		s.tell(i.tone(), "Broker %s is healthy: %s", i.Broker, i.Message)
+		s.tellf(i.tone(), "Broker %s is healthy: %s", i.Broker, i.Message)
 	case hibernated:
-		s.tell(i.tone(), "Broker %s hibernates, as its spec says: %s", i.Broker, i.Message)
+		s.tellf(i.tone(), "Broker %s hibernates, as its spec says: %s", i.Broker, i.Message)
 	case degraded:
-		s.tell(i.tone(), "Broker %s serves clients, but not all is as its spec says (%s): %s", i.Broker, i.Reason, i.Message)
+		s.tellf(i.tone(), "Broker %s serves clients, but not all is as its spec says (%s): %s", i.Broker, i.Reason, i.Message)
 	case down:
-		s.tell(i.tone(), "Broker %s serves nobody (%s): %s", i.Broker, i.Reason, i.Message)
+		s.tellf(i.tone(), "Broker %s serves nobody (%s): %s", i.Broker, i.Reason, i.Message)
 	default:
 		if i.Message == "" {
-			s.tell(i.tone(), "Broker %s: the operator has not looked at it yet. Does it run, and does it look after this namespace?", i.Broker)
+			s.tellf(i.tone(), "Broker %s: the operator has not looked at it yet. Does it run, and does it look after this namespace?", i.Broker)
 			return
 		}
-		s.tell(i.tone(), "Broker %s: it is not known how it is doing (%s): %s", i.Broker, i.Reason, i.Message)
+		s.tellf(i.tone(), "Broker %s: it is not known how it is doing (%s): %s", i.Broker, i.Reason, i.Message)
 	}
 	if !i.Current {
-		s.tell(warning, "The operator has not looked at the newest spec yet.")
+		s.tellf(warning, "The operator has not looked at the newest spec yet.")
 	}
 	if i.Paused {
-		s.tell(warning, "It is paused: the operator changes nothing of it.")
+		s.tellf(warning, "It is paused: the operator changes nothing of it.")
 	}
 	i.printConditions(s, now, more)
 	i.printPods(s, now, more)

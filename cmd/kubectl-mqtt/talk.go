@@ -14,6 +14,7 @@ import (
 	"net/http"
 	"net/url"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -185,7 +186,8 @@ func (p *printer) take(r paho.PublishReceived) (bool, error) {
 	default:
 		sayf(p.out, "%s %s", shown(m.Topic), payload(m.Payload))
 	}
-	if p.left--; p.left == 0 {
+	p.left--
+	if p.left == 0 {
 		p.ended = true
 		close(p.done)
 	}
@@ -477,7 +479,7 @@ func parseBinding(data map[string][]byte) (*binding, error) {
 
 // open connects to the listener of a binding in a pod: TLS by the name of the binding, and WebSocket where it is one.
 func (r *reached) open(ctx context.Context, b *binding) (net.Conn, error) {
-	port, err := net.LookupPort("tcp", b.endpoint.Port())
+	port, err := strconv.Atoi(b.endpoint.Port())
 	if err != nil {
 		return nil, err
 	}

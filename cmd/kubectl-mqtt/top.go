@@ -97,8 +97,8 @@ func (r *reached) top(ctx context.Context, s streams, interval time.Duration, on
 		case <-time.After(interval):
 		}
 		now, err := r.look(ctx)
-		if ctx.Err() != nil {
-			return nil
+		if err != nil && ctx.Err() != nil {
+			return nil //nolint:nilerr // somebody has had enough
 		}
 		if err != nil {
 			return &exit{exitUnknown, err}

@@ -126,7 +126,7 @@ func printEvent(s streams, e *admin.TraceEvent, output string) error {
 	case "disconnected", "queued":
 		t = warning
 	}
-	s.tell(t, "%s", eventLine(e))
+	s.tellf(t, "%s", eventLine(e))
 	return nil
 }
 
