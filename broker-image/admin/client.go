@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"io"
 	"maps"
+	"net"
 	"net/http"
 
 	"github.com/mqtt-operator/mqtt-operator/broker-image/contract"
@@ -29,6 +30,16 @@ func NewClient(address string, trust *tls.Config) *Client {
 		base: "https://" + address,
 		http: &http.Client{Transport: &http.Transport{TLSClientConfig: trust, DisableKeepAlives: true}},
 	}
+}
+
+// NewClientOver talks through connections that dial makes, to the same endpoint each time.
+func NewClientOver(dial func(context.Context) (net.Conn, error), trust *tls.Config) *Client {
+	c := NewClient(trust.ServerName, trust)
+	c.http.Transport = &http.Transport{
+		TLSClientConfig: trust, DisableKeepAlives: true,
+		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) { return dial(ctx) },
+	}
+	return c
 }
 
 // Status asks what runs.

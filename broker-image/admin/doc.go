@@ -3,9 +3,11 @@
 // Package admin is the endpoint by which the operator talks to a running broker, and the rules for which configuration
 // may take the place of another.
 //
-//	GET /v1/status   what runs: revision, digest of each part, connections, sessions, listeners
-//	PUT /v1/config   files of a newer configuration; those that did not change may be left out
-//	GET /v1/trace    what happens to ?client=, to ?topic= (a filter), or both; one JSON object per line, for ?for= at most
+//	GET /v1/status       what runs: revision, digest of each part, connections, sessions, listeners
+//	PUT /v1/config       files of a newer configuration; those that did not change may be left out
+//	GET /v1/trace        what happens to ?client=, to ?topic= (a filter), or both; one JSON object per line, for ?for= at most
+//	POST /v1/clients     who is connected, a page of [MaxClients] at most; the body says which
+//	POST /v1/disconnect  ends the connection of a client, whose session is kept
 //
 // Both ends prove themselves by certificates of one CA that exists for this broker alone, over TLS 1.3. The endpoint
 // knows no other way in.

@@ -34,14 +34,17 @@ const (
 )
 
 // Handler serves the endpoint. status says what only the engine knows: connections, sessions, listeners, version. trace
-// may be nil: then there is none.
-func Handler(keeper *Keeper, status func() Status, trace TraceFunc) http.Handler {
+// may be nil: then there is none. Options add to that.
+func Handler(keeper *Keeper, status func() Status, trace TraceFunc, options ...Option) http.Handler {
 	s := &server{keeper: keeper, status: status, trace: trace}
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET "+statusPath, s.getStatus)
 	mux.HandleFunc("PUT "+configPath, s.putConfig)
 	if trace != nil {
 		mux.HandleFunc("GET "+tracePath, s.getTrace)
+	}
+	for _, add := range options {
+		add(mux)
 	}
 	return mux
 }

@@ -92,6 +92,7 @@ type conn struct {
 	bucket   *bucket
 	account  *account // of its user; nil if there is none. Written before it is let in
 	asked    uint32   // the session expiry of the CONNECT
+	since    int64    // when it was let in, Unix milliseconds. Written before it is
 
 	// quota and aliasMax are what the client was promised in CONNACK.
 	quota    int32

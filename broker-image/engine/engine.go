@@ -545,7 +545,7 @@ func (e *Engine) join(c *conn) bool {
 		return false
 	}
 
-	c.joined = true
+	c.joined, c.since = true, e.milliseconds(e.clock())
 	c.member.Store(c.who)
 
 	if c.who.probe {

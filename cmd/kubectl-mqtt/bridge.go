@@ -112,6 +112,7 @@ func bridgeStatus(s streams, open opener) *cobra.Command {
 			}
 			return nil
 		},
+		ValidArgsFunction: namesOf(open, func() client.ObjectList { return &v1alpha1.MQTTBridgeList{} }),
 	}
 	f.clusterFlags(c)
 	c.Flags().Lookup("namespace").Usage = "namespace of the bridge; empty: that of the context"

@@ -79,7 +79,7 @@ func withBridges(b *fake.ClientBuilder) {
 	}
 }
 
-// TestBridgeStatus compares what people read with testdata/bridge-NAME.txt (-update writes it anew).
+// TestBridgeStatus compares with testdata/bridge-NAME.txt.
 func TestBridgeStatus(t *testing.T) {
 	open := world(t, factory(), withBridges)
 	for name, want := range map[string]int{"flows": exitYes, "trouble": exitNo, "suspended": exitYes, "new": exitNo} {
@@ -88,21 +88,27 @@ func TestBridgeStatus(t *testing.T) {
 			if code != want || errs != "" {
 				t.Errorf("exit code %d, want %d; %s", code, want, errs)
 			}
-			path := filepath.Join("testdata", "bridge-"+name+".txt")
-			if *update {
-				if err := os.WriteFile(path, []byte(out), 0o600); err != nil {
-					t.Fatal(err)
-				}
-				return
-			}
-			golden, err := os.ReadFile(path)
-			if err != nil {
-				t.Fatal(err)
-			}
-			if out != string(golden) {
-				t.Errorf("got\n%s\nwant\n%s", out, golden)
-			}
+			golden(t, "bridge-"+name, out)
 		})
+	}
+}
+
+// golden compares what people read with testdata/NAME.txt; -update writes it anew.
+func golden(t *testing.T, name, out string) {
+	t.Helper()
+	path := filepath.Join("testdata", name+".txt")
+	if *update {
+		if err := os.WriteFile(path, []byte(out), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return
+	}
+	want, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if out != string(want) {
+		t.Errorf("got\n%s\nwant, as testdata/%s.txt says,\n%s", out, name, want)
 	}
 }
 

@@ -7,17 +7,20 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"net"
 	"slices"
 	"strings"
 	"time"
 
 	"github.com/go-logr/logr"
 	"github.com/spf13/cobra"
+	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
 	"k8s.io/apimachinery/pkg/runtime"
 	_ "k8s.io/client-go/plugin/pkg/client/auth" // the ways to log in that a kubeconfig may name
+	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/log"
@@ -44,11 +47,22 @@ func (f *connection) clusterFlags(c *cobra.Command) {
 	c.Flags().StringVarP(&f.namespace, "namespace", "n", "", "namespace of the broker; empty: that of the context")
 }
 
-// opener gives a way to read a cluster, and the namespace that is meant.
-type opener func(connection) (client.Reader, string, error)
+// opener gives a way to a cluster, and the namespace that is meant.
+type opener func(connection) (*site, string, error)
+
+// site is a cluster as the person who calls may use it.
+type site struct {
+	client.Client
+
+	// dial connects to a port of a pod, through the API server.
+	dial func(ctx context.Context, pod client.ObjectKey, port int) (net.Conn, error)
+	// logs reads the end of what a container of a pod wrote; with previous, before it was restarted last.
+	logs func(ctx context.Context, pod client.ObjectKey, container string, previous bool) ([]byte, error)
+	now  func() time.Time
+}
 
 // cluster is the opener of the program.
-func cluster(f connection) (client.Reader, string, error) {
+func cluster(f connection) (*site, string, error) {
 	rules := clientcmd.NewDefaultClientConfigLoadingRules()
 	rules.ExplicitPath = f.kubeconfig
 	overrides := &clientcmd.ConfigOverrides{CurrentContext: f.context}
@@ -64,15 +78,28 @@ func cluster(f connection) (client.Reader, string, error) {
 	}
 	config.UserAgent = "kubectl-mqtt/" + version
 	log.SetLogger(logr.Discard()) // what the libraries would log is in the errors
+	at, err := siteOf(config)
+	if err != nil {
+		return nil, "", err
+	}
+	return at, namespace, nil
+}
+
+// siteOf is the cluster of a configuration.
+func siteOf(config *rest.Config) (*site, error) {
 	scheme := runtime.NewScheme()
-	if err := errors.Join(corev1.AddToScheme(scheme), v1alpha1.AddToScheme(scheme)); err != nil {
-		return nil, "", fmt.Errorf("scheme: %w", err)
+	if err := errors.Join(corev1.AddToScheme(scheme), appsv1.AddToScheme(scheme), v1alpha1.AddToScheme(scheme)); err != nil {
+		return nil, fmt.Errorf("scheme: %w", err)
 	}
 	reader, err := client.New(config, client.Options{Scheme: scheme})
 	if err != nil {
-		return nil, "", fmt.Errorf("cluster: %w", err)
+		return nil, fmt.Errorf("cluster: %w", err)
 	}
-	return reader, namespace, nil
+	pods, err := newPodReach(config, scheme)
+	if err != nil {
+		return nil, fmt.Errorf("cluster: %w", err)
+	}
+	return &site{Client: reader, dial: pods.dial, logs: pods.logs, now: time.Now}, nil
 }
 
 // Where a configuration was read.

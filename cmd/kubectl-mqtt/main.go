@@ -3,7 +3,8 @@
 // Command kubectl-mqtt is what a person asks and does about brokers: kubectl finds it as "kubectl mqtt" once it lies on the
 // PATH. It reads the cluster with the rights of the person who calls it, and has none of its own.
 //
-// One file holds one verb; live.go reads what a broker runs, rules.go asks it, print.go prints.
+// One file holds one verb; live.go reads what a broker runs, rules.go asks it, reach.go talks to pods through the API server,
+// print.go prints.
 package main
 
 import (
@@ -15,6 +16,7 @@ import (
 	"os/signal"
 
 	"github.com/spf13/cobra"
+	"golang.org/x/term"
 )
 
 // version is set by the build.
@@ -23,9 +25,9 @@ var version = "dev"
 // Exit codes. They are part of the interface: scripts rely on them.
 const (
 	exitYes        = 0 // done; can-i: yes
-	exitNo         = 1 // can-i: no; bridge status: not as it should be; import: a file cannot be read
+	exitNo         = 1 // can-i: no; status: not as it should be; kick: nobody there; import: a file cannot be read
 	exitUsage      = 2 // the command line is wrong
-	exitIncomplete = 3 // import: written, but something was not carried over
+	exitIncomplete = 3 // import, support-bundle: written, but something is missing
 	exitUnknown    = 4 // the question could not be answered
 )
 
@@ -46,7 +48,8 @@ func usage(format string, args ...any) error { return &exit{exitUsage, fmt.Error
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
-	code := run(ctx, os.Args[1:], streams{os.Stdout, os.Stderr}, cluster)
+	terminal := term.IsTerminal(int(os.Stdout.Fd()))
+	code := run(ctx, os.Args[1:], streams{out: os.Stdout, err: os.Stderr, terminal: terminal, colour: coloured(terminal, os.Getenv)}, cluster)
 	stop()
 	os.Exit(code)
 }
@@ -55,16 +58,21 @@ func main() {
 func run(ctx context.Context, args []string, s streams, open opener) int {
 	root := &cobra.Command{
 		Use:   "kubectl-mqtt",
-		Short: "Ask about MQTT brokers and bring users to them",
-		Long: "Ask about the brokers of the mqtt-operator, and bring users to them.\n\n" +
-			"Exit codes: 0 done, or yes; 1 no, or a file that cannot be read; 2 a wrong command line; 3 an import that is\n" +
-			"incomplete; 4 a question that could not be answered.",
+		Short: "Look at MQTT brokers, talk to them, and bring users to them",
+		Long: "Look at the brokers of the mqtt-operator, talk to them, and bring users to them.\n\n" +
+			"Exit codes: 0 done, or yes; 1 no, or a file that cannot be read; 2 a wrong command line; 3 an import or a\n" +
+			"bundle that is incomplete; 4 a question that could not be answered.",
 		Annotations:   map[string]string{cobra.CommandDisplayNameAnnotation: "kubectl mqtt"},
 		SilenceErrors: true, SilenceUsage: true,
 		Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error { return c.Help() },
 	}
-	root.AddCommand(canI(s, open), whoCan(s, open), bridges(s, open), importer(s), versionOf(s)) //nolint:contextcheck // cobra hands the context on
+	//nolint:contextcheck // cobra hands the context on
+	root.AddCommand(
+		status(s, open), top(s, open), clients(s, open), kick(s, open), trace(s, open), pub(s, open), sub(s, open), cert(s, open),
+		restart(s, open), supportBundle(s, open), canI(s, open), whoCan(s, open), bridges(s, open), importer(s), versionOf(s),
+	)
+	completeFlags(root, open)
 	root.SetArgs(args)
 	root.SetOut(s.out)
 	root.SetErr(s.err)
@@ -85,4 +93,8 @@ func run(ctx context.Context, args []string, s streams, open opener) int {
 }
 
 // streams are where output goes.
-type streams struct{ out, err io.Writer }
+type streams struct {
+	out, err io.Writer
+	// terminal says that a person looks at out, colour that colours are wanted there.
+	terminal, colour bool
+}

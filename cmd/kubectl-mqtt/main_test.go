@@ -42,6 +42,9 @@ func deny(actions []acl.Action, filter string) acl.Rule {
 	return acl.Rule{Effect: acl.Deny, Actions: actions, Filter: filter}
 }
 
+// noon is when everything in these tests happens.
+var noon = time.Date(2026, 11, 24, 12, 0, 0, 0, time.UTC)
+
 // marker stands where hashes do. It may be seen nowhere.
 const marker = "MARKER-of-a-secret"
 
@@ -104,11 +107,11 @@ func world(t *testing.T, cfg *contract.Config, change ...func(*fake.ClientBuilde
 		f(builder)
 	}
 	built := builder.Build()
-	return func(f connection) (client.Reader, string, error) {
+	return func(f connection) (*site, string, error) {
 		if f.namespace == "" {
 			f.namespace = "factory"
 		}
-		return built, f.namespace, nil
+		return &site{Client: built, now: func() time.Time { return noon }}, f.namespace, nil
 	}
 }
 
@@ -125,7 +128,7 @@ func noSecrets(b *fake.ClientBuilder) {
 func call(t *testing.T, open opener, args ...string) (code int, out, errs string) {
 	t.Helper()
 	var o, e bytes.Buffer
-	code = run(t.Context(), args, streams{&o, &e}, open)
+	code = run(t.Context(), args, streams{out: &o, err: &e}, open)
 	if strings.Contains(o.String()+e.String(), marker) {
 		t.Errorf("%q shows a hash", args)
 	}

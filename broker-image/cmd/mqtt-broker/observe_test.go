@@ -118,6 +118,7 @@ func TestWhatAnOperatorSees(t *testing.T) {
 	}
 
 	traceAClient(t, admin.NewClient(adminAddress, ca.trust()), mqttAddress)
+	sendAClientAway(t, admin.NewClient(adminAddress, ca.trust()), mqttAddress)
 
 	worse := config(t, 2, mqttAddress)
 	worse.Users[0].Verifiers = []string{"$sha256$"}
@@ -160,5 +161,33 @@ func traceAClient(t *testing.T, operator *admin.Client, address string) {
 
 	if err := operator.Trace(ctx, admin.TraceFilter{Topic: "a/#/b"}, 0, nil); !errors.Is(err, admin.ErrTraceFilter) {
 		t.Errorf("%v, want ErrTraceFilter", err)
+	}
+}
+
+// sendAClientAway finds a client in the list, and disconnects it.
+func sendAClientAway(t *testing.T, operator *admin.Client, address string) {
+	t.Helper()
+
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+
+	got, gone := make(chan string, 10), make(chan byte, 1)
+	client5(t, address, "kicked", "anna", got, gone)
+
+	page, err := operator.Clients(ctx, admin.ClientFilter{Prefix: "kick"})
+	if err != nil || len(page.Clients) != 1 || page.Clients[0].Client != "kicked" || page.Clients[0].User != "anna" || page.Clients[0].Version != 5 || page.Clients[0].Since.IsZero() {
+		t.Fatalf("%+v, %v", page, err)
+	}
+
+	if had, err := operator.Disconnect(ctx, "kicked"); !had || err != nil {
+		t.Fatalf("%t, %v", had, err)
+	}
+
+	if code := <-gone; code != 0x98 {
+		t.Errorf("told %#x, want 0x98", code)
+	}
+
+	if had, err := operator.Disconnect(ctx, "kicked too"); had || err != nil {
+		t.Errorf("nobody there: %t, %v", had, err)
 	}
 }

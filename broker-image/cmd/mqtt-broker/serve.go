@@ -189,7 +189,7 @@ func openServers(s *settings, keeper *admin.Keeper, broker *engine.Engine, check
 	if s.adminListen != "" {
 		started := time.Now()
 
-		server, err := admin.NewServer(admin.Handler(keeper, func() admin.Status { return status(broker, started) }, tracing(broker)), s.adminTLS)
+		server, err := admin.NewServer(admin.Handler(keeper, func() admin.Status { return status(broker, started) }, tracing(broker), admin.WithClients(members{broker})), s.adminTLS)
 		if err == nil {
 			err = opened.open("admin", s.adminListen, server, log)
 		}
@@ -274,3 +274,25 @@ func tracing(broker *engine.Engine) admin.TraceFunc {
 		}
 	}
 }
+
+// members has the engine's clients speak the admin endpoint's words.
+type members struct{ broker *engine.Engine }
+
+// List is of admin.Clients.
+func (m members) List(filter admin.ClientFilter) admin.ClientPage {
+	found := m.broker.Clients(engine.ClientFilter(filter))
+	page := admin.ClientPage{Clients: []admin.ConnectedClient{}, Next: found.Next}
+
+	for i := range found.Clients {
+		c := &found.Clients[i]
+		page.Clients = append(page.Clients, admin.ConnectedClient{
+			Client: c.ClientID, User: c.User, Listener: c.Listener, Remote: c.Remote, Version: c.Version, Since: c.Since,
+			Subscriptions: c.Subscriptions, Queued: c.Queued, QueuedBytes: c.QueuedBytes, Inflight: c.Inflight,
+		})
+	}
+
+	return page
+}
+
+// Disconnect is of admin.Clients.
+func (m members) Disconnect(client string) bool { return m.broker.Disconnect(client) }
