@@ -81,6 +81,13 @@ type MQTTBridgeSpec struct {
 	//
 	// +optional
 	Pod *BrokerPod `json:"pod,omitempty"`
+
+	// networkPolicy shapes the NetworkPolicy <bridge>-bridge, by which the cluster's network keeps others away from the
+	// bridge's pods. Default: one that admits the operator to the admin port and everybody to the metrics; the pods
+	// themselves may connect to whatever they are told to.
+	//
+	// +optional
+	NetworkPolicy *PodNetworkPolicy `json:"networkPolicy,omitempty"`
 }
 
 // MQTTProtocolVersion is a version of the MQTT protocol.
@@ -266,7 +273,7 @@ type BridgeRoute struct {
 
 // MQTTBridgeStatus is what the operator knows about the bridge.
 type MQTTBridgeStatus struct {
-	// conditions are Ready, Applied, LocalConnected and RemoteConnected, and Stalled while it is true.
+	// conditions are Ready, Applied, LocalConnected, RemoteConnected and NetworkPolicyReady, and Stalled while it is true.
 	//
 	// +optional
 	// +listType=map

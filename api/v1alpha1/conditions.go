@@ -23,6 +23,14 @@ const (
 	ConditionStalled ConditionType = "Stalled"
 )
 
+// Conditions of MQTTBroker and MQTTBridge.
+const (
+	// ConditionNetworkPolicyReady says whether the NetworkPolicy of the pods is what the spec says. True: it stands, or it is
+	// not wanted (reason NetworkPolicyOff). False: the reason says what is in the way; the pods serve all the same. Unknown:
+	// the pass ended before it was written, and the reason says why.
+	ConditionNetworkPolicyReady ConditionType = "NetworkPolicyReady"
+)
+
 // Conditions of MQTTBroker.
 const (
 	// ConditionAvailable says whether clients are served at all, with whatever configuration. True: at least one pod is
@@ -116,6 +124,14 @@ const (
 	// ReasonBrokerNotFound: there is no broker of the name in brokerRef, or it does not allow the namespace. It is one
 	// reason, so that nobody learns from it which brokers exist.
 	ReasonBrokerNotFound ConditionReason = "BrokerNotFound"
+)
+
+// Reasons of what stands beside the pods: NetworkPolicyReady.
+const (
+	// ReasonNetworkPolicyReady: the NetworkPolicy is what the spec says.
+	ReasonNetworkPolicyReady ConditionReason = "NetworkPolicyReady"
+	// ReasonNetworkPolicyOff: spec.networkPolicy.enabled is false, and there is none.
+	ReasonNetworkPolicyOff ConditionReason = "NetworkPolicyOff"
 )
 
 // Reasons of a broker's pods and roll-outs: Available, Progressing, Ready and lastRestart.

@@ -2,6 +2,10 @@
 
 package v1alpha1
 
+import (
+	networkingv1 "k8s.io/api/networking/v1"
+)
+
 // Words that more than one kind uses.
 
 // BrokerReference names the broker that an object belongs to.
@@ -69,6 +73,28 @@ type ConfigMapKeyReference struct {
 	// +kubebuilder:validation:MaxLength=253
 	// +kubebuilder:validation:XValidation:rule="self.matches('^[-._a-zA-Z0-9]+$')",message="a ConfigMap's key is made of letters, digits, '-', '_' and '.'"
 	Key *string `json:"key,omitempty"`
+}
+
+// PodNetworkPolicy shapes the NetworkPolicy of a broker's or bridge's pods.
+//
+// +kubebuilder:validation:MinProperties=1
+// +kubebuilder:validation:XValidation:rule="!has(self.enabled) || self.enabled || !has(self.metricsFrom)",message="spec.networkPolicy.metricsFrom needs the NetworkPolicy: remove it, or set spec.networkPolicy.enabled to true"
+type PodNetworkPolicy struct {
+	// enabled makes the NetworkPolicy. Default: true; with false it is deleted, and the cluster's network lets everybody
+	// reach the pods whom no other NetworkPolicy keeps away.
+	//
+	// +optional
+	Enabled *bool `json:"enabled,omitempty"`
+
+	// metricsFrom lists the peers that may read metrics and health, port 9440, 1 to 32. The kubelet's probes come from
+	// the pod's own node, which a NetworkPolicy does not keep away. Default: everybody.
+	//
+	// +optional
+	// +listType=atomic
+	// +kubebuilder:validation:MinItems=1
+	// +kubebuilder:validation:MaxItems=32
+	// +kubebuilder:validation:XValidation:rule="self.all(p, has(p.ipBlock) != (has(p.podSelector) || has(p.namespaceSelector)))",message="spec.networkPolicy.metricsFrom needs in each peer either ipBlock, or podSelector, namespaceSelector or both"
+	MetricsFrom []networkingv1.NetworkPolicyPeer `json:"metricsFrom,omitempty"`
 }
 
 // LabelValue is what the value of a label can be: at most 63 letters, digits, '-', '_' and '.', beginning and ending with

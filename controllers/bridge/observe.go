@@ -40,6 +40,7 @@ const IndexSecret = "spec.remote.secrets"
 // +kubebuilder:rbac:groups=mqtt-operator.io,resources=mqttbridges/finalizers,verbs=update
 // +kubebuilder:rbac:groups=mqtt-operator.io,resources=mqttbridges/status,verbs=patch
 // +kubebuilder:rbac:groups=mqtt-operator.io,resources=mqttusers,verbs=create;delete;get;list;patch;watch
+// +kubebuilder:rbac:groups=networking.k8s.io,resources=networkpolicies,verbs=create;delete;get;list;patch;watch
 
 // observe reads everything and decides nothing.
 func (r *Reconciler) observe(ctx context.Context, p *pass) error {

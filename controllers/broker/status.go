@@ -94,6 +94,7 @@ func computeStatus(p *pass, walked error) v1alpha1.MQTTBrokerStatus {
 			set.Unknown(kind, observeFailed())
 		}
 	}
+	p.beside.Set(set, walked)
 	setPaused(set, f)
 	setInsecure(set, f)
 	setReady(set, f, walked)
@@ -416,6 +417,10 @@ func setReady(set *condition.Set, f *verdict.Facts, walked error) {
 		default:
 			stall(finding)
 		}
+		return
+	}
+	if c := set.FirstFalse(v1alpha1.ConditionNetworkPolicyReady); c != nil {
+		stall(condition.Of(c))
 		return
 	}
 	if f.Spec.Hibernated() && isRolledOut(f) {

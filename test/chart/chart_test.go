@@ -17,6 +17,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	policyv1 "k8s.io/api/policy/v1"
 	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
+	"k8s.io/apimachinery/pkg/labels"
 
 	"github.com/mqtt-operator/mqtt-operator/api/v1alpha1"
 )
@@ -112,6 +113,30 @@ func TestUserIsTheImagesUser(t *testing.T) {
 	user := "\nUSER " + strconv.FormatInt(*s.RunAsUser, 10) + ":" + strconv.FormatInt(*s.RunAsGroup, 10) + "\n"
 	if !strings.Contains(read(t, root+"/Dockerfile"), user) {
 		t.Errorf("Dockerfile has no line %q", strings.TrimSpace(user))
+	}
+}
+
+// What the operator is told about itself stands in NetworkPolicies: a difference would shut it out of its own brokers.
+func TestOperatorKnowsItsOwnPods(t *testing.T) {
+	t.Parallel()
+	for _, values := range [][]string{nil, {`fullnameOverride="other"`}} {
+		deployment := one[appsv1.Deployment](t, render(t, values...), "Deployment", "")
+		told := map[string]string{}
+		for _, argument := range deployment.Spec.Template.Spec.Containers[0].Args {
+			if name, value, ok := strings.Cut(argument, "="); ok {
+				told[name] = value
+			}
+		}
+		own, err := labels.ConvertSelectorToLabelsMap(told["--own-labels"])
+		if err != nil {
+			t.Fatal(err)
+		}
+		if diff := cmp.Diff(deployment.Spec.Selector.MatchLabels, map[string]string(own)); diff != "" {
+			t.Errorf("labels (-selector +told):\n%s", diff)
+		}
+		if told["--own-namespace"] != deployment.Namespace {
+			t.Errorf("the operator is told that it is in %q, and is in %q", told["--own-namespace"], deployment.Namespace)
+		}
 	}
 }
 
