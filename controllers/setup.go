@@ -13,6 +13,7 @@ import (
 
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
+	networkingv1 "k8s.io/api/networking/v1"
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/selection"
@@ -38,6 +39,7 @@ import (
 	mqttbroker "github.com/mqtt-operator/mqtt-operator/controllers/broker"
 	"github.com/mqtt-operator/mqtt-operator/controllers/scope"
 	mqttuser "github.com/mqtt-operator/mqtt-operator/controllers/user"
+	"github.com/mqtt-operator/mqtt-operator/controllers/verdict"
 )
 
 // eventSource is the name under which events are recorded.
@@ -55,6 +57,8 @@ type Options struct {
 	Clock clock.PassiveClock
 	// Namespaces that the operator looks after, as in [CacheOptions]; none means all.
 	Namespaces []string
+	// Operator is where the operator's own pods are; unknown where it does not run in the cluster.
+	Operator verdict.Operator
 }
 
 func (o *Options) resolve() {
@@ -104,6 +108,8 @@ func CacheOptions(namespaces []string) (cache.Options, error) {
 			&corev1.ServiceAccount{}: own,
 			&appsv1.StatefulSet{}:    own,
 			&appsv1.Deployment{}:     own,
+
+			&networkingv1.NetworkPolicy{}: own,
 		},
 	}
 	if len(namespaces) > 0 {
@@ -213,7 +219,7 @@ func setupBroker(mgr manager.Manager, o Options, writer *apply.Writer, looksAfte
 	c := mgr.GetClient()
 	r := &mqttbroker.Reconciler{
 		Client: c, Live: mgr.GetAPIReader(), Writer: writer, Events: mgr.GetEventRecorder(eventSource), Clock: o.Clock,
-		Image: o.Image, AdminAddress: o.AdminAddress, Cluster: cluster, Scope: looksAfter,
+		Image: o.Image, AdminAddress: o.AdminAddress, Cluster: cluster, Scope: looksAfter, Operator: o.Operator,
 	}
 	pace := brokerPacer(c, clock.RealClock{})
 	b := ctrl.NewControllerManagedBy(mgr).
@@ -222,6 +228,8 @@ func setupBroker(mgr manager.Manager, o Options, writer *apply.Writer, looksAfte
 		Owns(&corev1.Service{}).
 		Owns(&corev1.ServiceAccount{}).
 		Owns(&corev1.Secret{}).
+		Owns(&corev1.ConfigMap{}).
+		Owns(&networkingv1.NetworkPolicy{}).
 		Watches(&corev1.Pod{}, handler.EnqueueRequestsFromMapFunc(brokerByLabel)).
 		Watches(&v1alpha1.MQTTUser{}, pace.paced(brokerOfUser), builder.WithPredicates(wished())).
 		Watches(&corev1.Secret{}, pace.paced(brokerOfVerifier(c)), builder.WithPredicates(isVerifier())).
@@ -263,12 +271,14 @@ func setupBridge(mgr manager.Manager, o Options, writer *apply.Writer) error {
 	c := mgr.GetClient()
 	r := &mqttbridge.Reconciler{
 		Client: c, Live: mgr.GetAPIReader(), Writer: writer, Events: mgr.GetEventRecorder(eventSource), Clock: o.Clock,
-		Image: o.Image, AdminAddress: o.AdminAddress,
+		Image: o.Image, AdminAddress: o.AdminAddress, Operator: o.Operator,
 	}
 	return ctrl.NewControllerManagedBy(mgr).
 		For(&v1alpha1.MQTTBridge{}, builder.WithPredicates(wished())).
 		Owns(&appsv1.Deployment{}).
 		Owns(&corev1.Secret{}).
+		Owns(&corev1.ConfigMap{}).
+		Owns(&networkingv1.NetworkPolicy{}).
 		Owns(&v1alpha1.MQTTUser{}).
 		Watches(&corev1.Pod{}, handler.EnqueueRequestsFromMapFunc(bridgeOfPod)).
 		Watches(&corev1.Secret{}, handler.EnqueueRequestsFromMapFunc(bridgesOfSecret(c))).

@@ -19,6 +19,7 @@ import (
 	"github.com/go-logr/logr/funcr"
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
+	networkingv1 "k8s.io/api/networking/v1"
 	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -41,6 +42,7 @@ import (
 	mqttbridge "github.com/mqtt-operator/mqtt-operator/controllers/bridge"
 	mqttbroker "github.com/mqtt-operator/mqtt-operator/controllers/broker"
 	mqttuser "github.com/mqtt-operator/mqtt-operator/controllers/user"
+	"github.com/mqtt-operator/mqtt-operator/controllers/verdict"
 )
 
 // patience is how long a fact may take; machines are noisy.
@@ -138,6 +140,8 @@ type world struct {
 	// operator is what the manager of now uses: the same caches and options as in the binary.
 	operator manager.Manager
 	stop     func()
+	// elects says that the operators to come elect a leader, as in the binary.
+	elects bool
 }
 
 // newWorld starts an operator for a new namespace. The manager's options are those of the binary.
@@ -163,6 +167,9 @@ func (w *world) newNamespace(labels map[string]string) string {
 
 func (w *world) namespaces() []string { return append([]string{w.namespace}, w.others...) }
 
+// operatorPods is where the operator of the stories says that it runs.
+var operatorPods = verdict.Operator{Namespace: "mqtt-operator-system", Labels: map[string]string{"app.kubernetes.io/name": "mqtt-operator"}}
+
 // startOperator starts an operator, after ending the one before.
 func (w *world) startOperator() {
 	w.t.Helper()
@@ -174,10 +181,13 @@ func (w *world) startOperator() {
 	mgr, err := ctrl.NewManager(apiServer, manager.Options{
 		Scheme: scheme, Cache: cached, Metrics: server.Options{BindAddress: "0"}, HealthProbeBindAddress: "0",
 		Controller: config.Controller{SkipNameValidation: new(true)}, Logger: w.log.logger(),
+		LeaderElection: w.elects, LeaderElectionID: "mqtt-operator", LeaderElectionNamespace: w.namespace, LeaderElectionReleaseOnCancel: true,
 	})
 	must(w.t, err)
 	ctx, cancel := context.WithCancel(context.Background())
-	must(w.t, controllers.Setup(ctx, mgr, controllers.Options{Image: "example.com/broker:1", AdminAddress: w.kubelet.adminAddress, Namespaces: w.namespaces()}))
+	must(w.t, controllers.Setup(ctx, mgr, controllers.Options{
+		Image: "example.com/broker:1", AdminAddress: w.kubelet.adminAddress, Namespaces: w.namespaces(), Operator: operatorPods,
+	}))
 	ended := make(chan error, 1)
 	go func() { ended <- mgr.Start(ctx) }()
 	w.operator, w.stop = mgr, func() {
@@ -200,7 +210,7 @@ func (w *world) reconcilers(writes *atomic.Int64) (*mqttbroker.Reconciler, *mqtt
 	must(w.t, err)
 	return &mqttbroker.Reconciler{
 			Client: c, Live: w.operator.GetAPIReader(), Writer: writer, Events: events, Clock: clock.RealClock{}, Scope: looksAfter,
-			Image: "example.com/broker:1", AdminAddress: w.kubelet.adminAddress, Cluster: cluster,
+			Image: "example.com/broker:1", AdminAddress: w.kubelet.adminAddress, Cluster: cluster, Operator: operatorPods,
 		},
 		&mqttuser.Reconciler{Client: c, Live: w.operator.GetAPIReader(), Writer: writer, Events: events, Clock: clock.RealClock{}, Scope: looksAfter},
 		&mqttaccesspolicy.Reconciler{Client: c, Writer: writer, Events: events, Clock: clock.RealClock{}, Scope: looksAfter}
@@ -211,7 +221,7 @@ func (w *world) bridges(writes *atomic.Int64) *mqttbridge.Reconciler {
 	c := &counting{Client: w.operator.GetClient(), writes: writes}
 	return &mqttbridge.Reconciler{
 		Client: c, Live: w.operator.GetAPIReader(), Writer: apply.NewWriter(c, w.operator.GetAPIReader()), Events: w.operator.GetEventRecorder("test"),
-		Clock: clock.RealClock{}, Image: "example.com/broker:1", AdminAddress: w.kubelet.adminAddress,
+		Clock: clock.RealClock{}, Image: "example.com/broker:1", AdminAddress: w.kubelet.adminAddress, Operator: operatorPods,
 	}
 }
 
@@ -371,6 +381,7 @@ func (w *world) versions() map[string]string {
 	versions := map[string]string{}
 	for _, list := range []client.ObjectList{
 		&corev1.SecretList{}, &corev1.ServiceList{}, &corev1.ServiceAccountList{}, &appsv1.StatefulSetList{}, &appsv1.DeploymentList{}, &corev1.PodList{},
+		&corev1.ConfigMapList{}, &networkingv1.NetworkPolicyList{},
 		&v1alpha1.MQTTBrokerList{}, &v1alpha1.MQTTUserList{}, &v1alpha1.MQTTAccessPolicyList{}, &v1alpha1.MQTTBridgeList{},
 	} {
 		must(w.t, k8s.List(w.t.Context(), list, client.InNamespace(w.namespace)))

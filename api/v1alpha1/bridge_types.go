@@ -91,6 +91,18 @@ type MQTTBridgeSpec struct {
 	//
 	// +optional
 	Pod *BrokerPod `json:"pod,omitempty"`
+
+	// networkPolicy shapes the NetworkPolicy <bridge>-bridge, by which the cluster's network keeps others away from the
+	// bridge's pods. Default: one that admits the operator to the admin port and everybody to the metrics; the pods
+	// themselves may connect to whatever they are told to.
+	//
+	// +optional
+	NetworkPolicy *PodNetworkPolicy `json:"networkPolicy,omitempty"`
+
+	// monitoring makes objects for Prometheus and Grafana. Default: none.
+	//
+	// +optional
+	Monitoring *Monitoring `json:"monitoring,omitempty"`
 }
 
 // MQTTProtocolVersion is a version of the MQTT protocol.
@@ -276,7 +288,8 @@ type BridgeRoute struct {
 
 // MQTTBridgeStatus is what the operator knows about the bridge.
 type MQTTBridgeStatus struct {
-	// conditions are Ready, Applied, LocalConnected and RemoteConnected, and Stalled while it is true.
+	// conditions are Ready, Applied, LocalConnected, RemoteConnected, NetworkPolicyReady and MonitoringReady, and
+	// Stalled while it is true.
 	//
 	// +optional
 	// +listType=map
@@ -320,6 +333,14 @@ type MQTTBridgeStatus struct {
 	// +listMapKey=name
 	// +kubebuilder:validation:MaxItems=64
 	Routes []RouteStatus `json:"routes,omitempty"`
+
+	// monitoring are the kinds of the objects that the operator has made for spec.monitoring.
+	//
+	// +optional
+	// +listType=set
+	// +kubebuilder:validation:MaxItems=8
+	// +kubebuilder:validation:items:MaxLength=63
+	Monitoring []string `json:"monitoring,omitempty"`
 
 	// countedAt is when the numbers in routes were written.
 	//

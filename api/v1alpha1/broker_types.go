@@ -16,6 +16,7 @@ import (
 // +kubebuilder:validation:XValidation:rule="has(self.persistence) || !has(self.authentication) || !has(self.authentication.passwordCache) || self.authentication.passwordCache != 'Volume'",message="spec.authentication.passwordCache Volume needs spec.persistence: without a volume nothing outlives the pod"
 // +kubebuilder:validation:XValidation:rule="(has(self.authentication) && has(self.authentication.jwt)) || !self.listeners.exists(l, has(l.authentication) && 'jwt' in l.authentication)",message="spec.listeners[].authentication with jwt needs spec.authentication.jwt: name who issues the tokens"
 // +kubebuilder:validation:XValidation:rule="(has(self.authentication) && has(self.authentication.serviceAccounts)) || !self.listeners.exists(l, has(l.authentication) && 'serviceAccount' in l.authentication)",message="spec.listeners[].authentication with serviceAccount needs spec.authentication.serviceAccounts: name the audiences"
+// +kubebuilder:validation:XValidation:rule="!has(self.networkPolicy) || !has(self.networkPolicy.enabled) || self.networkPolicy.enabled || !self.listeners.exists(l, has(l.from))",message="spec.listeners[].from needs the NetworkPolicy: remove it, or set spec.networkPolicy.enabled to true"
 type MQTTBrokerSpec struct {
 	// image is the broker's container image. Default: the image that belongs to the operator's release. A change
 	// restarts the broker.
@@ -85,13 +86,12 @@ type MQTTBrokerSpec struct {
 	// +optional
 	AllowedNamespaces *AllowedNamespaces `json:"allowedNamespaces,omitempty"`
 
-	// not alive: no NetworkPolicy is made yet.
-	// +kubebuilder:validation:XValidation:rule="false",message="spec.networkPolicy is not alive in this version: remove it and write a NetworkPolicy of your own"
-
-	// networkPolicy restricts who reaches the broker's pods.
+	// networkPolicy shapes the NetworkPolicy <broker>-broker, by which the cluster's network keeps others away from the
+	// broker's pods. Default: one that admits everybody to the listeners and to the metrics, and the operator alone to
+	// the admin port. Changes are taken without a restart.
 	//
 	// +optional
-	NetworkPolicy *BrokerNetworkPolicy `json:"networkPolicy,omitempty"`
+	NetworkPolicy *PodNetworkPolicy `json:"networkPolicy,omitempty"`
 
 	// not alive: with one pod a budget would only block evictions.
 	// +kubebuilder:validation:XValidation:rule="false",message="spec.podDisruptionBudget is not alive in this version: remove it"
@@ -101,13 +101,10 @@ type MQTTBrokerSpec struct {
 	// +optional
 	PodDisruptionBudget *BrokerDisruptionBudget `json:"podDisruptionBudget,omitempty"`
 
-	// not alive: no monitoring objects are made yet.
-	// +kubebuilder:validation:XValidation:rule="false",message="spec.monitoring is not alive in this version: remove it: the broker serves no metrics yet"
-
-	// monitoring makes objects for Prometheus and Grafana.
+	// monitoring makes objects for Prometheus and Grafana. Default: none.
 	//
 	// +optional
-	Monitoring *BrokerMonitoring `json:"monitoring,omitempty"`
+	Monitoring *Monitoring `json:"monitoring,omitempty"`
 
 	// logging says what the broker writes to its log. Changes are taken without a restart.
 	//
@@ -220,6 +217,16 @@ type BrokerListener struct {
 	//
 	// +optional
 	WebSocket *ListenerWebSocket `json:"websocket,omitempty"`
+
+	// from lists the peers that the broker's NetworkPolicy lets reach this listener, 1 to 32; nobody else does, bridges
+	// not excepted. Default: everybody.
+	//
+	// +optional
+	// +listType=atomic
+	// +kubebuilder:validation:MinItems=1
+	// +kubebuilder:validation:MaxItems=32
+	// +kubebuilder:validation:XValidation:rule="self.all(p, has(p.ipBlock) != (has(p.podSelector) || has(p.namespaceSelector)))",message="spec.listeners[].from needs in each peer either ipBlock, or podSelector, namespaceSelector or both"
+	From []networkingv1.NetworkPolicyPeer `json:"from,omitempty"`
 }
 
 // ListenerService shapes the Service of a listener.
@@ -921,65 +928,12 @@ type AllowedNamespaces struct {
 	Selector *metav1.LabelSelector `json:"selector,omitempty"`
 }
 
-// BrokerNetworkPolicy restricts who reaches the broker's pods.
-type BrokerNetworkPolicy struct {
-	// enabled makes a NetworkPolicy that admits clients to the listeners and the operator to the admin port. Default:
-	// true.
-	//
-	// +optional
-	Enabled *bool `json:"enabled,omitempty"`
-
-	// clients are the peers that may reach the listeners, at most 32. Default: everybody.
-	//
-	// +optional
-	// +listType=atomic
-	// +kubebuilder:validation:MinItems=1
-	// +kubebuilder:validation:MaxItems=32
-	Clients []networkingv1.NetworkPolicyPeer `json:"clients,omitempty"`
-}
-
 // BrokerDisruptionBudget keeps evictions from taking more than one pod at a time.
 type BrokerDisruptionBudget struct {
 	// enabled makes a PodDisruptionBudget where there is more than one pod. Default: true.
 	//
 	// +optional
 	Enabled *bool `json:"enabled,omitempty"`
-}
-
-// BrokerMonitoring makes objects for Prometheus and Grafana.
-//
-// +kubebuilder:validation:MinProperties=1
-type BrokerMonitoring struct {
-	// podMonitor makes a PodMonitor for the Prometheus operator. Default: none.
-	//
-	// +optional
-	PodMonitor *MonitoringObject `json:"podMonitor,omitempty"`
-
-	// prometheusRule makes a PrometheusRule with the alerts of the broker. Default: none.
-	//
-	// +optional
-	PrometheusRule *MonitoringObject `json:"prometheusRule,omitempty"`
-
-	// dashboard makes a ConfigMap with a Grafana dashboard. Default: none.
-	//
-	// +optional
-	Dashboard *MonitoringObject `json:"dashboard,omitempty"`
-}
-
-// MonitoringObject says whether an object is made and how it is found.
-type MonitoringObject struct {
-	// enabled makes the object.
-	//
-	// +required
-	Enabled *bool `json:"enabled,omitempty"`
-
-	// labels are added to the object, at most 32, so that Prometheus or Grafana picks it up.
-	//
-	// +optional
-	// +kubebuilder:validation:MinProperties=1
-	// +kubebuilder:validation:MaxProperties=32
-	// +kubebuilder:validation:XValidation:rule="self.all(k, !format.qualifiedName().validate(k).hasValue())",message="the labels of monitoring objects need keys like name or example.com/name"
-	Labels map[string]LabelValue `json:"labels,omitempty"`
 }
 
 // LogLevel is how much is logged.
@@ -1107,7 +1061,7 @@ type BrokerOverlay struct {
 // MQTTBrokerStatus is what the operator knows about the broker.
 type MQTTBrokerStatus struct {
 	// conditions are Ready, Available, Progressing, ConfigApplied, TLSReady, AuthenticationReady, StorageReady,
-	// CertificateExpiring, Paused and Insecure, and Stalled while it is true.
+	// NetworkPolicyReady, MonitoringReady, CertificateExpiring, Paused and Insecure, and Stalled while it is true.
 	//
 	// +optional
 	// +listType=map
@@ -1174,6 +1128,14 @@ type MQTTBrokerStatus struct {
 	// +kubebuilder:validation:MaxItems=64
 	// +kubebuilder:validation:items:MaxLength=253
 	Certificates []string `json:"certificates,omitempty"`
+
+	// monitoring are the kinds of the objects that the operator has made for spec.monitoring.
+	//
+	// +optional
+	// +listType=set
+	// +kubebuilder:validation:MaxItems=8
+	// +kubebuilder:validation:items:MaxLength=63
+	Monitoring []string `json:"monitoring,omitempty"`
 
 	// lastRestart says why pods were last restarted by the operator.
 	//

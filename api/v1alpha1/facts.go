@@ -9,6 +9,7 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	networkingv1 "k8s.io/api/networking/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
@@ -41,6 +42,7 @@ const (
 	DefaultPersistenceSync           = SyncAlways
 	DefaultLogLevel                  = LogInfo
 	DefaultLogFormat                 = LogJSON
+	DefaultNetworkPolicy             = true
 	DefaultPodCPU                    = "100m"
 	DefaultPodMemory                 = "128Mi"
 	DefaultRuleMaxQoS          int32 = 2
@@ -72,6 +74,8 @@ type ResolvedBroker struct {
 	Persistence *ResolvedPersistence // nil: no volume
 	Logging     ResolvedLogging
 	Pod         ResolvedPod
+	Network     ResolvedNetworkPolicy
+	Monitoring  ResolvedMonitoring
 }
 
 // ResolvedListener is a listener with every default filled in.
@@ -84,11 +88,12 @@ type ResolvedListener struct {
 	Service        ResolvedService
 	TLS            *ResolvedTLS // nil: plain text
 	Anonymous      ResolvedAnonymous
-	WebSocket      *ResolvedWebSocket       // nil: not with this protocol
-	MaxConnections int32                    // 0: no bound
-	ConnectRate    *ResolvedRate            // nil: no bound
-	ProxyProtocol  *ResolvedProxy           // nil: the peer is the client
-	Methods        []ListenerAuthentication // none: all
+	WebSocket      *ResolvedWebSocket               // nil: not with this protocol
+	MaxConnections int32                            // 0: no bound
+	ConnectRate    *ResolvedRate                    // nil: no bound
+	ProxyProtocol  *ResolvedProxy                   // nil: the peer is the client
+	Methods        []ListenerAuthentication         // none: all
+	From           []networkingv1.NetworkPolicyPeer // none: everybody
 }
 
 // Encrypted says whether what passes the listener is encrypted.
@@ -218,6 +223,27 @@ type ResolvedPersistence struct {
 	Sync             PersistenceSync
 }
 
+// ResolvedNetworkPolicy says whom the network lets reach the pods.
+//
+// +kubebuilder:object:generate=false
+type ResolvedNetworkPolicy struct {
+	Enabled     bool
+	MetricsFrom []networkingv1.NetworkPolicyPeer // none: everybody
+}
+
+// ResolvedMonitoring says by which objects others watch the pods.
+//
+// +kubebuilder:object:generate=false
+type ResolvedMonitoring struct{ PodMonitor, PrometheusRule, Dashboard ResolvedMonitoringObject }
+
+// ResolvedMonitoringObject says whether an object is made and how it is found.
+//
+// +kubebuilder:object:generate=false
+type ResolvedMonitoringObject struct {
+	Enabled bool
+	Labels  map[string]string
+}
+
 // ResolvedLogging is what a broker logs.
 //
 // +kubebuilder:object:generate=false
@@ -261,6 +287,8 @@ func (b *MQTTBroker) Resolved() ResolvedBroker {
 		Limits:      spec.Limits.resolved(),
 		Persistence: spec.Persistence.resolved(),
 		Pod:         spec.Pod.resolved(),
+		Network:     spec.NetworkPolicy.resolved(),
+		Monitoring:  spec.Monitoring.resolved(),
 	}
 
 	for i := range spec.Listeners {
@@ -437,7 +465,7 @@ func (b ResolvedBroker) BindingListener(name string) (ResolvedListener, bool) {
 func (l *BrokerListener) resolved() ResolvedListener {
 	resolved := ResolvedListener{
 		Name: l.Name, Protocol: l.Protocol, Port: l.Port, Service: l.Service.resolved(), MaxConnections: or(l.MaxConnections, 0),
-		Methods: l.Authentication,
+		Methods: l.Authentication, From: l.From,
 	}
 
 	if l.Protocol == ProtocolWS || l.Protocol == ProtocolWSS {
@@ -572,6 +600,28 @@ func (p *BrokerPersistence) resolved() *ResolvedPersistence {
 	}
 }
 
+func (p *PodNetworkPolicy) resolved() ResolvedNetworkPolicy {
+	policy := or(p, PodNetworkPolicy{})
+
+	return ResolvedNetworkPolicy{Enabled: or(policy.Enabled, DefaultNetworkPolicy), MetricsFrom: policy.MetricsFrom}
+}
+
+func (m *Monitoring) resolved() ResolvedMonitoring {
+	monitoring := or(m, Monitoring{})
+
+	return ResolvedMonitoring{
+		PodMonitor:     monitoring.PodMonitor.resolved(),
+		PrometheusRule: monitoring.PrometheusRule.resolved(),
+		Dashboard:      monitoring.Dashboard.resolved(),
+	}
+}
+
+func (o *MonitoringObject) resolved() ResolvedMonitoringObject {
+	object := or(o, MonitoringObject{})
+
+	return ResolvedMonitoringObject{Enabled: or(object.Enabled, false), Labels: plain(object.Labels)}
+}
+
 func (p *BrokerPod) resolved() ResolvedPod {
 	pod := or(p, BrokerPod{})
 
@@ -645,6 +695,8 @@ type ResolvedBridge struct {
 	Image             string // empty: the image that belongs to the operator
 	Logging           ResolvedLogging
 	Pod               ResolvedPod
+	Network           ResolvedNetworkPolicy
+	Monitoring        ResolvedMonitoring
 }
 
 // ReferencedSecrets names every Secret that the spec names, each once.
@@ -695,6 +747,8 @@ func (b *MQTTBridge) Resolved() ResolvedBridge {
 		Image:             or(spec.Image, ""),
 		Logging:           ResolvedLogging{Level: or(logging.Level, DefaultLogLevel), Format: or(logging.Format, DefaultLogFormat)},
 		Pod:               spec.Pod.resolved(),
+		Network:           spec.NetworkPolicy.resolved(),
+		Monitoring:        spec.Monitoring.resolved(),
 	}
 
 	for _, route := range spec.Routes {

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	networkingv1 "k8s.io/api/networking/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -22,6 +23,8 @@ func TestResolvedBroker(t *testing.T) {
 	requests := corev1.ResourceRequirements{Requests: corev1.ResourceList{
 		corev1.ResourceCPU: resource.MustParse("100m"), corev1.ResourceMemory: resource.MustParse("128Mi"),
 	}}
+
+	peer := networkingv1.NetworkPolicyPeer{PodSelector: &metav1.LabelSelector{MatchLabels: map[string]string{"app": "a"}}}
 
 	cases := map[string]struct {
 		reason string
@@ -41,6 +44,7 @@ func TestResolvedBroker(t *testing.T) {
 				},
 				Logging: v1alpha1.ResolvedLogging{Level: "info", Format: "json"},
 				Pod:     v1alpha1.ResolvedPod{Resources: requests},
+				Network: v1alpha1.ResolvedNetworkPolicy{Enabled: true},
 			},
 		},
 		"what is said counts, zero too": {
@@ -50,7 +54,7 @@ func TestResolvedBroker(t *testing.T) {
 				Replicas: new(int32(0)),
 				Listeners: []v1alpha1.BrokerListener{
 					{
-						Name: "plain", Protocol: "tcp", Port: 1883,
+						Name: "plain", Protocol: "tcp", Port: 1883, From: []networkingv1.NetworkPolicyPeer{peer},
 						Service:   &v1alpha1.ListenerService{Type: new(corev1.ServiceTypeNodePort), NodePort: new(int32(30000))},
 						Anonymous: &v1alpha1.ListenerAnonymous{Enabled: new(true), ACL: []v1alpha1.ACLRule{{Effect: "allow", Actions: []v1alpha1.ACLAction{"subscribe"}, Filter: "a/#", MaxQoS: new(int32(0)), Retain: new(false)}}},
 					},
@@ -96,15 +100,20 @@ func TestResolvedBroker(t *testing.T) {
 					ServerKeepAlive: &metav1.Duration{Duration: time.Minute}, MaxRetainedMessages: new(int32(5)),
 					MaxRetainedBytes: new(resource.MustParse("128Ki")),
 				},
-				Persistence: &v1alpha1.BrokerPersistence{Sync: new(v1alpha1.SyncInterval)},
-				Logging:     &v1alpha1.BrokerLogging{Level: new(v1alpha1.LogDebug)},
-				Pod:         &v1alpha1.BrokerPod{Resources: &corev1.ResourceRequirements{}, Labels: map[string]v1alpha1.LabelValue{"a": "b"}},
+				Persistence:   &v1alpha1.BrokerPersistence{Sync: new(v1alpha1.SyncInterval)},
+				Logging:       &v1alpha1.BrokerLogging{Level: new(v1alpha1.LogDebug)},
+				NetworkPolicy: &v1alpha1.PodNetworkPolicy{Enabled: new(false), MetricsFrom: []networkingv1.NetworkPolicyPeer{peer}},
+				Monitoring: &v1alpha1.Monitoring{
+					PodMonitor: &v1alpha1.MonitoringObject{Enabled: new(true), Labels: map[string]v1alpha1.LabelValue{"a": "b"}},
+					Dashboard:  &v1alpha1.MonitoringObject{Enabled: new(false)},
+				},
+				Pod: &v1alpha1.BrokerPod{Resources: &corev1.ResourceRequirements{}, Labels: map[string]v1alpha1.LabelValue{"a": "b"}},
 			},
 			want: v1alpha1.ResolvedBroker{
 				Image: "broker:1",
 				Listeners: []v1alpha1.ResolvedListener{
 					{
-						Name: "plain", Protocol: "tcp", Port: 1883,
+						Name: "plain", Protocol: "tcp", Port: 1883, From: []networkingv1.NetworkPolicyPeer{peer},
 						Service:   v1alpha1.ResolvedService{Type: "NodePort", NodePort: 30000, ExternalTrafficPolicy: "Cluster"},
 						Anonymous: v1alpha1.ResolvedAnonymous{Enabled: true, Rules: []v1alpha1.ResolvedRule{{Effect: "allow", Subscribe: true, Filter: "a/#"}}},
 					},
@@ -162,6 +171,8 @@ func TestResolvedBroker(t *testing.T) {
 				Persistence: &v1alpha1.ResolvedPersistence{Size: resource.MustParse("1Gi"), WhenDeleted: "Retain", WhenScaled: "Retain", Sync: "interval"},
 				Logging:     v1alpha1.ResolvedLogging{Level: "debug", Format: "json"},
 				Pod:         v1alpha1.ResolvedPod{Labels: map[string]string{"a": "b"}},
+				Network:     v1alpha1.ResolvedNetworkPolicy{MetricsFrom: []networkingv1.NetworkPolicyPeer{peer}},
+				Monitoring:  v1alpha1.ResolvedMonitoring{PodMonitor: v1alpha1.ResolvedMonitoringObject{Enabled: true, Labels: map[string]string{"a": "b"}}},
 			},
 		},
 	}
@@ -388,7 +399,8 @@ func TestResolvedBridge(t *testing.T) {
 	want := v1alpha1.ResolvedBridge{
 		Broker: v1alpha1.BrokerReference{Name: "mq"}, Endpoints: []string{"mqtts://example.com"}, Protocol: "v5", ClientIDPrefix: "plant.cloud",
 		KeepAlive: 30 * time.Second, Inflight: 1000, SessionExpiry: 168 * time.Hour, Replicas: 1, Logging: defaults.Logging, Pod: defaults.Pod,
-		Routes: []v1alpha1.ResolvedRoute{{Name: "all", Direction: "out", Filter: "#", MaxQoS: 1, Retain: true}},
+		Network: defaults.Network,
+		Routes:  []v1alpha1.ResolvedRoute{{Name: "all", Direction: "out", Filter: "#", MaxQoS: 1, Retain: true}},
 	}
 
 	if got := bridge.Resolved(); !reflect.DeepEqual(got, want) {

@@ -2,6 +2,10 @@
 
 package v1alpha1
 
+import (
+	networkingv1 "k8s.io/api/networking/v1"
+)
+
 // Words that more than one kind uses.
 
 // BrokerReference names the broker that an object belongs to.
@@ -69,6 +73,68 @@ type ConfigMapKeyReference struct {
 	// +kubebuilder:validation:MaxLength=253
 	// +kubebuilder:validation:XValidation:rule="self.matches('^[-._a-zA-Z0-9]+$')",message="a ConfigMap's key is made of letters, digits, '-', '_' and '.'"
 	Key *string `json:"key,omitempty"`
+}
+
+// PodNetworkPolicy shapes the NetworkPolicy of a broker's or bridge's pods.
+//
+// +kubebuilder:validation:MinProperties=1
+// +kubebuilder:validation:XValidation:rule="!has(self.enabled) || self.enabled || !has(self.metricsFrom)",message="spec.networkPolicy.metricsFrom needs the NetworkPolicy: remove it, or set spec.networkPolicy.enabled to true"
+type PodNetworkPolicy struct {
+	// enabled makes the NetworkPolicy. Default: true; with false it is deleted, and the cluster's network lets everybody
+	// reach the pods whom no other NetworkPolicy keeps away.
+	//
+	// +optional
+	Enabled *bool `json:"enabled,omitempty"`
+
+	// metricsFrom lists the peers that may read metrics and health, port 9440, 1 to 32. The kubelet's probes come from
+	// the pod's own node, which a NetworkPolicy does not keep away. Default: everybody.
+	//
+	// +optional
+	// +listType=atomic
+	// +kubebuilder:validation:MinItems=1
+	// +kubebuilder:validation:MaxItems=32
+	// +kubebuilder:validation:XValidation:rule="self.all(p, has(p.ipBlock) != (has(p.podSelector) || has(p.namespaceSelector)))",message="spec.networkPolicy.metricsFrom needs in each peer either ipBlock, or podSelector, namespaceSelector or both"
+	MetricsFrom []networkingv1.NetworkPolicyPeer `json:"metricsFrom,omitempty"`
+}
+
+// Monitoring makes objects for Prometheus and Grafana.
+//
+// +kubebuilder:validation:MinProperties=1
+type Monitoring struct {
+	// podMonitor makes a PodMonitor, by which the Prometheus operator finds the pods' metrics. Without its kinds in the
+	// cluster nothing is made, and the condition MonitoringReady says so. Default: none.
+	//
+	// +optional
+	PodMonitor *MonitoringObject `json:"podMonitor,omitempty"`
+
+	// prometheusRule makes a PrometheusRule with alerts. Without that kind in the cluster nothing is made, and the condition
+	// MonitoringReady says so. Default: none.
+	//
+	// +optional
+	PrometheusRule *MonitoringObject `json:"prometheusRule,omitempty"`
+
+	// dashboard makes a ConfigMap with a Grafana dashboard, labelled grafana_dashboard: "1". Default: none.
+	//
+	// +optional
+	Dashboard *MonitoringObject `json:"dashboard,omitempty"`
+}
+
+// MonitoringObject says whether an object is made and how it is found.
+type MonitoringObject struct {
+	// enabled makes the object; with false one that was made is deleted.
+	//
+	// +required
+	Enabled *bool `json:"enabled,omitempty"`
+
+	// labels are added to the object, at most 32, so that Prometheus or Grafana picks it up. Keys of app.kubernetes.io and
+	// mqtt-operator.io are the operator's own. Default: none.
+	//
+	// +optional
+	// +kubebuilder:validation:MinProperties=1
+	// +kubebuilder:validation:MaxProperties=32
+	// +kubebuilder:validation:XValidation:rule="self.all(k, !k.contains('mqtt-operator.io/') && !k.startsWith('app.kubernetes.io/'))",message="the labels of monitoring objects may not hold keys of app.kubernetes.io or mqtt-operator.io: they are the operator's own"
+	// +kubebuilder:validation:XValidation:rule="self.all(k, !format.qualifiedName().validate(k).hasValue())",message="the labels of monitoring objects need keys like name or example.com/name"
+	Labels map[string]LabelValue `json:"labels,omitempty"`
 }
 
 // LabelValue is what the value of a label can be: at most 63 letters, digits, '-', '_' and '.', beginning and ending with

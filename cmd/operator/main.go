@@ -5,7 +5,6 @@
 package main
 
 import (
-	"crypto/tls"
 	"errors"
 	"flag"
 	"fmt"
@@ -14,13 +13,13 @@ import (
 	"time"
 
 	"github.com/go-logr/logr"
+	"k8s.io/apimachinery/pkg/labels"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/healthz"
 	"sigs.k8s.io/controller-runtime/pkg/manager"
-	"sigs.k8s.io/controller-runtime/pkg/metrics/filters"
-	"sigs.k8s.io/controller-runtime/pkg/metrics/server"
 
 	"github.com/mqtt-operator/mqtt-operator/controllers"
+	"github.com/mqtt-operator/mqtt-operator/controllers/verdict"
 )
 
 // version is set by the build.
@@ -28,6 +27,7 @@ var version = "dev"
 
 type options struct {
 	brokerImage, namespaces, leaderNamespace string
+	ownNamespace, ownLabels                  string
 	healthAddress, metricsAddress, profiling string
 	logLevel, logFormat                      string
 	leaderElect, metricsSecure, showVersion  bool
@@ -37,6 +37,8 @@ func main() {
 	o := options{}
 	flag.StringVar(&o.brokerImage, "broker-image", "", "image of brokers whose spec names none (required)")
 	flag.StringVar(&o.namespaces, "watch-namespaces", "", "namespaces to look after, separated by commas; empty: all")
+	flag.StringVar(&o.ownNamespace, "own-namespace", "", "namespace of the operator's own pods, which NetworkPolicies admit to the admin port of brokers and bridges")
+	flag.StringVar(&o.ownLabels, "own-labels", "", "labels of these pods, as key=value, separated by commas; empty: the admin port is open, for holders of its certificates")
 	flag.BoolVar(&o.leaderElect, "leader-elect", false, "let only one of several replicas act")
 	flag.StringVar(&o.leaderNamespace, "leader-election-namespace", "", "where the Lease is; empty: the pod's own")
 	flag.StringVar(&o.healthAddress, "health-probe-bind-address", ":8081", "where /healthz and /readyz are served")
@@ -76,6 +78,10 @@ func run(o options) error {
 	if o.namespaces != "" {
 		namespaces = strings.Split(o.namespaces, ",")
 	}
+	own, err := labels.ConvertSelectorToLabelsMap(o.ownLabels)
+	if err != nil {
+		return fmt.Errorf("--own-labels: %w", err)
+	}
 	cached, err := controllers.CacheOptions(namespaces)
 	if err != nil {
 		return err
@@ -99,19 +105,11 @@ func run(o options) error {
 	if err := errors.Join(mgr.AddHealthzCheck("ping", healthz.Ping), mgr.AddReadyzCheck("ping", healthz.Ping)); err != nil {
 		return fmt.Errorf("health: %w", err)
 	}
-	if err := controllers.Setup(ctx, mgr, controllers.Options{Image: o.brokerImage, Namespaces: namespaces}); err != nil {
+	if err := controllers.Setup(ctx, mgr, controllers.Options{
+		Image: o.brokerImage, Namespaces: namespaces, Operator: verdict.Operator{Namespace: o.ownNamespace, Labels: own},
+	}); err != nil {
 		return err
 	}
 	logger.Info("the operator starts", "version", version, "brokerImage", o.brokerImage, "namespaces", namespaces)
 	return mgr.Start(ctx)
-}
-
-// metrics asks the cluster who may read, by TokenReview and SubjectAccessReview.
-func metrics(o options) server.Options {
-	m := server.Options{BindAddress: o.metricsAddress, SecureServing: o.metricsSecure}
-	if o.metricsSecure {
-		m.FilterProvider = filters.WithAuthenticationAndAuthorization
-		m.TLSOpts = []func(*tls.Config){func(c *tls.Config) { c.MinVersion = tls.VersionTLS13 }}
-	}
-	return m
 }

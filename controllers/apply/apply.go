@@ -16,6 +16,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -56,8 +57,8 @@ func (e *RefusedError) Error() string {
 
 func (e *RefusedError) Unwrap() error { return e.Err }
 
-// conflictRecheck is when a name that somebody else holds is tried again; no event tells that it got free.
-const conflictRecheck = 15 * time.Second
+// ConflictRecheck is when a name that somebody else holds is tried again; no event tells that it got free.
+const ConflictRecheck = 15 * time.Second
 
 // Verdict turns the errors above into what a walk understands; others it returns as they are.
 func Verdict(err error) error {
@@ -67,7 +68,7 @@ func Verdict(err error) error {
 	)
 	switch {
 	case errors.As(err, &conflict):
-		return &verdict.Waiting{Finding: verdict.Finding{Reason: v1alpha1.ReasonObjectConflict, Message: conflict.Error()}, For: conflictRecheck}
+		return &verdict.Waiting{Finding: verdict.Finding{Reason: v1alpha1.ReasonObjectConflict, Message: conflict.Error()}, For: ConflictRecheck}
 	case errors.As(err, &refused):
 		return &verdict.Stalled{Finding: verdict.Finding{Reason: v1alpha1.ReasonApplyRefused, Message: refused.Error()}}
 	default:
@@ -239,22 +240,22 @@ func (w *Writer) observe(ctx context.Context, object, cached client.Object, kind
 		return asUnstructured(cached, kind)
 	}
 	key := client.ObjectKeyFromObject(object)
-	meta := &metav1.PartialObjectMetadata{}
-	meta.SetGroupVersionKind(kind)
-	err := w.live.Get(ctx, key, meta)
+	there := &metav1.PartialObjectMetadata{}
+	there.SetGroupVersionKind(kind)
+	err := w.live.Get(ctx, key, there)
 	if apierrors.IsNotFound(err) {
 		return nil, nil
 	}
 	if err != nil {
 		return nil, fmt.Errorf("%s %s: %w", kind.Kind, key.Name, err)
 	}
-	if kind.Kind == "Secret" && meta.GetLabels()[v1alpha1.LabelAllow] == v1alpha1.AllowOwned {
+	if kind.Kind == "Secret" && there.GetLabels()[v1alpha1.LabelAllow] == v1alpha1.AllowOwned {
 		return nil, apierrors.NewConflict(schema.GroupResource{Resource: "secrets"}, key.Name, errors.New("the cache is behind"))
 	}
 	found := &unstructured.Unstructured{}
-	found.SetUID(meta.GetUID())
-	found.SetResourceVersion(meta.GetResourceVersion())
-	found.SetOwnerReferences(meta.GetOwnerReferences())
+	found.SetUID(there.GetUID())
+	found.SetResourceVersion(there.GetResourceVersion())
+	found.SetOwnerReferences(there.GetOwnerReferences())
 	return found, nil
 }
 
@@ -274,6 +275,20 @@ func (w *Writer) Prune(ctx context.Context, owner client.Object, candidates, wan
 		}
 	}
 	return nil
+}
+
+// TakeBack deletes the object of that kind and name where owner controls it. A kind that the cluster does not have needs no
+// deleting.
+func (w *Writer) TakeBack(ctx context.Context, owner, object client.Object) error {
+	err := w.cached.Get(ctx, client.ObjectKeyFromObject(object), object)
+	switch {
+	case apierrors.IsNotFound(err), meta.IsNoMatchError(err):
+		return nil
+	case err != nil:
+		return fmt.Errorf("%T %s: %w", object, object.GetName(), err)
+	default:
+		return w.Prune(ctx, owner, []client.Object{object}, nil)
+	}
 }
 
 // Status writes the status of object by server-side apply. The object's resourceVersion is a precondition: a status

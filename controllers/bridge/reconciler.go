@@ -16,6 +16,7 @@ import (
 	"github.com/mqtt-operator/mqtt-operator/api/v1alpha1"
 	"github.com/mqtt-operator/mqtt-operator/broker-image/admin"
 	"github.com/mqtt-operator/mqtt-operator/controllers/apply"
+	"github.com/mqtt-operator/mqtt-operator/controllers/beside"
 	"github.com/mqtt-operator/mqtt-operator/controllers/desired"
 	"github.com/mqtt-operator/mqtt-operator/controllers/verdict"
 	"github.com/mqtt-operator/mqtt-operator/controllers/walk"
@@ -46,6 +47,8 @@ type Reconciler struct {
 	Image string
 	// AdminAddress is where the admin endpoint of a pod listens, host:port.
 	AdminAddress func(*corev1.Pod) string
+	// Operator is where the operator's own pods are.
+	Operator verdict.Operator
 }
 
 // pass is one walk over one bridge.
@@ -58,6 +61,8 @@ type pass struct {
 	desired  *desired.Bridge
 	// isObserved says that the world could be read, isApplied that the objects stand in the cluster as desired.
 	isObserved, isApplied bool
+	// beside is what became of the objects that no pod waits for.
+	beside beside.Outcome
 	// before is the status as it was found.
 	before v1alpha1.MQTTBridgeStatus
 }
@@ -76,7 +81,7 @@ func (r *Reconciler) Reconcile(ctx context.Context, b *v1alpha1.MQTTBridge) (ctr
 		return ctrl.Result{}, nil // The garbage collector takes the children; there is nothing else to undo.
 	}
 	p := &pass{
-		facts:  &verdict.BridgeFacts{Bridge: b, Spec: b.Resolved(), Now: r.Clock.Now(), DefaultImage: r.Image},
+		facts:  &verdict.BridgeFacts{Bridge: b, Spec: b.Resolved(), Now: r.Clock.Now(), DefaultImage: r.Image, Operator: r.Operator},
 		before: *b.Status.DeepCopy(),
 	}
 	err := walk.Steps[*pass]{
@@ -97,8 +102,8 @@ func (r *Reconciler) Reconcile(ctx context.Context, b *v1alpha1.MQTTBridge) (ctr
 func (p *pass) again() time.Duration {
 	for _, c := range p.facts.Bridge.Status.Conditions {
 		if c.Type == string(v1alpha1.ConditionReady) && c.Status == metav1.ConditionTrue {
-			return recheck
+			return p.beside.Again(recheck)
 		}
 	}
-	return restlessRecheck
+	return p.beside.Again(restlessRecheck)
 }

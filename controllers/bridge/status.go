@@ -141,6 +141,8 @@ func computeStatus(p *pass, walked error) v1alpha1.MQTTBridgeStatus {
 		set.Unknown(v1alpha1.ConditionLocalConnected, observeFailed())
 		set.Unknown(v1alpha1.ConditionRemoteConnected, observeFailed())
 	}
+	status.Monitoring = p.beside.Made(p.before.Monitoring)
+	p.beside.Set(set, walked)
 	setApplied(set, p, walked)
 	setReady(set, p, walked)
 	status.Conditions = set.List
@@ -438,6 +440,8 @@ func setReady(set *condition.Set, p *pass, walked error) {
 		set.Unknown(v1alpha1.ConditionReady, observeFailed())
 	case p.fault() != nil:
 		stall(*p.fault())
+	case set.FirstFalse(v1alpha1.ConditionNetworkPolicyReady) != nil:
+		stall(condition.Of(set.Get(v1alpha1.ConditionNetworkPolicyReady)))
 	case p.facts.Spec.Replicas == 0 && !isWaiting:
 		set.True(v1alpha1.ConditionReady, v1alpha1.ReasonHibernated, hibernated().Message)
 	default:

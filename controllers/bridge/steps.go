@@ -75,10 +75,13 @@ func build(_ context.Context, p *pass) error {
 	return err
 }
 
-// apply writes what differs. A remote user that is wanted no more, or is of another broker now, goes first: whom a user
+// apply writes what differs. The NetworkPolicy comes first, so that no pod is ever without. A remote user that is wanted no more, or is of another broker now, goes first: whom a user
 // belongs to can never change.
 func (r *Reconciler) apply(ctx context.Context, p *pass) error {
 	f := p.facts
+	if err := p.beside.NetworkPolicy(ctx, r.Writer, f.Bridge, v1alpha1.BridgeNetworkPolicyName(f.Bridge.Name), desired.BridgeNetworkPolicy(f)); err != nil {
+		return err
+	}
 	if user := f.Remote.User; user != nil && (f.Spec.RemoteBroker == nil || !isSameBroker(user.Spec.BrokerRef, *f.Spec.RemoteBroker)) {
 		if err := r.Writer.Prune(ctx, f.Bridge, []client.Object{user}, nil); err != nil {
 			return err
@@ -88,6 +91,7 @@ func (r *Reconciler) apply(ctx context.Context, p *pass) error {
 		return apply.Verdict(err)
 	}
 	p.isApplied = true
+	p.beside.Monitoring(ctx, r.Writer, r.Client.RESTMapper(), f.Bridge, desired.BridgeMonitoring(f), desired.BridgeMonitoringOf(f.Bridge), p.before.Monitoring)
 	return nil
 }
 

@@ -9,8 +9,6 @@ import (
 	"slices"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
-	"k8s.io/apimachinery/pkg/api/meta"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/mqtt-operator/mqtt-operator/api/v1alpha1"
@@ -34,7 +32,7 @@ func (r *Reconciler) applyCertificates(ctx context.Context, p *pass) {
 		}
 	}
 	for _, name := range p.before.Certificates {
-		if !slices.Contains(names, name) && r.takeBack(ctx, p.facts.Broker, name) != nil {
+		if !slices.Contains(names, name) && r.Writer.TakeBack(ctx, p.facts.Broker, desired.EmptyCertificate(p.facts.Broker.Namespace, name)) != nil {
 			p.unpruned = append(p.unpruned, name)
 		}
 	}
@@ -65,21 +63,3 @@ func (p *pass) blame(name string, err error) {
 		}
 	}
 }
-
-// takeBack deletes a Certificate that the operator made.
-func (r *Reconciler) takeBack(ctx context.Context, broker *v1alpha1.MQTTBroker, name string) error {
-	certificate := desired.EmptyCertificate(broker.Namespace, name)
-	err := r.Client.Get(ctx, client.ObjectKeyFromObject(certificate), certificate)
-	switch {
-	case isGone(err):
-		return nil
-	case err != nil:
-		return err
-	case !metav1.IsControlledBy(certificate, broker):
-		return nil
-	}
-	return r.Writer.Prune(ctx, broker, []client.Object{certificate}, nil)
-}
-
-// isGone reports whether an object is not there, or its whole kind is not.
-func isGone(err error) bool { return apierrors.IsNotFound(err) || meta.IsNoMatchError(err) }

@@ -16,7 +16,7 @@ import (
 	"github.com/mqtt-operator/mqtt-operator/api/v1alpha1"
 )
 
-// The operator's own metrics. They are read off the brokers in the cache when somebody asks, so that a broker that is
+// The operator's own metrics. They are read off the brokers and bridges in the cache when somebody asks, so that a broker that is
 // gone leaves nothing behind; names, numbers and times are all they hold.
 var (
 	certificateEnd = prometheus.NewDesc("mqtt_operator_certificate_not_after_seconds",
@@ -25,9 +25,11 @@ var (
 		"When the certificate of a broker's CA that signs ends, in seconds since 1970.", []string{"namespace", "broker", "ca"}, nil)
 	brokerCondition = prometheus.NewDesc("mqtt_operator_broker_condition",
 		"Conditions of a broker: 1 is True, 0 is False, -1 is Unknown.", []string{"namespace", "broker", "condition"}, nil)
+	bridgeCondition = prometheus.NewDesc("mqtt_operator_bridge_condition",
+		"Conditions of a bridge: 1 is True, 0 is False, -1 is Unknown.", []string{"namespace", "bridge", "condition"}, nil)
 )
 
-// exporter reads what the brokers' status says. There is one registry for the process, and one exporter in it; the last
+// exporter reads what the status of brokers and bridges says. There is one registry for the process, and one exporter in it; the last
 // manager that was set up is read.
 type exporter struct{ reader atomic.Pointer[client.Reader] }
 
@@ -36,7 +38,7 @@ var exported = &exporter{}
 // Metrics is what describes the operator's own metrics.
 func Metrics() prometheus.Collector { return exported }
 
-// ExportMetrics puts the metrics of the brokers that reader finds into the registry of controller-runtime.
+// ExportMetrics puts the metrics of the brokers and bridges that reader finds into the registry of controller-runtime.
 func ExportMetrics(reader client.Reader) error {
 	exported.reader.Store(&reader)
 	if err := metrics.Registry.Register(exported); err != nil && !isRegistered(err) {
@@ -52,7 +54,7 @@ func isRegistered(err error) bool {
 
 // Describe is part of [prometheus.Collector].
 func (e *exporter) Describe(descriptions chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{certificateEnd, caEnd, brokerCondition} {
+	for _, d := range []*prometheus.Desc{certificateEnd, caEnd, brokerCondition, bridgeCondition} {
 		descriptions <- d
 	}
 }
@@ -75,6 +77,14 @@ func (e *exporter) Collect(samples chan<- prometheus.Metric) {
 	for i := range list.Items {
 		collect(samples, &list.Items[i])
 	}
+	bridges := &v1alpha1.MQTTBridgeList{}
+	if err := (*reader).List(ctx, bridges, client.UnsafeDisableDeepCopy); err != nil {
+		return
+	}
+	for i := range bridges.Items {
+		b := &bridges.Items[i]
+		collectConditions(samples, bridgeCondition, b.Namespace, b.Name, b.Status.Conditions)
+	}
 }
 
 func collect(samples chan<- prometheus.Metric, b *v1alpha1.MQTTBroker) {
@@ -94,9 +104,13 @@ func collect(samples chan<- prometheus.Metric, b *v1alpha1.MQTTBroker) {
 			gauge(caEnd, float64(ca.status.NotAfter.Unix()), ca.name)
 		}
 	}
-	for i := range b.Status.Conditions {
-		c := &b.Status.Conditions[i]
+	collectConditions(samples, brokerCondition, b.Namespace, b.Name, b.Status.Conditions)
+}
+
+func collectConditions(samples chan<- prometheus.Metric, d *prometheus.Desc, namespace, name string, conditions []metav1.Condition) {
+	for i := range conditions {
+		c := &conditions[i]
 		value := map[metav1.ConditionStatus]float64{metav1.ConditionTrue: 1, metav1.ConditionFalse: 0, metav1.ConditionUnknown: -1}[c.Status]
-		gauge(brokerCondition, value, c.Type)
+		samples <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, value, namespace, name, c.Type)
 	}
 }

@@ -14,6 +14,7 @@ import (
 
 	"github.com/mqtt-operator/mqtt-operator/api/v1alpha1"
 	"github.com/mqtt-operator/mqtt-operator/controllers/apply"
+	"github.com/mqtt-operator/mqtt-operator/controllers/beside"
 	"github.com/mqtt-operator/mqtt-operator/controllers/desired"
 	"github.com/mqtt-operator/mqtt-operator/controllers/pki"
 	"github.com/mqtt-operator/mqtt-operator/controllers/scope"
@@ -50,6 +51,8 @@ type Reconciler struct {
 	AdminAddress func(*corev1.Pod) string
 	// Scope is what the operator looks after.
 	Scope *scope.Scope
+	// Operator is where the operator's own pods are.
+	Operator verdict.Operator
 }
 
 // pass is one walk over one broker.
@@ -60,6 +63,8 @@ type pass struct {
 	desired  *desired.Broker
 	// applied says that the objects stand in the cluster as desired.
 	applied bool
+	// beside is what became of the objects that no pod waits for.
+	beside beside.Outcome
 	// unpruned are Certificates that are wanted no more and could not be deleted.
 	unpruned []string
 	// before is the status as it was found.
@@ -74,7 +79,7 @@ func (r *Reconciler) Reconcile(ctx context.Context, b *v1alpha1.MQTTBroker) (ctr
 		return ctrl.Result{}, nil // The garbage collector takes the children; there is nothing else to undo.
 	}
 	p := &pass{
-		facts:  &verdict.Facts{Broker: b, Spec: b.Resolved(), Now: r.Clock.Now(), DefaultImage: r.Image},
+		facts:  &verdict.Facts{Broker: b, Spec: b.Resolved(), Now: r.Clock.Now(), DefaultImage: r.Image, Operator: r.Operator},
 		before: *b.Status.DeepCopy(),
 	}
 	err := walk.Steps[*pass]{
@@ -97,6 +102,7 @@ func (p *pass) again() time.Duration {
 	if p.facts.NoCertManager {
 		again = certManagerRecheck
 	}
+	again = p.beside.Again(again)
 	if p.material == nil {
 		return again
 	}

@@ -71,6 +71,7 @@ func computeStatus(p *pass, walked error) v1alpha1.MQTTBrokerStatus {
 		}
 		slices.Sort(status.Certificates)
 	}
+	status.Monitoring = p.beside.Made(p.before.Monitoring)
 	if p.desired != nil && !f.Broker.Paused() {
 		status.Revision = &v1alpha1.RevisionStatus{Desired: &p.desired.Revision, Applied: applied(f)}
 	}
@@ -94,6 +95,7 @@ func computeStatus(p *pass, walked error) v1alpha1.MQTTBrokerStatus {
 			set.Unknown(kind, observeFailed())
 		}
 	}
+	p.beside.Set(set, walked)
 	setPaused(set, f)
 	setInsecure(set, f)
 	setReady(set, f, walked)
@@ -416,6 +418,10 @@ func setReady(set *condition.Set, f *verdict.Facts, walked error) {
 		default:
 			stall(finding)
 		}
+		return
+	}
+	if c := set.FirstFalse(v1alpha1.ConditionNetworkPolicyReady); c != nil {
+		stall(condition.Of(c))
 		return
 	}
 	if f.Spec.Hibernated() && isRolledOut(f) {

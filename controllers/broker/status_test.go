@@ -156,8 +156,11 @@ func TestMetricsAreThoseOfTheStatus(t *testing.T) {
 	b.Status.Listeners = []v1alpha1.ListenerStatus{{Name: "mqtts", CertNotAfter: &metav1.Time{Time: now}}, {Name: "mqtt"}}
 	b.Status.CA = &v1alpha1.CAStatus{NotAfter: &metav1.Time{Time: now}}
 	b.Status.Conditions = []metav1.Condition{{Type: "Ready", Status: metav1.ConditionFalse}, {Type: "TLSReady", Status: metav1.ConditionUnknown}}
+	bridge := gen.Bridge("factory", "cloud", "mq")
+	bridge.Status.Conditions = b.Status.Conditions[:1]
 	samples := make(chan prometheus.Metric, 16)
 	collect(samples, b)
+	collectConditions(samples, bridgeCondition, bridge.Namespace, bridge.Name, bridge.Status.Conditions)
 	close(samples)
 	got := map[string]float64{}
 	for sample := range samples {
@@ -177,6 +180,7 @@ func TestMetricsAreThoseOfTheStatus(t *testing.T) {
 		"mqtt_operator_ca_not_after_seconds mq server factory":         float64(now.Unix()),
 		"mqtt_operator_broker_condition mq Ready factory":              0,
 		"mqtt_operator_broker_condition mq TLSReady factory":           -1,
+		"mqtt_operator_bridge_condition cloud Ready factory":           0,
 	}
 	if fmt.Sprint(got) != fmt.Sprint(want) {
 		t.Errorf("got %v\nwant %v", got, want)

@@ -74,8 +74,13 @@ func build(_ context.Context, p *pass) error {
 	return nil
 }
 
-// apply writes what differs and deletes what is wanted no more.
+// apply writes what differs and deletes what is wanted no more. The NetworkPolicy comes first, so that no pod is ever
+// without.
 func (r *Reconciler) apply(ctx context.Context, p *pass) error {
+	b := p.facts.Broker
+	if err := p.beside.NetworkPolicy(ctx, r.Writer, b, v1alpha1.NetworkPolicyName(b.Name), desired.NetworkPolicy(p.facts)); err != nil {
+		return err
+	}
 	written, err := r.Writer.All(ctx, p.facts.Broker, p.desired.Objects)
 	p.restart = restartReason(p.facts, written)
 	if err != nil {
@@ -83,6 +88,7 @@ func (r *Reconciler) apply(ctx context.Context, p *pass) error {
 	}
 	p.applied = true
 	r.applyCertificates(ctx, p)
+	p.beside.Monitoring(ctx, r.Writer, r.Client.RESTMapper(), b, desired.Monitoring(p.facts), desired.MonitoringOf(b), p.before.Monitoring)
 	candidates := []client.Object{}
 	for i := range p.facts.Services {
 		candidates = append(candidates, &p.facts.Services[i])

@@ -4,7 +4,6 @@ package desired
 
 import (
 	"bytes"
-	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
@@ -45,9 +44,12 @@ func TestBridges(t *testing.T) {
 				t.Errorf("a bridge would refuse the configuration: %v", err)
 			}
 			got := &txtar.Archive{Comment: archive.Comment, Files: archive.Files[:1]}
-			for _, object := range built.Objects {
-				name := fmt.Sprintf("%T/%s", object, object.GetName())
-				got.Files = append(got.Files, txtar.File{Name: name[strings.IndexByte(name, '.')+1:], Data: render(t, object)})
+			objects := built.Objects
+			if policy := BridgeNetworkPolicy(f); policy != nil {
+				objects = append(objects, policy)
+			}
+			for _, object := range append(objects, BridgeMonitoring(f)...) {
+				got.Files = append(got.Files, txtar.File{Name: nameOf(object), Data: render(t, object)})
 			}
 			if *update {
 				if err := os.WriteFile(file, txtar.Format(got), 0o600); err != nil {
@@ -65,7 +67,7 @@ func TestBridges(t *testing.T) {
 // bridgeFacts are those of a bridge whose users are in force.
 func bridgeFacts(bridge *v1alpha1.MQTTBridge) *verdict.BridgeFacts {
 	f := &verdict.BridgeFacts{
-		Bridge: bridge, Spec: bridge.Resolved(), Now: now, DefaultImage: "example.com/mqtt-broker:1", Referenced: map[string]*corev1.Secret{}, IsSettled: true,
+		Bridge: bridge, Spec: bridge.Resolved(), Now: now, DefaultImage: "example.com/mqtt-broker:1", Operator: operator, Referenced: map[string]*corev1.Secret{}, IsSettled: true,
 	}
 	if name := f.Spec.CredentialsSecret; name != "" {
 		f.Referenced[name] = &corev1.Secret{Data: map[string][]byte{verdict.RemoteUsernameKey: []byte("plant-7"), verdict.RemotePasswordKey: []byte("remote-password")}}

@@ -34,6 +34,9 @@ var update = flag.Bool("update", false, "write what is built into testdata")
 
 var now = time.Date(2026, 11, 23, 12, 0, 0, 0, time.UTC)
 
+// operator is where the operator of the scenarios runs.
+var operator = verdict.Operator{Namespace: "mqtt-operator-system", Labels: map[string]string{"app.kubernetes.io/name": "mqtt-operator", "app.kubernetes.io/component": "operator"}}
+
 // TestScenarios builds what each testdata/*.txtar describes: broker.yaml, users.yaml and then every object wanted. A
 // diff in the pod template there means that every broker restarts when the operator is upgraded.
 func TestScenarios(t *testing.T) {
@@ -61,8 +64,12 @@ func TestScenarios(t *testing.T) {
 					got.Files = append(got.Files, input)
 				}
 			}
-			for _, object := range built.Objects {
-				got.Files = append(got.Files, txtar.File{Name: fmt.Sprintf("%T/%s", object, object.GetName())[len("*v1."):], Data: render(t, object)})
+			objects := built.Objects
+			if policy := NetworkPolicy(f); policy != nil {
+				objects = append(objects, policy)
+			}
+			for _, object := range append(objects, Monitoring(f)...) {
+				got.Files = append(got.Files, txtar.File{Name: nameOf(object), Data: render(t, object)})
 			}
 			if *update {
 				if err := os.WriteFile(file, txtar.Format(got), 0o600); err != nil {
@@ -79,7 +86,7 @@ func TestScenarios(t *testing.T) {
 
 func scenario(t *testing.T, archive *txtar.Archive) (*verdict.Facts, *verdict.Material) {
 	t.Helper()
-	f := &verdict.Facts{Now: now, DefaultImage: "example.com/mqtt-broker:1"}
+	f := &verdict.Facts{Now: now, DefaultImage: "example.com/mqtt-broker:1", Operator: operator}
 	for _, file := range archive.Files {
 		switch file.Name {
 		case "broker.yaml":
@@ -95,6 +102,16 @@ func scenario(t *testing.T, archive *txtar.Archive) (*verdict.Facts, *verdict.Ma
 	}
 	f.Spec = f.Broker.Resolved()
 	return f, material(t, f)
+}
+
+// nameOf is the kind and the name of an object.
+func nameOf(object client.Object) string {
+	kind := object.GetObjectKind().GroupVersionKind().Kind
+	if kind == "" {
+		kind = fmt.Sprintf("%T", object)
+		kind = kind[strings.IndexByte(kind, '.')+1:]
+	}
+	return kind + "/" + object.GetName()
 }
 
 func mustUnmarshal(t *testing.T, text []byte, into any) {

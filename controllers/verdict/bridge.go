@@ -39,6 +39,8 @@ type BridgeFacts struct {
 	Now  time.Time
 	// DefaultImage is the broker image of this operator's release.
 	DefaultImage string
+	// Operator is where this operator runs.
+	Operator Operator
 
 	// Referenced are the Secrets that the spec names, as far as their label opens them.
 	Referenced map[string]*corev1.Secret

@@ -21,6 +21,8 @@ type Facts struct {
 	Now  time.Time
 	// DefaultImage is the broker image of this operator's release.
 	DefaultImage string
+	// Operator is where this operator runs.
+	Operator Operator
 
 	// Users that name this broker, in no order, allowed or not.
 	Users []UserFacts
@@ -47,6 +49,12 @@ type Facts struct {
 
 	// Pods of the broker, by name.
 	Pods []PodFacts
+}
+
+// Operator is where the operator's own pods are found. It may be unknown: an operator need not run in the cluster.
+type Operator struct {
+	Namespace string
+	Labels    map[string]string
 }
 
 // ClusterKeys are what the API server publishes about the tokens of ServiceAccounts.

@@ -17,6 +17,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	policyv1 "k8s.io/api/policy/v1"
 	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
+	"k8s.io/apimachinery/pkg/labels"
 
 	"github.com/mqtt-operator/mqtt-operator/api/v1alpha1"
 )
@@ -47,6 +48,8 @@ func TestWrongValuesAreRefused(t *testing.T) {
 		"the health port for metrics":  {"two servers on one port", `metrics.port=8081`, "metrics.port: 8081 is where the probes are"},
 		"a port below 1024":            {"the pod may not bind it", `metrics.port=443`, "'/metrics/port': minimum: got 443, want 1,024"},
 		"no ServiceAccount at all":     {"the pods would run as default", `serviceAccount.create=false`, "'/serviceAccount/name': minLength: got 0, want 1"},
+		"alerts without metrics":       {"they would never fire", `metrics={"enabled":false,"prometheusRule":{"enabled":true}}`, "metrics.enabled: false leaves nothing for"},
+		"a label of a ServiceMonitor":  {"the chart's own are not to be replaced", `metrics.serviceMonitor.labels={"app.kubernetes.io/name":"x"}`, "invalid propertyName 'app.kubernetes.io/name'"},
 		"a label of the chart's own":   {"the Deployment would not find its pods", `podLabels={"app.kubernetes.io/name":"x"}`, "invalid propertyName 'app.kubernetes.io/name'"},
 	}
 	for name, c := range cases {
@@ -112,6 +115,30 @@ func TestUserIsTheImagesUser(t *testing.T) {
 	user := "\nUSER " + strconv.FormatInt(*s.RunAsUser, 10) + ":" + strconv.FormatInt(*s.RunAsGroup, 10) + "\n"
 	if !strings.Contains(read(t, root+"/Dockerfile"), user) {
 		t.Errorf("Dockerfile has no line %q", strings.TrimSpace(user))
+	}
+}
+
+// What the operator is told about itself stands in NetworkPolicies: a difference would shut it out of its own brokers.
+func TestOperatorKnowsItsOwnPods(t *testing.T) {
+	t.Parallel()
+	for _, values := range [][]string{nil, {`fullnameOverride="other"`}} {
+		deployment := one[appsv1.Deployment](t, render(t, values...), "Deployment", "")
+		told := map[string]string{}
+		for _, argument := range deployment.Spec.Template.Spec.Containers[0].Args {
+			if name, value, ok := strings.Cut(argument, "="); ok {
+				told[name] = value
+			}
+		}
+		own, err := labels.ConvertSelectorToLabelsMap(told["--own-labels"])
+		if err != nil {
+			t.Fatal(err)
+		}
+		if diff := cmp.Diff(deployment.Spec.Selector.MatchLabels, map[string]string(own)); diff != "" {
+			t.Errorf("labels (-selector +told):\n%s", diff)
+		}
+		if told["--own-namespace"] != deployment.Namespace {
+			t.Errorf("the operator is told that it is in %q, and is in %q", told["--own-namespace"], deployment.Namespace)
+		}
 	}
 }
 

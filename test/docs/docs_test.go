@@ -111,6 +111,8 @@ var opaque = []string{
 	"spec.listeners[].service.annotations", "spec.listeners[].anonymous.acl", "spec.listeners[].tls.selfManaged",
 	"spec.pod.resources", "spec.pod.affinity", "spec.pod.topologySpreadConstraints", "spec.pod.tolerations",
 	"spec.pod.nodeSelector", "spec.pod.labels", "spec.pod.annotations",
+	"spec.listeners[].from", "spec.networkPolicy.metricsFrom",
+	"spec.monitoring.podMonitor", "spec.monitoring.prometheusRule", "spec.monitoring.dashboard",
 	"spec.allowedNamespaces.selector", "status.conditions", "status.listeners[].conditions",
 }
 
@@ -142,6 +144,7 @@ var defaults = map[string]any{
 	"MQTTBroker spec.persistence.retention.whenScaled":        v1alpha1.DefaultVolumeRetention,
 	"MQTTBroker spec.logging.level":                           v1alpha1.DefaultLogLevel,
 	"MQTTBroker spec.logging.format":                          v1alpha1.DefaultLogFormat,
+	"MQTTBroker spec.networkPolicy.enabled":                   v1alpha1.DefaultNetworkPolicy,
 	"MQTTUser spec.authentication.password.secretRef.key":     v1alpha1.DefaultPasswordKey,
 	"MQTTUser spec.acl[].maxQoS":                              v1alpha1.DefaultRuleMaxQoS,
 	"MQTTUser spec.acl[].retain":                              v1alpha1.DefaultRuleRetain,
@@ -160,6 +163,7 @@ var defaults = map[string]any{
 	"MQTTBridge spec.suspend":                    false,
 	"MQTTBridge spec.logging.level":              v1alpha1.DefaultLogLevel,
 	"MQTTBridge spec.logging.format":             v1alpha1.DefaultLogFormat,
+	"MQTTBridge spec.networkPolicy.enabled":      v1alpha1.DefaultNetworkPolicy,
 }
 
 func TestFieldTables(t *testing.T) {
