@@ -47,7 +47,7 @@ func (w *world) anotherPod(before types.UID) types.UID {
 }
 
 // told waits for an event about a broker.
-func (w *world) told(reason v1alpha1.ConditionReason) {
+func (w *world) recorded(reason v1alpha1.ConditionReason) {
 	w.t.Helper()
 	w.eventually("an event tells of "+string(reason), func() error {
 		list := &eventsv1.EventList{}
@@ -73,7 +73,7 @@ func TestARestartThatSomebodyAsksFor(t *testing.T) {
 
 	w.wish(broker, v1alpha1.AnnotationRestartAt, "tonight")
 	w.is(broker, v1alpha1.ConditionProgressing, metav1.ConditionFalse, v1alpha1.ReasonRestartAtInvalid)
-	w.told(v1alpha1.ReasonRestartAtInvalid)
+	w.recorded(v1alpha1.ReasonRestartAtInvalid)
 	w.ready(broker)
 	w.settle()
 	if w.kubelet.pod("mq").UID != first || broker.Status.LastRestart != nil {
@@ -84,7 +84,7 @@ func TestARestartThatSomebodyAsksFor(t *testing.T) {
 	second := w.anotherPod(first)
 	w.is(broker, v1alpha1.ConditionProgressing, metav1.ConditionTrue, v1alpha1.ReasonRolloutComplete)
 	w.ready(broker)
-	w.told(v1alpha1.ReasonRestartRequested)
+	w.recorded(v1alpha1.ReasonRestartRequested)
 	if last := broker.Status.LastRestart; last == nil || last.Reason != v1alpha1.ReasonRestartRequested {
 		t.Errorf("the status does not say why: %+v", last)
 	}
