@@ -4,8 +4,11 @@ package controllers_test
 
 import (
 	"context"
+	"crypto/sha256"
 	"crypto/tls"
 	"crypto/x509"
+	"encoding/hex"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -14,6 +17,8 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -21,8 +26,10 @@ import (
 
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/equality"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
@@ -32,7 +39,8 @@ import (
 	"github.com/mqtt-operator/mqtt-operator/broker-image/engine"
 )
 
-// kubelet stands in for the controllers of StatefulSets and Deployments and the kubelet of one namespace, which no API server brings along.
+// kubelet stands in for the controllers of StatefulSets and Deployments, the garbage collector, the storage driver and the
+// kubelet of one namespace, which no API server brings along.
 // What it runs in place of a container is the real broker: engine, keeper and admin endpoint, with the configuration
 // and the certificates that a pod would find mounted.
 type kubelet struct {
@@ -45,12 +53,20 @@ type kubelet struct {
 	bridges map[string]*bridgePod
 	// realBridges says that their pods carry messages.
 	realBridges bool
+	// revisions are the templates that have been kept, by name.
+	revisions sync.Map
+	// missing are images that cannot be pulled.
+	missing sync.Map
+	// slowDisk keeps volumes from growing.
+	slowDisk atomic.Bool
 	// running are the containers of brokers by name, for those who may not wait for mu.
 	running sync.Map
 }
 
 type container struct {
-	pod    *corev1.Pod
+	pod *corev1.Pod
+	// form is the template that the pod was made from.
+	form   string
 	engine *engine.Engine
 	admin  *http.Server
 	at     string
@@ -100,8 +116,20 @@ func (k *kubelet) sync(ctx context.Context) error {
 	}
 	k.mu.Lock()
 	defer k.mu.Unlock()
+	for i := range sets.Items {
+		if err := k.collect(ctx, &sets.Items[i]); err != nil {
+			return err
+		}
+	}
 	for broker, c := range k.pods {
-		if set := wanted[broker]; set == nil || !metav1.IsControlledBy(c.pod, set) {
+		set := wanted[broker]
+		if metav1.GetControllerOf(c.pod) == nil {
+			if err := k.adopt(ctx, set, c.pod); err != nil {
+				return err
+			}
+			continue
+		}
+		if set == nil || !metav1.IsControlledBy(c.pod, set) || c.form != formOf(set) {
 			c.end()
 			delete(k.pods, broker)
 			if err := k8s.Delete(ctx, c.pod, client.GracePeriodSeconds(0)); client.IgnoreNotFound(err) != nil {
@@ -110,6 +138,9 @@ func (k *kubelet) sync(ctx context.Context) error {
 		}
 	}
 	for broker, set := range wanted {
+		if err := k.volumes(ctx, set); err != nil {
+			return fmt.Errorf("volumes of %s: %w", broker, err)
+		}
 		if k.pods[broker] == nil {
 			c, err := k.start(ctx, broker, set)
 			if err != nil {
@@ -127,24 +158,117 @@ func (k *kubelet) sync(ctx context.Context) error {
 	return nil
 }
 
+// collect does what the garbage collector does when a StatefulSet is deleted without its pods.
+func (k *kubelet) collect(ctx context.Context, set *appsv1.StatefulSet) error {
+	if set.DeletionTimestamp == nil || !slices.Contains(set.Finalizers, metav1.FinalizerOrphanDependents) {
+		return nil
+	}
+	for _, c := range k.pods {
+		if metav1.IsControlledBy(c.pod, set) {
+			before := c.pod.DeepCopy()
+			c.pod.OwnerReferences = nil
+			if err := k8s.Patch(ctx, c.pod, client.MergeFrom(before)); err != nil {
+				return err
+			}
+		}
+	}
+	before := set.DeepCopy()
+	set.Finalizers = slices.DeleteFunc(set.Finalizers, func(name string) bool { return name == metav1.FinalizerOrphanDependents })
+	return client.IgnoreNotFound(k8s.Patch(ctx, set, client.MergeFrom(before)))
+}
+
+// adopt does what the controller of StatefulSets does with a pod that belongs to nobody. set may be nil.
+func (k *kubelet) adopt(ctx context.Context, set *appsv1.StatefulSet, pod *corev1.Pod) error {
+	if set == nil {
+		return nil
+	}
+	before := pod.DeepCopy()
+	pod.OwnerReferences = []metav1.OwnerReference{*metav1.NewControllerRef(set, appsv1.SchemeGroupVersion.WithKind("StatefulSet"))}
+	return k8s.Patch(ctx, pod, client.MergeFrom(before))
+}
+
+// volumes makes the claims of a StatefulSet and lets them grow.
+func (k *kubelet) volumes(ctx context.Context, set *appsv1.StatefulSet) error {
+	for i := range set.Spec.VolumeClaimTemplates {
+		template := &set.Spec.VolumeClaimTemplates[i]
+		claim := &corev1.PersistentVolumeClaim{ObjectMeta: metav1.ObjectMeta{
+			Namespace: set.Namespace, Name: template.Name + "-" + set.Name + "-0", Labels: maps.Clone(set.Spec.Selector.MatchLabels),
+		}}
+		err := k8s.Get(ctx, client.ObjectKeyFromObject(claim), claim)
+		if apierrors.IsNotFound(err) {
+			claim.Spec = template.Spec
+			err = k8s.Create(ctx, claim)
+		}
+		if err != nil {
+			return err
+		}
+		size, has := claim.Spec.Resources.Requests[corev1.ResourceStorage], claim.Status.Capacity[corev1.ResourceStorage]
+		if has.Cmp(size) >= 0 || (!has.IsZero() && k.slowDisk.Load()) {
+			continue
+		}
+		claim.Status.Phase, claim.Status.Capacity = corev1.ClaimBound, corev1.ResourceList{corev1.ResourceStorage: size}
+		if err := k8s.Status().Update(ctx, claim); err != nil && !apierrors.IsConflict(err) {
+			return err
+		}
+	}
+	return nil
+}
+
 // report writes what the StatefulSet controller would.
 func (k *kubelet) report(ctx context.Context, set *appsv1.StatefulSet) error {
-	running := int32(0)
+	running, ready := int32(0), int32(0)
 	if c := k.pods[set.Labels[v1alpha1.LabelBroker]]; c != nil && metav1.IsControlledBy(c.pod, set) {
 		running = 1
+		if c.engine != nil {
+			ready = 1
+		}
+	}
+	revision, err := k.revision(ctx, set)
+	if err != nil {
+		return err
 	}
 	status := appsv1.StatefulSetStatus{
-		ObservedGeneration: set.Generation, Replicas: running, ReadyReplicas: running, UpdatedReplicas: running, CurrentReplicas: running, AvailableReplicas: running,
+		ObservedGeneration: set.Generation, Replicas: running, ReadyReplicas: ready, UpdatedReplicas: running, CurrentReplicas: running, AvailableReplicas: ready,
+		UpdateRevision: revision, CurrentRevision: set.Status.CurrentRevision,
 	}
-	if set.Status.ObservedGeneration == status.ObservedGeneration && set.Status.ReadyReplicas == running && set.Status.Replicas == running {
+	if status.CurrentRevision == "" || ready > 0 {
+		status.CurrentRevision = revision
+	}
+	if equality.Semantic.DeepEqual(set.Status, status) {
 		return nil
 	}
 	set.Status = status
 	return k8s.Status().Update(ctx, set)
 }
 
+// revision keeps the template of a StatefulSet, as the controller does, and returns its name.
+func (k *kubelet) revision(ctx context.Context, set *appsv1.StatefulSet) (string, error) {
+	form := formOf(set)
+	sum := sha256.Sum256([]byte(form))
+	revision := &appsv1.ControllerRevision{
+		ObjectMeta: metav1.ObjectMeta{
+			Namespace: set.Namespace, Name: set.Name + "-" + hex.EncodeToString(sum[:5]),
+			OwnerReferences: []metav1.OwnerReference{*metav1.NewControllerRef(set, appsv1.SchemeGroupVersion.WithKind("StatefulSet"))},
+		},
+		Data: runtime.RawExtension{Raw: []byte(`{"spec":{"template":` + strings.TrimSuffix(form, "}") + `,"$patch":"replace"}}}`)}, Revision: 1,
+	}
+	if _, known := k.revisions.Load(revision.Name); known {
+		return revision.Name, nil
+	}
+	err := k8s.Create(ctx, revision)
+	if err != nil && !apierrors.IsAlreadyExists(err) {
+		return "", err
+	}
+	k.revisions.Store(revision.Name, true)
+	return revision.Name, nil
+}
+
 // start runs a broker with what a pod would find mounted.
 func (k *kubelet) start(ctx context.Context, broker string, set *appsv1.StatefulSet) (*container, error) {
+	if _, missing := k.missing.Load(set.Spec.Template.Spec.Containers[0].Image); missing {
+		pod, err := k.pod0(ctx, set, false)
+		return &container{pod: pod, form: formOf(set)}, err
+	}
 	bundle, trust := contract.Bundle{}, &corev1.Secret{}
 	secrets := &corev1.SecretList{}
 	if err := k8s.List(ctx, secrets, client.InNamespace(k.namespace), client.MatchingLabels(v1alpha1.BrokerLabels(broker))); err != nil {
@@ -196,9 +320,9 @@ func (k *kubelet) start(ctx context.Context, broker string, set *appsv1.Stateful
 	if err != nil {
 		return nil, errors.Join(err, e.Shutdown(ctx))
 	}
-	c.admin, c.at = server, socket.Addr().String()
+	c.admin, c.at, c.form = server, socket.Addr().String(), formOf(set)
 	go func() { _ = server.ServeTLS(socket, "", "") }()
-	c.pod, err = k.pod0(ctx, set)
+	c.pod, err = k.pod0(ctx, set, true)
 	if err != nil {
 		c.end()
 		return nil, err
@@ -206,10 +330,19 @@ func (k *kubelet) start(ctx context.Context, broker string, set *appsv1.Stateful
 	return c, nil
 }
 
-// pod0 writes the pod object as a kubelet would after its probes passed.
-func (k *kubelet) pod0(ctx context.Context, set *appsv1.StatefulSet) (*corev1.Pod, error) {
+// formOf is what makes the pods of a StatefulSet others when it changes.
+func formOf(set *appsv1.StatefulSet) string {
+	text, err := json.Marshal(&set.Spec.Template)
+	if err != nil {
+		panic(err)
+	}
+	return string(text)
+}
+
+// pod0 writes the pod object as a kubelet would after its probes passed, or when it cannot pull the image.
+func (k *kubelet) pod0(ctx context.Context, set *appsv1.StatefulSet, runs bool) (*corev1.Pod, error) {
 	pod := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{
-		Namespace: k.namespace, Name: set.Name + "-0", Labels: set.Spec.Template.Labels,
+		Namespace: k.namespace, Name: set.Name + "-0", Labels: set.Spec.Template.Labels, Annotations: set.Spec.Template.Annotations,
 		OwnerReferences: []metav1.OwnerReference{*metav1.NewControllerRef(set, appsv1.SchemeGroupVersion.WithKind("StatefulSet"))},
 	}, Spec: set.Spec.Template.Spec}
 	pod.Spec.Volumes, pod.Spec.Containers[0].VolumeMounts = nil, nil
@@ -220,10 +353,18 @@ func (k *kubelet) pod0(ctx context.Context, set *appsv1.StatefulSet) (*corev1.Po
 		Phase: corev1.PodRunning, PodIP: "127.0.0.1", PodIPs: []corev1.PodIP{{IP: "127.0.0.1"}},
 		Conditions: []corev1.PodCondition{{Type: corev1.PodReady, Status: corev1.ConditionTrue}},
 	}
+	if !runs {
+		pod.Status = corev1.PodStatus{Phase: corev1.PodPending, ContainerStatuses: []corev1.ContainerStatus{{
+			Name: pod.Spec.Containers[0].Name, Image: pod.Spec.Containers[0].Image, State: corev1.ContainerState{Waiting: &corev1.ContainerStateWaiting{Reason: "ImagePullBackOff"}},
+		}}}
+	}
 	return pod, k8s.Status().Update(ctx, pod)
 }
 
 func (c *container) end() {
+	if c.engine == nil {
+		return
+	}
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	_ = c.admin.Close()

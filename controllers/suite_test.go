@@ -142,12 +142,23 @@ type world struct {
 	stop     func()
 	// elects says that the operators to come elect a leader, as in the binary.
 	elects bool
+	clock  clock.PassiveClock
+	// image is the broker image that belongs to the operator's release.
+	image string
+	// between stands between the operator and the API server, if it is not nil.
+	between func(client.Client) client.Client
 }
 
 // newWorld starts an operator for a new namespace. The manager's options are those of the binary.
 func newWorld(t *testing.T, labelsOfOthers ...map[string]string) *world {
 	t.Helper()
-	w := &world{t: t, log: &logBuffer{}, stop: func() {}}
+	return newWorldOf(t, nil, labelsOfOthers...)
+}
+
+// newWorldOf is newWorld with a clock of its own; nil is the system's.
+func newWorldOf(t *testing.T, now clock.PassiveClock, labelsOfOthers ...map[string]string) *world {
+	t.Helper()
+	w := &world{t: t, log: &logBuffer{}, stop: func() {}, image: "example.com/broker:1", clock: now}
 	w.namespace = w.newNamespace(nil)
 	for _, labels := range labelsOfOthers {
 		w.others = append(w.others, w.newNamespace(labels))
@@ -181,12 +192,12 @@ func (w *world) startOperator() {
 	mgr, err := ctrl.NewManager(apiServer, manager.Options{
 		Scheme: scheme, Cache: cached, Metrics: server.Options{BindAddress: "0"}, HealthProbeBindAddress: "0",
 		Controller: config.Controller{SkipNameValidation: new(true)}, Logger: w.log.logger(),
-		LeaderElection: w.elects, LeaderElectionID: "mqtt-operator", LeaderElectionNamespace: w.namespace, LeaderElectionReleaseOnCancel: true,
+		LeaderElection: w.elects, LeaderElectionID: "mqtt-operator", LeaderElectionNamespace: w.namespace, LeaderElectionReleaseOnCancel: true, NewClient: w.newClient,
 	})
 	must(w.t, err)
 	ctx, cancel := context.WithCancel(context.Background())
 	must(w.t, controllers.Setup(ctx, mgr, controllers.Options{
-		Image: "example.com/broker:1", AdminAddress: w.kubelet.adminAddress, Namespaces: w.namespaces(), Operator: operatorPods,
+		Image: w.image, Clock: w.clock, AdminAddress: w.kubelet.adminAddress, Namespaces: w.namespaces(), Operator: operatorPods,
 	}))
 	ended := make(chan error, 1)
 	go func() { ended <- mgr.Start(ctx) }()
@@ -200,6 +211,14 @@ func (w *world) startOperator() {
 	if !mgr.GetCache().WaitForCacheSync(ctx) {
 		w.t.Fatal("the operator's cache does not fill")
 	}
+}
+
+func (w *world) newClient(config *rest.Config, options client.Options) (client.Client, error) {
+	c, err := client.New(config, options)
+	if err != nil || w.between == nil {
+		return c, err
+	}
+	return w.between(c), nil
 }
 
 // reconcilers are the three of the operator, for those who want to walk one pass by hand; writes counts what they write.
@@ -382,6 +401,7 @@ func (w *world) versions() map[string]string {
 	for _, list := range []client.ObjectList{
 		&corev1.SecretList{}, &corev1.ServiceList{}, &corev1.ServiceAccountList{}, &appsv1.StatefulSetList{}, &appsv1.DeploymentList{}, &corev1.PodList{},
 		&corev1.ConfigMapList{}, &networkingv1.NetworkPolicyList{},
+		&corev1.PersistentVolumeClaimList{},
 		&v1alpha1.MQTTBrokerList{}, &v1alpha1.MQTTUserList{}, &v1alpha1.MQTTAccessPolicyList{}, &v1alpha1.MQTTBridgeList{},
 	} {
 		must(w.t, k8s.List(w.t.Context(), list, client.InNamespace(w.namespace)))

@@ -72,9 +72,6 @@ type MQTTBrokerSpec struct {
 	// +optional
 	Persistence *BrokerPersistence `json:"persistence,omitempty"`
 
-	// not alive: there is nothing to drain to, and no windows.
-	// +kubebuilder:validation:XValidation:rule="false",message="spec.updates is not alive in this version: remove it"
-
 	// updates says how and when clients may be disturbed.
 	//
 	// +optional
@@ -762,16 +759,13 @@ const (
 	SyncInterval PersistenceSync = "interval"
 )
 
-// not alive: volumes are not expanded yet.
-// +kubebuilder:validation:XValidation:rule="quantity(has(self.size) ? string(self.size) : '1Gi').compareTo(quantity(has(oldSelf.size) ? string(oldSelf.size) : '1Gi')) <= 0",message="spec.persistence.size above what it was is not alive in this version: create another broker with a larger volume"
-
 // BrokerPersistence gives each pod a volume.
 //
 // +kubebuilder:validation:XValidation:rule="quantity(has(self.size) ? string(self.size) : '1Gi').compareTo(quantity(has(oldSelf.size) ? string(oldSelf.size) : '1Gi')) >= 0",message="spec.persistence.size may grow but not shrink: create another broker with a smaller volume"
 // +kubebuilder:validation:XValidation:rule="has(self.storageClassName) == has(oldSelf.storageClassName) && (!has(self.storageClassName) || self.storageClassName == oldSelf.storageClassName)",message="spec.persistence.storageClassName is immutable: create another broker with the other class"
 type BrokerPersistence struct {
-	// size is the size of each volume, at least 1Mi. Default: 1Gi. It may grow, where the storage class can expand
-	// volumes, and never shrink.
+	// size is the size of each volume, at least 1Mi. Default: 1Gi. It may grow, where the storage class lets volumes
+	// grow, and never shrink. Pods go on while it grows.
 	//
 	// +optional
 	// +kubebuilder:validation:XValidation:rule="quantity(string(self)).isInteger() && quantity(string(self)).compareTo(quantity('1Mi')) >= 0",message="spec.persistence.size must be a whole number of bytes, at least 1Mi"
@@ -822,7 +816,18 @@ type BrokerUpdates struct {
 	// +optional
 	Drain *BrokerDrain `json:"drain,omitempty"`
 
-	// maintenanceWindows are the times in which pods may be restarted, at most 16. Default: any time.
+	// progressDeadline is how long pods may take to become ready in a new form, whole seconds, 30s to 24h. Default: 10m. Then
+	// the form that they had before comes back, until the spec changes again.
+	//
+	// +optional
+	// +kubebuilder:validation:Type=string
+	// +kubebuilder:validation:MaxLength=20
+	// +kubebuilder:validation:Pattern=`^([0-9]+(\.[0-9]+)?(ms|s|m|h))+$`
+	// +kubebuilder:validation:XValidation:rule="duration(self) >= duration('30s') && duration(self) <= duration('24h') && duration(self).getMilliseconds() % 1000 == 0",message="spec.updates.progressDeadline must be whole seconds from 30s to 24h"
+	ProgressDeadline *metav1.Duration `json:"progressDeadline,omitempty"`
+
+	// maintenanceWindows are the times in which pods may be replaced, at most 16. Default: any time. A change that replaces
+	// pods waits for one, unless the annotation mqtt-operator.io/urgent is "true". What else changes does not wait.
 	//
 	// +optional
 	// +listType=map
@@ -836,16 +841,19 @@ type BrokerUpdates struct {
 //
 // +kubebuilder:validation:MinProperties=1
 type BrokerDrain struct {
-	// timeout is the longest that draining takes, 1s to 1h. Default: 1m.
+	// timeout is how long clients and the disk may take until the broker ends, whole seconds, 5s to 1h. Default: 20s. In
+	// the last quarter of it, or the last 5 seconds, who is left is sent away at once. The pod's grace period is 10 seconds
+	// longer, so that a change restarts the broker.
 	//
 	// +optional
 	// +kubebuilder:validation:Type=string
 	// +kubebuilder:validation:MaxLength=20
 	// +kubebuilder:validation:Pattern=`^([0-9]+(\.[0-9]+)?(ms|s|m|h))+$`
-	// +kubebuilder:validation:XValidation:rule="duration(self) >= duration('1s') && duration(self) <= duration('1h')",message="spec.updates.drain.timeout must be between 1s and 1h"
+	// +kubebuilder:validation:XValidation:rule="duration(self) >= duration('5s') && duration(self) <= duration('1h') && duration(self).getMilliseconds() % 1000 == 0",message="spec.updates.drain.timeout must be whole seconds from 5s to 1h"
 	Timeout *metav1.Duration `json:"timeout,omitempty"`
 
-	// disconnectRate is how many clients per second are sent away, 1 to 1000000. Default: 1000.
+	// disconnectRate is how many clients per second a pod sends away, 1 to 1000000. Default: 1000. A change is taken without
+	// a restart.
 	//
 	// +optional
 	// +kubebuilder:validation:Minimum=1
@@ -858,7 +866,7 @@ type BrokerDrain struct {
 // +kubebuilder:validation:Enum=Monday;Tuesday;Wednesday;Thursday;Friday;Saturday;Sunday
 type Weekday string
 
-// MaintenanceWindow is a time in which pods may be restarted.
+// MaintenanceWindow is a time in which pods may be replaced.
 type MaintenanceWindow struct {
 	// name names the window in status and events: a DNS label.
 	//
@@ -893,7 +901,8 @@ type MaintenanceWindow struct {
 	// +kubebuilder:validation:XValidation:rule="duration(self) >= duration('5m') && duration(self) <= duration('24h')",message="spec.updates.maintenanceWindows[].duration must be between 5m and 24h"
 	Duration *metav1.Duration `json:"duration,omitempty"`
 
-	// timeZone is the name of a time zone such as Europe/Berlin. Default: UTC.
+	// timeZone is the name of a time zone in the IANA database such as Europe/Berlin. Default: UTC. What days and start mean
+	// follows its clock.
 	//
 	// +optional
 	// +kubebuilder:validation:MinLength=1
@@ -1137,6 +1146,11 @@ type MQTTBrokerStatus struct {
 	// +kubebuilder:validation:items:MaxLength=63
 	Monitoring []string `json:"monitoring,omitempty"`
 
+	// pendingRestart is a change that replaces pods and waits for a maintenance window; absent while there is none.
+	//
+	// +optional
+	PendingRestart *PendingRestart `json:"pendingRestart,omitempty"`
+
 	// lastRestart says why pods were last restarted by the operator.
 	//
 	// +optional
@@ -1281,6 +1295,32 @@ type RestartStatus struct {
 	//
 	// +required
 	Time metav1.Time `json:"time,omitzero"`
+}
+
+// PendingRestart is a change that replaces pods and waits.
+type PendingRestart struct {
+	// reason is a word as in lastRestart.
+	//
+	// +required
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=128
+	Reason ConditionReason `json:"reason,omitempty"`
+
+	// since is when it began to wait.
+	//
+	// +required
+	Since metav1.Time `json:"since,omitzero"`
+
+	// window names the maintenance window that it waits for.
+	//
+	// +optional
+	// +kubebuilder:validation:MaxLength=63
+	Window string `json:"window,omitempty"`
+
+	// opens is when that window opens.
+	//
+	// +optional
+	Opens *metav1.Time `json:"opens,omitempty"`
 }
 
 // MQTTBroker is an MQTT broker.

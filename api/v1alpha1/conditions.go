@@ -159,12 +159,25 @@ const (
 	ReasonRolloutInProgress ConditionReason = "RolloutInProgress"
 	// ReasonRolloutComplete: every pod is in the form that the spec says.
 	ReasonRolloutComplete ConditionReason = "RolloutComplete"
-	// ReasonRolloutStuck: a pod has not become ready in the time that a roll-out may take.
+	// ReasonRolloutStuck: a pod did not become ready in the time that a roll-out may take, and the form of before came back.
+	// As the reason of a restart, it is that return.
 	ReasonRolloutStuck ConditionReason = "RolloutStuck"
+	// ReasonVolumeExpanding: the volumes are on their way to a larger spec.persistence.size; pods go on meanwhile.
+	ReasonVolumeExpanding ConditionReason = "VolumeExpanding"
+	// ReasonVolumeExpansionRefused: the API server lets a volume not grow, mostly because its storage class does not.
+	ReasonVolumeExpansionRefused ConditionReason = "VolumeExpansionRefused"
+	// ReasonWaitingForWindow: a change that replaces pods waits for a maintenance window.
+	ReasonWaitingForWindow ConditionReason = "WaitingForWindow"
+	// ReasonMaintenanceWindowInvalid: a maintenance window names a time zone that nobody knows, so it never opens.
+	ReasonMaintenanceWindowInvalid ConditionReason = "MaintenanceWindowInvalid"
 	// ReasonImageChanged: pods were restarted for another image.
 	ReasonImageChanged ConditionReason = "ImageChanged"
 	// ReasonPodChanged: pods were restarted for a change of spec.pod.
 	ReasonPodChanged ConditionReason = "PodChanged"
+	// ReasonRestartRequested: pods were restarted because somebody asked for it by the annotation mqtt-operator.io/restart-at.
+	ReasonRestartRequested ConditionReason = "RestartRequested"
+	// ReasonRestartAtInvalid: the annotation mqtt-operator.io/restart-at holds no time, so nothing comes of it.
+	ReasonRestartAtInvalid ConditionReason = "RestartAtInvalid"
 	// ReasonTemplateChanged: pods were restarted because this release of the operator shapes them differently.
 	ReasonTemplateChanged ConditionReason = "TemplateChanged"
 )

@@ -40,6 +40,10 @@ const (
 	DefaultVolumeSize                = "1Gi"
 	DefaultVolumeRetention           = RetainVolume
 	DefaultPersistenceSync           = SyncAlways
+	DefaultDrainTimeout              = 20 * time.Second
+	DefaultDisconnectRate      int32 = 1000
+	DefaultTimeZone                  = "UTC"
+	DefaultProgressDeadline          = 10 * time.Minute
 	DefaultLogLevel                  = LogInfo
 	DefaultLogFormat                 = LogJSON
 	DefaultNetworkPolicy             = true
@@ -72,10 +76,14 @@ type ResolvedBroker struct {
 	ClientGrace time.Duration // how long clients get for each stage of a CA's replacement
 	Limits      ResolvedLimits
 	Persistence *ResolvedPersistence // nil: no volume
-	Logging     ResolvedLogging
-	Pod         ResolvedPod
-	Network     ResolvedNetworkPolicy
-	Monitoring  ResolvedMonitoring
+	Drain       ResolvedDrain
+	// ProgressDeadline is how long pods may take to become ready in a new form.
+	ProgressDeadline time.Duration
+	Windows          []ResolvedWindow // none: pods may be replaced at any time
+	Logging          ResolvedLogging
+	Pod              ResolvedPod
+	Network          ResolvedNetworkPolicy
+	Monitoring       ResolvedMonitoring
 }
 
 // ResolvedListener is a listener with every default filled in.
@@ -244,6 +252,25 @@ type ResolvedMonitoringObject struct {
 	Labels  map[string]string
 }
 
+// ResolvedDrain is how the clients of a pod that has to go are sent away.
+//
+// +kubebuilder:object:generate=false
+type ResolvedDrain struct {
+	Timeout        time.Duration
+	DisconnectRate int32 // per second
+}
+
+// ResolvedWindow is a time in which pods may be replaced.
+//
+// +kubebuilder:object:generate=false
+type ResolvedWindow struct {
+	Name         string
+	Days         []time.Weekday // none: every day
+	Hour, Minute int
+	Duration     time.Duration
+	TimeZone     string
+}
+
 // ResolvedLogging is what a broker logs.
 //
 // +kubebuilder:object:generate=false
@@ -286,9 +313,13 @@ func (b *MQTTBroker) Resolved() ResolvedBroker {
 		Replicas:    or(spec.Replicas, DefaultReplicas),
 		Limits:      spec.Limits.resolved(),
 		Persistence: spec.Persistence.resolved(),
-		Pod:         spec.Pod.resolved(),
-		Network:     spec.NetworkPolicy.resolved(),
-		Monitoring:  spec.Monitoring.resolved(),
+		Drain:       or(or(spec.Updates, BrokerUpdates{}).Drain, BrokerDrain{}).resolved(),
+		Windows:     or(spec.Updates, BrokerUpdates{}).windows(),
+
+		ProgressDeadline: or(or(spec.Updates, BrokerUpdates{}).ProgressDeadline, metav1.Duration{Duration: DefaultProgressDeadline}).Duration,
+		Pod:              spec.Pod.resolved(),
+		Network:          spec.NetworkPolicy.resolved(),
+		Monitoring:       spec.Monitoring.resolved(),
 	}
 
 	for i := range spec.Listeners {
@@ -309,6 +340,9 @@ func (b *MQTTBroker) Resolved() ResolvedBroker {
 
 	return resolved
 }
+
+// Urgent says whether pods may be replaced outside of maintenance windows.
+func (b *MQTTBroker) Urgent() bool { return b.Annotations[AnnotationUrgent] == "true" }
 
 // Paused says whether the operator is asked to leave the broker alone.
 func (b *MQTTBroker) Paused() bool { return b.Annotations[AnnotationPaused] == "true" }
@@ -620,6 +654,39 @@ func (o *MonitoringObject) resolved() ResolvedMonitoringObject {
 	object := or(o, MonitoringObject{})
 
 	return ResolvedMonitoringObject{Enabled: or(object.Enabled, false), Labels: plain(object.Labels)}
+}
+
+func (d BrokerDrain) resolved() ResolvedDrain {
+	return ResolvedDrain{
+		Timeout:        or(d.Timeout, metav1.Duration{Duration: DefaultDrainTimeout}).Duration,
+		DisconnectRate: or(d.DisconnectRate, DefaultDisconnectRate),
+	}
+}
+
+var weekdays = map[Weekday]time.Weekday{
+	"Monday": time.Monday, "Tuesday": time.Tuesday, "Wednesday": time.Wednesday, "Thursday": time.Thursday, "Friday": time.Friday,
+	"Saturday": time.Saturday, "Sunday": time.Sunday,
+}
+
+func (u BrokerUpdates) windows() []ResolvedWindow {
+	var windows []ResolvedWindow
+
+	for i := range u.MaintenanceWindows {
+		w := &u.MaintenanceWindows[i]
+		start, _ := time.Parse("15:04", w.Start) // the schema sees to it
+		resolved := ResolvedWindow{
+			Name: w.Name, Hour: start.Hour(), Minute: start.Minute(), Duration: or(w.Duration, metav1.Duration{}).Duration,
+			TimeZone: or(w.TimeZone, DefaultTimeZone),
+		}
+
+		for _, day := range w.Days {
+			resolved.Days = append(resolved.Days, weekdays[day])
+		}
+
+		windows = append(windows, resolved)
+	}
+
+	return windows
 }
 
 func (p *BrokerPod) resolved() ResolvedPod {

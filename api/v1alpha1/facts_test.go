@@ -42,9 +42,12 @@ func TestResolvedBroker(t *testing.T) {
 					MaxQueuedMessages: 10_000, MaxQueuedBytes: 64 << 20, MaxTopicLevels: 128, MaxSubscriptions: 1000,
 					MaxRetainedMessages: 1_000_000, MaxRetainedBytes: 1 << 30,
 				},
-				Logging: v1alpha1.ResolvedLogging{Level: "info", Format: "json"},
-				Pod:     v1alpha1.ResolvedPod{Resources: requests},
-				Network: v1alpha1.ResolvedNetworkPolicy{Enabled: true},
+				Drain: v1alpha1.ResolvedDrain{Timeout: 20 * time.Second, DisconnectRate: 1000},
+
+				ProgressDeadline: 10 * time.Minute,
+				Logging:          v1alpha1.ResolvedLogging{Level: "info", Format: "json"},
+				Pod:              v1alpha1.ResolvedPod{Resources: requests},
+				Network:          v1alpha1.ResolvedNetworkPolicy{Enabled: true},
 			},
 		},
 		"what is said counts, zero too": {
@@ -100,14 +103,22 @@ func TestResolvedBroker(t *testing.T) {
 					ServerKeepAlive: &metav1.Duration{Duration: time.Minute}, MaxRetainedMessages: new(int32(5)),
 					MaxRetainedBytes: new(resource.MustParse("128Ki")),
 				},
-				Persistence:   &v1alpha1.BrokerPersistence{Sync: new(v1alpha1.SyncInterval)},
+				Persistence: &v1alpha1.BrokerPersistence{Sync: new(v1alpha1.SyncInterval)},
+				Updates: &v1alpha1.BrokerUpdates{
+					ProgressDeadline: &metav1.Duration{Duration: time.Hour},
+					Drain:            &v1alpha1.BrokerDrain{Timeout: &metav1.Duration{Duration: time.Minute}, DisconnectRate: new(int32(7))},
+					MaintenanceWindows: []v1alpha1.MaintenanceWindow{
+						{Name: "night", Days: []v1alpha1.Weekday{"Saturday", "Sunday"}, Start: "23:30", Duration: &metav1.Duration{Duration: time.Hour}},
+						{Name: "noon", Start: "12:00", Duration: &metav1.Duration{Duration: time.Hour}, TimeZone: new("Europe/Berlin")},
+					},
+				},
 				Logging:       &v1alpha1.BrokerLogging{Level: new(v1alpha1.LogDebug)},
+				Pod:           &v1alpha1.BrokerPod{Resources: &corev1.ResourceRequirements{}, Labels: map[string]v1alpha1.LabelValue{"a": "b"}},
 				NetworkPolicy: &v1alpha1.PodNetworkPolicy{Enabled: new(false), MetricsFrom: []networkingv1.NetworkPolicyPeer{peer}},
 				Monitoring: &v1alpha1.Monitoring{
 					PodMonitor: &v1alpha1.MonitoringObject{Enabled: new(true), Labels: map[string]v1alpha1.LabelValue{"a": "b"}},
 					Dashboard:  &v1alpha1.MonitoringObject{Enabled: new(false)},
 				},
-				Pod: &v1alpha1.BrokerPod{Resources: &corev1.ResourceRequirements{}, Labels: map[string]v1alpha1.LabelValue{"a": "b"}},
 			},
 			want: v1alpha1.ResolvedBroker{
 				Image: "broker:1",
@@ -169,10 +180,17 @@ func TestResolvedBroker(t *testing.T) {
 					PublishRate: 4, ServerKeepAlive: time.Minute, MaxRetainedMessages: 5, MaxRetainedBytes: 128 << 10,
 				},
 				Persistence: &v1alpha1.ResolvedPersistence{Size: resource.MustParse("1Gi"), WhenDeleted: "Retain", WhenScaled: "Retain", Sync: "interval"},
-				Logging:     v1alpha1.ResolvedLogging{Level: "debug", Format: "json"},
-				Pod:         v1alpha1.ResolvedPod{Labels: map[string]string{"a": "b"}},
-				Network:     v1alpha1.ResolvedNetworkPolicy{MetricsFrom: []networkingv1.NetworkPolicyPeer{peer}},
-				Monitoring:  v1alpha1.ResolvedMonitoring{PodMonitor: v1alpha1.ResolvedMonitoringObject{Enabled: true, Labels: map[string]string{"a": "b"}}},
+				Drain:       v1alpha1.ResolvedDrain{Timeout: time.Minute, DisconnectRate: 7},
+
+				ProgressDeadline: time.Hour,
+				Windows: []v1alpha1.ResolvedWindow{
+					{Name: "night", Days: []time.Weekday{time.Saturday, time.Sunday}, Hour: 23, Minute: 30, Duration: time.Hour, TimeZone: "UTC"},
+					{Name: "noon", Hour: 12, Duration: time.Hour, TimeZone: "Europe/Berlin"},
+				},
+				Logging:    v1alpha1.ResolvedLogging{Level: "debug", Format: "json"},
+				Pod:        v1alpha1.ResolvedPod{Labels: map[string]string{"a": "b"}},
+				Network:    v1alpha1.ResolvedNetworkPolicy{MetricsFrom: []networkingv1.NetworkPolicyPeer{peer}},
+				Monitoring: v1alpha1.ResolvedMonitoring{PodMonitor: v1alpha1.ResolvedMonitoringObject{Enabled: true, Labels: map[string]string{"a": "b"}}},
 			},
 		},
 	}

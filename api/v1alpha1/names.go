@@ -45,6 +45,13 @@ const (
 // status. Its users get their Secrets all the same; the broker hears of them when the pause ends.
 const AnnotationPaused = "mqtt-operator.io/paused"
 
+// AnnotationRestartAt on a broker holds a time as in RFC 3339. Another time than before replaces the broker's pods once; the
+// time itself is only a name for the wish. On a pod it is the wish that the pod was made for.
+const AnnotationRestartAt = "mqtt-operator.io/restart-at"
+
+// AnnotationUrgent on a broker, with the value "true", lets changes that replace pods pass outside of maintenance windows.
+const AnnotationUrgent = "mqtt-operator.io/urgent"
+
 // AnnotationRotateCA on a broker, with a value other than the last one, replaces the broker's CAs in stages.
 const AnnotationRotateCA = "mqtt-operator.io/rotate-ca"
 
@@ -95,6 +102,14 @@ func StatefulSetName(broker string) string { return broker + "-broker" }
 // PodName is the pod of a broker with that ordinal.
 func PodName(broker string, ordinal int) string {
 	return StatefulSetName(broker) + "-" + strconv.Itoa(ordinal)
+}
+
+// VolumeName is the volume of a broker's pod, and the claim for it in the StatefulSet.
+const VolumeName = "data"
+
+// VolumeClaimName is the PersistentVolumeClaim of a broker's pod with that ordinal.
+func VolumeClaimName(broker string, ordinal int) string {
+	return VolumeName + "-" + PodName(broker, ordinal)
 }
 
 // HeadlessServiceName is the Service that gives each pod of a broker a name.

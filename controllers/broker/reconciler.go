@@ -69,6 +69,15 @@ type pass struct {
 	unpruned []string
 	// before is the status as it was found.
 	before v1alpha1.MQTTBrokerStatus
+	// held says that pending is known: a change that replaces pods and waits, nil where none does.
+	held    bool
+	pending *v1alpha1.PendingRestart
+	// stuck says which form of the pods failed, so that they have the one of before; nil where none did.
+	stuck *verdict.Finding
+	// refused says why the volumes may not grow, nil where nobody said so.
+	refused *verdict.Finding
+	// renewed says that the apply of this pass has written the StatefulSet.
+	renewed bool
 	// restart is why the apply of this pass restarts pods, empty if it does not.
 	restart v1alpha1.ConditionReason
 }
@@ -87,7 +96,9 @@ func (r *Reconciler) Reconcile(ctx context.Context, b *v1alpha1.MQTTBroker) (ctr
 		{Name: "issue", Do: issue},
 		{Name: "judge", Do: judge},
 		{Name: "build", Do: build},
+		{Name: "hold", Do: hold},
 		{Name: "apply", Do: r.apply},
+		{Name: "grow", Do: r.grow},
 		{Name: "deliver", Do: r.deliver},
 	}.Run(ctx, p)
 	if failed := r.conclude(ctx, p, err); failed != nil {
@@ -103,6 +114,15 @@ func (p *pass) again() time.Duration {
 		again = certManagerRecheck
 	}
 	again = p.beside.Again(again)
+	if p.applied && p.facts.IsStatefulSetEnding() {
+		again = answerRecheck // it is made again as soon as it is gone
+	}
+	if p.pending != nil && p.pending.Opens != nil {
+		again = min(again, max(p.pending.Opens.Sub(p.facts.Now), answerRecheck))
+	}
+	if until, isUnderWay := p.facts.RolloutUntil(); isUnderWay {
+		again = min(again, max(until.Sub(p.facts.Now), answerRecheck))
+	}
 	if p.material == nil {
 		return again
 	}

@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"net"
 	"slices"
 	"strconv"
@@ -19,7 +20,6 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
-	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/mqtt-operator/mqtt-operator/api/v1alpha1"
 	"github.com/mqtt-operator/mqtt-operator/controllers/condition"
@@ -54,10 +54,7 @@ func computeStatus(p *pass, walked error) v1alpha1.MQTTBrokerStatus {
 	status.ObservedGeneration = f.Broker.Generation
 	status.Selector = labels.SelectorFromSet(v1alpha1.BrokerSelector(f.Broker.Name)).String()
 	if p.judged != nil { // otherwise observing failed, and what is not known is left as it was
-		status.Replicas = new(int32(0))
-		if f.StatefulSet != nil {
-			status.Replicas = &f.StatefulSet.Status.Replicas
-		}
+		status.Replicas = new(replicas(f))
 		status.Pods = podStatus(f)
 		status.Users = &v1alpha1.UsersStatus{Accepted: new(int32(len(p.judged.Accepted))), Rejected: new(int32(p.judged.Rejected))} //nolint:gosec // Bounded by memory.
 		status.Listeners = listenerStatus(p)
@@ -75,6 +72,9 @@ func computeStatus(p *pass, walked error) v1alpha1.MQTTBrokerStatus {
 	if p.desired != nil && !f.Broker.Paused() {
 		status.Revision = &v1alpha1.RevisionStatus{Desired: &p.desired.Revision, Applied: applied(f)}
 	}
+	if p.held {
+		status.PendingRestart = p.pending
+	}
 	if p.restart != "" {
 		status.LastRestart = &v1alpha1.RestartStatus{Reason: p.restart, Time: metav1.NewTime(f.Now.Truncate(time.Second))}
 	}
@@ -85,7 +85,7 @@ func computeStatus(p *pass, walked error) v1alpha1.MQTTBrokerStatus {
 		setAuthenticationReady(set, p)
 		setStorageReady(set, f)
 		setAvailable(set, f)
-		setProgressing(set, f)
+		setProgressing(set, p)
 		setConfigApplied(set, p, walked)
 	} else {
 		for _, kind := range []v1alpha1.ConditionType{
@@ -101,6 +101,14 @@ func computeStatus(p *pass, walked error) v1alpha1.MQTTBrokerStatus {
 	setReady(set, f, walked)
 	status.Conditions = set.List
 	return *status
+}
+
+// replicas is how many pods there are: what the StatefulSet says, unless it is being made anew and has nothing to say yet.
+func replicas(f *verdict.Facts) int32 {
+	if f.StatefulSet != nil && f.StatefulSet.Status.ObservedGeneration > 0 {
+		return f.StatefulSet.Status.Replicas
+	}
+	return int32(len(f.Pods)) //nolint:gosec // Bounded by the schema.
 }
 
 func observeFailed() verdict.Finding {
@@ -322,12 +330,28 @@ func whyNotReady(f *verdict.Facts) string {
 	return ""
 }
 
-func setProgressing(set *condition.Set, f *verdict.Facts) {
-	if isRolledOut(f) {
+func setProgressing(set *condition.Set, p *pass) {
+	growth := verdict.Growth(p.facts)
+	_, fault := verdict.RestartAt(p.facts)
+	window := verdict.WindowFault(p.facts.Spec.Windows)
+	switch {
+	case p.refused != nil:
+		set.False(v1alpha1.ConditionProgressing, *p.refused)
+	case p.stuck != nil:
+		set.False(v1alpha1.ConditionProgressing, *p.stuck)
+	case window != nil:
+		set.False(v1alpha1.ConditionProgressing, *window)
+	case p.pending != nil:
+		set.True(v1alpha1.ConditionProgressing, v1alpha1.ReasonWaitingForWindow, waits(p.pending))
+	case growth != nil:
+		set.True(v1alpha1.ConditionProgressing, growth.Reason, growth.Message)
+	case !isRolledOut(p.facts):
+		set.True(v1alpha1.ConditionProgressing, v1alpha1.ReasonRolloutInProgress, "Pods are being made or replaced.")
+	case fault != nil:
+		set.False(v1alpha1.ConditionProgressing, *fault)
+	default:
 		set.True(v1alpha1.ConditionProgressing, v1alpha1.ReasonRolloutComplete, "Every pod is in the form that the spec says.")
-		return
 	}
-	set.True(v1alpha1.ConditionProgressing, v1alpha1.ReasonRolloutInProgress, "Pods are being made or replaced.")
 }
 
 func isRolledOut(f *verdict.Facts) bool {
@@ -424,6 +448,13 @@ func setReady(set *condition.Set, f *verdict.Facts, walked error) {
 		stall(condition.Of(c))
 		return
 	}
+	progress := condition.Of(set.Get(v1alpha1.ConditionProgressing))
+	switch progress.Reason {
+	case v1alpha1.ReasonVolumeExpansionRefused, v1alpha1.ReasonMaintenanceWindowInvalid, v1alpha1.ReasonRolloutStuck:
+		stall(progress)
+		return
+	default:
+	}
 	if f.Spec.Hibernated() && isRolledOut(f) {
 		set.True(v1alpha1.ConditionReady, v1alpha1.ReasonHibernated, hibernated().Message)
 		return
@@ -432,8 +463,8 @@ func setReady(set *condition.Set, f *verdict.Facts, walked error) {
 		set.False(v1alpha1.ConditionReady, condition.Of(c))
 		return
 	}
-	if !isRolledOut(f) {
-		set.False(v1alpha1.ConditionReady, condition.Of(set.Get(v1alpha1.ConditionProgressing)))
+	if !isRolledOut(f) || progress.Reason == v1alpha1.ReasonVolumeExpanding || progress.Reason == v1alpha1.ReasonWaitingForWindow {
+		set.False(v1alpha1.ConditionReady, progress)
 		return
 	}
 	if c := set.Get(v1alpha1.ConditionConfigApplied); c.Status != metav1.ConditionTrue {
@@ -443,26 +474,22 @@ func setReady(set *condition.Set, f *verdict.Facts, walked error) {
 	set.True(v1alpha1.ConditionReady, v1alpha1.ReasonReady, "Clients are served as the spec says.")
 }
 
-// restartReason says why writing these objects replaces pods, or nothing.
-func restartReason(f *verdict.Facts, written []client.Object) v1alpha1.ConditionReason {
-	for _, object := range written {
-		set, ok := object.(*appsv1.StatefulSet)
-		if !ok || f.StatefulSet == nil || f.Spec.Hibernated() {
-			continue
-		}
-		want, have := &set.Spec.Template, &f.StatefulSet.Spec.Template
-		switch {
-		case equality.Semantic.DeepDerivative(want, have):
-			return ""
-		case desired.Image(f) != imageOf(have):
-			return v1alpha1.ReasonImageChanged
-		case isPodChanged(want, have):
-			return v1alpha1.ReasonPodChanged
-		default:
-			return v1alpha1.ReasonTemplateChanged
-		}
+// restartReason says why writing this StatefulSet replaces pods, or nothing.
+func restartReason(f *verdict.Facts, set *appsv1.StatefulSet) v1alpha1.ConditionReason {
+	if f.StatefulSet == nil || f.Spec.Hibernated() || !desired.Replaces(set, f.StatefulSet) {
+		return ""
 	}
-	return ""
+	want, have := &set.Spec.Template, &f.StatefulSet.Spec.Template
+	switch {
+	case imageOf(want) != imageOf(have):
+		return v1alpha1.ReasonImageChanged
+	case isPodChanged(want, have):
+		return v1alpha1.ReasonPodChanged
+	case want.Annotations[v1alpha1.AnnotationRestartAt] != have.Annotations[v1alpha1.AnnotationRestartAt]:
+		return v1alpha1.ReasonRestartRequested
+	default:
+		return v1alpha1.ReasonTemplateChanged
+	}
 }
 
 func imageOf(template *corev1.PodTemplateSpec) string {
@@ -484,5 +511,12 @@ func isPodChanged(want, have *corev1.PodTemplateSpec) bool {
 		!same(want.Spec.Tolerations, have.Spec.Tolerations) ||
 		!same(want.Spec.NodeSelector, have.Spec.NodeSelector) ||
 		want.Spec.PriorityClassName != have.Spec.PriorityClassName ||
-		!same(want.Labels, have.Labels) || !same(want.Annotations, have.Annotations)
+		!same(want.Labels, have.Labels) || !same(wishedAnnotations(want), wishedAnnotations(have))
+}
+
+// wishedAnnotations are those of spec.pod.
+func wishedAnnotations(template *corev1.PodTemplateSpec) map[string]string {
+	annotations := maps.Clone(template.Annotations)
+	delete(annotations, v1alpha1.AnnotationRestartAt)
+	return annotations
 }

@@ -5,6 +5,7 @@ package mqttbroker
 import (
 	"context"
 	"errors"
+	"slices"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -82,7 +83,12 @@ func (r *Reconciler) apply(ctx context.Context, p *pass) error {
 		return err
 	}
 	written, err := r.Writer.All(ctx, p.facts.Broker, p.desired.Objects)
-	p.restart = restartReason(p.facts, written)
+	if set := p.desired.StatefulSet; set != nil && slices.Contains(written, client.Object(set)) {
+		p.renewed, p.restart = true, restartReason(p.facts, set)
+		if p.restart != "" && p.stuck != nil {
+			p.restart = p.stuck.Reason
+		}
+	}
 	if err != nil {
 		return apply.Verdict(err)
 	}

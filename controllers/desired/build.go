@@ -7,6 +7,7 @@ import (
 	"maps"
 	"strconv"
 
+	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -20,6 +21,8 @@ import (
 type Broker struct {
 	// Objects in the order in which they are to be written: what a pod mounts before the pods.
 	Objects []client.Object
+	// StatefulSet is the one among them, nil where none can be written.
+	StatefulSet *appsv1.StatefulSet
 	// Bundle is the configuration, with its revision.
 	Bundle   contract.Bundle
 	Revision int64
@@ -36,7 +39,12 @@ func Build(f *verdict.Facts, m *verdict.Material, j *verdict.Judgement) (*Broker
 	objects = append(objects, PKI(f, m)...)
 	objects = append(objects, ConfigSecrets(f, bundle, revision)...)
 	objects = append(objects, Services(f)...)
-	return &Broker{Objects: append(objects, StatefulSet(f)), Bundle: bundle, Revision: revision}, nil
+	built := &Broker{Objects: objects, Bundle: bundle, Revision: revision}
+	if !f.IsStatefulSetEnding() { // nothing can be written to it any more
+		built.StatefulSet = StatefulSet(f)
+		built.Objects = append(built.Objects, built.StatefulSet)
+	}
+	return built, nil
 }
 
 // meta is the metadata that every child of a broker shares.
@@ -54,10 +62,12 @@ func secret(m metav1.ObjectMeta, kind corev1.SecretType, data map[string][]byte)
 // ServiceAccount is the identity of the broker's pods. It has no token and no rights: the broker knows nothing of
 // Kubernetes.
 func ServiceAccount(f *verdict.Facts) *corev1.ServiceAccount {
-	return &corev1.ServiceAccount{
+	account := &corev1.ServiceAccount{
 		ObjectMeta:                   meta(f, v1alpha1.ServiceAccountName(f.Broker.Name)),
 		AutomountServiceAccountToken: new(false),
 	}
+	account.Annotations = map[string]string{DefaultImageAnnotation: defaultImage(f)}
+	return account
 }
 
 // RevisionAnnotation on a Secret with a part of the configuration is the revision in which that part last changed.

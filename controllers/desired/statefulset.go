@@ -3,13 +3,19 @@
 package desired
 
 import (
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
 	"maps"
 	"net"
 	"strconv"
+	"time"
 
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/equality"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/util/intstr"
 
 	"github.com/mqtt-operator/mqtt-operator/api/v1alpha1"
@@ -22,14 +28,15 @@ const (
 	ContainerName = "broker"
 	// healthPortName is the port of health and metrics, by which a PodMonitor finds it.
 	healthPortName = "health"
-	dataVolume     = "data"
+	dataVolume     = v1alpha1.VolumeName
 	configVolume   = "config"
 	adminVolume    = "admin"
 	// nonRoot is the user and group of the broker's image.
 	nonRoot = 65532
-	// gracePeriodSeconds is longer than the broker's own deadline for saying goodbye.
+	// gracePeriodSeconds is how long a bridge's pod has to end.
 	gracePeriodSeconds = 30
-	shutdownTimeout    = "20s"
+	// graceBeyondDrain is how much longer the pod's grace period is than the broker's own deadline for saying goodbye.
+	graceBeyondDrain = 10 * time.Second
 )
 
 // StatefulSet runs the broker. Every field of its template restarts the broker when it changes, the operator's own
@@ -37,7 +44,11 @@ const (
 func StatefulSet(f *verdict.Facts) *appsv1.StatefulSet {
 	b := f.Broker
 	set := &appsv1.StatefulSet{ObjectMeta: meta(f, v1alpha1.StatefulSetName(b.Name))}
-	set.Annotations = map[string]string{DefaultImageAnnotation: defaultImage(f)}
+	template := podTemplate(f)
+	set.Annotations = map[string]string{DefaultImageAnnotation: defaultImage(f), verdict.TemplateAnnotation: digestOf(&template)}
+	if since := templateSince(f, set.Annotations[verdict.TemplateAnnotation]); since != "" {
+		set.Annotations[verdict.SinceAnnotation] = since
+	}
 	set.Spec = appsv1.StatefulSetSpec{
 		Replicas:             new(f.Spec.Replicas),
 		ServiceName:          v1alpha1.HeadlessServiceName(b.Name),
@@ -46,18 +57,98 @@ func StatefulSet(f *verdict.Facts) *appsv1.StatefulSet {
 		// With the default, OrderedReady, a pod that never became ready blocks the update that would mend it.
 		PodManagementPolicy: appsv1.ParallelPodManagement,
 		UpdateStrategy:      appsv1.StatefulSetUpdateStrategy{Type: appsv1.RollingUpdateStatefulSetStrategyType},
-		Template:            podTemplate(f),
+		Template:            template,
 	}
 	if volume := f.Spec.Persistence; volume != nil {
-		set.Spec.VolumeClaimTemplates = []corev1.PersistentVolumeClaim{claim(b.Name, volume)}
+		set.Spec.VolumeClaimTemplates = []corev1.PersistentVolumeClaim{claim(f, volume)}
 		set.Spec.PersistentVolumeClaimRetentionPolicy = retention(volume)
 	}
 	return set
 }
 
+// templateSince is when the template of that digest was first wished.
+func templateSince(f *verdict.Facts, digest string) string {
+	if f.StatefulSet != nil && f.StatefulSet.Annotations[verdict.TemplateAnnotation] == digest {
+		return f.StatefulSet.Annotations[verdict.SinceAnnotation]
+	}
+	return f.Now.UTC().Format(time.RFC3339)
+}
+
+// digestOf is over what is said alone. Of what is not, one release of the Kubernetes libraries writes nothing and another
+// null or {}: that must restart nobody.
+func digestOf(template *corev1.PodTemplateSpec) string {
+	said, err := runtime.DefaultUnstructuredConverter.ToUnstructured(template)
+	if err != nil {
+		panic(err) // there is nothing in it that JSON does not know
+	}
+	text, err := json.Marshal(withoutEmpty(said))
+	if err != nil {
+		panic(err)
+	}
+	sum := sha256.Sum256(text)
+	return hex.EncodeToString(sum[:8])
+}
+
+// withoutEmpty is a value without the fields that hold nothing; nil if nothing is left.
+func withoutEmpty(value any) any {
+	switch value := value.(type) {
+	case map[string]any:
+		for key, field := range value {
+			if field = withoutEmpty(field); field == nil {
+				delete(value, key)
+			} else {
+				value[key] = field
+			}
+		}
+		if len(value) == 0 {
+			return nil
+		}
+		return value
+	case []any:
+		if len(value) == 0 {
+			return nil
+		}
+		for i := range value { // each stays in its place
+			value[i] = withoutEmpty(value[i])
+		}
+		return value
+	default:
+		return value
+	}
+}
+
+// Replaces reports whether pods made by one StatefulSet are replaced when the other is written over it.
+func Replaces(wanted, stood *appsv1.StatefulSet) bool {
+	if !equality.Semantic.DeepDerivative(wanted.Spec.Template, stood.Spec.Template) {
+		return true
+	}
+	before := stood.Annotations[verdict.TemplateAnnotation]
+	return before != "" && before != wanted.Annotations[verdict.TemplateAnnotation]
+}
+
+// Hold leaves the pods of a StatefulSet as they are, whatever else is wished of it.
+func Hold(wanted, stood *appsv1.StatefulSet) {
+	wanted.Spec.Template = *stood.Spec.Template.DeepCopy()
+	for _, name := range []string{verdict.TemplateAnnotation, verdict.SinceAnnotation, verdict.FailedAnnotation, verdict.BecauseAnnotation} {
+		delete(wanted.Annotations, name)
+		if before := stood.Annotations[name]; before != "" {
+			wanted.Annotations[name] = before
+		}
+	}
+}
+
+// Return gives the pods the template of before, and notes which one failed and why.
+func Return(wanted *appsv1.StatefulSet, previous *corev1.PodTemplateSpec, because string) {
+	wanted.Annotations[verdict.FailedAnnotation] = wanted.Annotations[verdict.TemplateAnnotation]
+	wanted.Annotations[verdict.BecauseAnnotation] = because
+	delete(wanted.Annotations, verdict.TemplateAnnotation) // what was wished when it was made is not known any more
+	delete(wanted.Annotations, verdict.SinceAnnotation)
+	wanted.Spec.Template = *previous.DeepCopy()
+}
+
 // DefaultImageAnnotation on a StatefulSet is the image that its broker runs when spec names none: the one that belonged
 // to the release of the operator which made the StatefulSet. A newer operator keeps it, so that its upgrade restarts
-// nobody.
+// nobody. It stands on the ServiceAccount, too, which outlives a StatefulSet that is made anew.
 const DefaultImageAnnotation = "mqtt-operator.io/default-image"
 
 // Image is the broker's image: what spec says, else the default that its StatefulSet was made with.
@@ -72,17 +163,25 @@ func defaultImage(f *verdict.Facts) string {
 	if f.StatefulSet != nil && f.StatefulSet.Annotations[DefaultImageAnnotation] != "" {
 		return f.StatefulSet.Annotations[DefaultImageAnnotation]
 	}
+	if f.StatefulSet == nil && f.ServiceAccount != nil && f.ServiceAccount.Annotations[DefaultImageAnnotation] != "" {
+		return f.ServiceAccount.Annotations[DefaultImageAnnotation]
+	}
 	return f.DefaultImage
 }
 
-func claim(broker string, volume *v1alpha1.ResolvedPersistence) corev1.PersistentVolumeClaim {
+// claim is what the volumes are made from. It cannot change while the StatefulSet exists: see [verdict.Facts.IsOutgrown].
+func claim(f *verdict.Facts, volume *v1alpha1.ResolvedPersistence) corev1.PersistentVolumeClaim {
+	size := volume.Size
+	if stood, found := f.TemplateSize(); found {
+		size = stood
+	}
 	claim := corev1.PersistentVolumeClaim{
-		ObjectMeta: metav1.ObjectMeta{Name: dataVolume, Labels: v1alpha1.BrokerSelector(broker)},
+		ObjectMeta: metav1.ObjectMeta{Name: dataVolume, Labels: v1alpha1.BrokerSelector(f.Broker.Name)},
 		Spec: corev1.PersistentVolumeClaimSpec{
 			AccessModes: []corev1.PersistentVolumeAccessMode{corev1.ReadWriteOnce},
 			VolumeMode:  new(corev1.PersistentVolumeFilesystem),
 			Resources: corev1.VolumeResourceRequirements{
-				Requests: corev1.ResourceList{corev1.ResourceStorage: volume.Size},
+				Requests: corev1.ResourceList{corev1.ResourceStorage: size},
 			},
 		},
 	}
@@ -104,13 +203,20 @@ func podTemplate(f *verdict.Facts) corev1.PodTemplateSpec {
 	labels := map[string]string{}
 	maps.Copy(labels, pod.Labels)
 	maps.Copy(labels, v1alpha1.BrokerLabels(b.Name))
+	annotations := maps.Clone(pod.Annotations)
+	if wish, _ := verdict.RestartAt(f); wish != "" {
+		if annotations == nil {
+			annotations = map[string]string{}
+		}
+		annotations[v1alpha1.AnnotationRestartAt] = wish
+	}
 	template := corev1.PodTemplateSpec{
-		ObjectMeta: metav1.ObjectMeta{Labels: labels, Annotations: maps.Clone(pod.Annotations)},
+		ObjectMeta: metav1.ObjectMeta{Labels: labels, Annotations: annotations},
 		Spec: corev1.PodSpec{
 			ServiceAccountName:            v1alpha1.ServiceAccountName(b.Name),
 			AutomountServiceAccountToken:  new(false),
 			EnableServiceLinks:            new(false),
-			TerminationGracePeriodSeconds: new(int64(gracePeriodSeconds)),
+			TerminationGracePeriodSeconds: new(int64((f.Spec.Drain.Timeout + graceBeyondDrain) / time.Second)),
 			SecurityContext:               podSecurity(),
 			Containers:                    []corev1.Container{container(f, pod.Resources)},
 			Volumes:                       volumes(f),
@@ -136,7 +242,7 @@ func container(f *verdict.Facts, resources corev1.ResourceRequirements) corev1.C
 			"--admin-tls=" + contract.AdminTLSDir,
 			"--admin-listen=" + net.JoinHostPort("", strconv.Itoa(contract.AdminPort)),
 			"--health-listen=" + net.JoinHostPort("", strconv.Itoa(contract.HealthPort)),
-			"--shutdown-timeout=" + shutdownTimeout,
+			"--shutdown-timeout=" + f.Spec.Drain.Timeout.String(),
 		},
 		Ports: []corev1.ContainerPort{
 			{Name: "admin", ContainerPort: contract.AdminPort, Protocol: corev1.ProtocolTCP},

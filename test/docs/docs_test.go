@@ -142,6 +142,10 @@ var defaults = map[string]any{
 	"MQTTBroker spec.persistence.size":                        v1alpha1.DefaultVolumeSize,
 	"MQTTBroker spec.persistence.retention.whenDeleted":       v1alpha1.DefaultVolumeRetention,
 	"MQTTBroker spec.persistence.retention.whenScaled":        v1alpha1.DefaultVolumeRetention,
+	"MQTTBroker spec.updates.drain.timeout":                   fmt.Sprintf("%.0fs", v1alpha1.DefaultDrainTimeout.Seconds()),
+	"MQTTBroker spec.updates.drain.disconnectRate":            v1alpha1.DefaultDisconnectRate,
+	"MQTTBroker spec.updates.progressDeadline":                fmt.Sprintf("%.0fm", v1alpha1.DefaultProgressDeadline.Minutes()),
+	"MQTTBroker spec.updates.maintenanceWindows[].timeZone":   v1alpha1.DefaultTimeZone,
 	"MQTTBroker spec.logging.level":                           v1alpha1.DefaultLogLevel,
 	"MQTTBroker spec.logging.format":                          v1alpha1.DefaultLogFormat,
 	"MQTTBroker spec.networkPolicy.enabled":                   v1alpha1.DefaultNetworkPolicy,
@@ -239,6 +243,35 @@ func compare(t *testing.T, p *page, kind, heading string, wanted map[string]bool
 	}
 }
 
+// What a change of a field does stands in one place, and the page says the same of every row.
+func TestWhatAChangeDoes(t *testing.T) {
+	t.Parallel()
+
+	p, seen := onePage(t, "docs/mqttbroker.md"), 0
+
+	for _, table := range p.tablesOf("field") {
+		column := table.column("change")
+		if column < 0 {
+			t.Errorf("%s: a table of fields has no column %q", p.path, "change")
+
+			continue
+		}
+
+		for _, r := range table.rows {
+			field := strings.Trim(r.cells[0], "`")
+			seen++
+
+			if want := string(v1alpha1.BrokerChange(field)); r.cells[column] != want {
+				t.Errorf("%s:%d: a change of %s is %q in api/v1alpha1/changes.go, and %q here", p.path, r.line, field, want, r.cells[column])
+			}
+		}
+	}
+
+	if seen == 0 {
+		t.Errorf("%s has no fields", p.path)
+	}
+}
+
 // A field that a page names in running text must be one of ours.
 func TestNamedFieldsExist(t *testing.T) {
 	t.Parallel()
@@ -271,9 +304,8 @@ func TestNamedFieldsExist(t *testing.T) {
 // notYetProduced are the reasons that no controller gives now, each with what it waits for. Whoever makes a controller
 // give one takes it out here and writes its entry in troubleshooting.md.
 var notYetProduced = map[v1alpha1.ConditionReason]string{
-	v1alpha1.ReasonReconciling:  "the first status is written at the end of the first pass",
-	v1alpha1.ReasonDeleting:     "there are no finalizers, so a deleted object is gone at once",
-	v1alpha1.ReasonRolloutStuck: "roll-outs have no deadline yet",
+	v1alpha1.ReasonReconciling: "the first status is written at the end of the first pass",
+	v1alpha1.ReasonDeleting:    "there are no finalizers, so a deleted object is gone at once",
 }
 
 func TestEveryReasonIsExplained(t *testing.T) {

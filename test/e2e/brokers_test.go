@@ -16,6 +16,7 @@ import (
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
+	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -547,4 +548,152 @@ func TestVolumeStays(t *testing.T) {
 	again := s.reconnect("anna", session{})
 	s.mustSubscribe(again, "kept")
 	s.hears(again, "kept", "in the volume")
+}
+
+// TestAVolumeGrows under a pod that goes on, and the volume is the broker's still: it goes with it.
+func TestAVolumeGrows(t *testing.T) {
+	t.Parallel()
+	s := begin(t)
+	broker := s.broker(withVolume)
+	s.user("anna", allow("#"))
+	steady, pod := s.pulse("anna", "steady"), s.pod()
+	set := &appsv1.StatefulSet{ObjectMeta: metav1.ObjectMeta{Namespace: s.namespace, Name: v1alpha1.StatefulSetName(brokerName)}}
+	if err := s.get(set); err != nil {
+		t.Fatal(err)
+	}
+	before, revision := set.UID, set.Status.UpdateRevision
+	s.update(broker, func() { broker.Spec.Persistence.Size = new(resource.MustParse("2Gi")) })
+	claim := &corev1.PersistentVolumeClaim{ObjectMeta: metav1.ObjectMeta{Namespace: s.namespace, Name: v1alpha1.VolumeClaimName(brokerName, 0)}}
+	took := s.eventually(patience, "the volume has grown", func() error {
+		if err := s.get(claim); err != nil {
+			return err
+		}
+		if has := claim.Status.Capacity.Storage(); has.String() != "2Gi" {
+			return fmt.Errorf("it has %s", has)
+		}
+		return nil
+	})
+	s.awaitReady(broker)
+	s.sayf("the volume had grown after %.1fs", took.Seconds())
+	if err := s.get(set); err != nil {
+		t.Fatal(err)
+	}
+	if set.UID == before || set.Status.UpdateRevision != revision || set.Spec.VolumeClaimTemplates[0].Spec.Resources.Requests.Storage().String() != "2Gi" {
+		t.Errorf("the StatefulSet was not made anew in the same form: %s", s.asText(set))
+	}
+	s.beat(steady)
+	s.samePod(pod)
+	if broker.Status.LastRestart != nil {
+		t.Errorf("nobody was restarted: %+v", broker.Status.LastRestart)
+	}
+
+	s.sayf("the broker goes, and with it pod and volume")
+	s.keepLogs()
+	s.remove(broker)
+	s.eventually(patience, "its pod and its claim are gone", func() error {
+		return errors.Join(s.isGone(pod), s.isGone(claim))
+	})
+}
+
+// TestARestartSendsClientsAway at the rate that was asked for, and they find their sessions when they come back.
+func TestARestartSendsClientsAway(t *testing.T) {
+	const clients, rate = 30, 5
+	t.Parallel()
+	s := begin(t)
+	broker := s.broker(withVolume, func(b *v1alpha1.MQTTBroker) {
+		b.Spec.Updates = &v1alpha1.BrokerUpdates{Drain: &v1alpha1.BrokerDrain{DisconnectRate: new(int32(rate))}}
+	})
+	s.user("anna", allow("#"))
+	pod := s.pod()
+	all, ends := make([]*mqttClient, clients), make(chan time.Time, clients)
+	for i := range all {
+		all[i] = s.connectAs("anna", session{clientID: fmt.Sprintf("client-%d", i), expiry: 3600})
+		go func(c *mqttClient) {
+			<-c.closed
+			ends <- time.Now()
+		}(all[i])
+	}
+	s.mustSubscribe(all[0], "kept")
+
+	s.sayf("somebody asks for a restart")
+	s.keepLogs()
+	s.update(broker, func() { broker.Annotations = map[string]string{v1alpha1.AnnotationRestartAt: "2026-11-28T18:00:00Z"} })
+	var first, last time.Time
+	for i := range clients {
+		select {
+		case at := <-ends:
+			if i == 0 {
+				first = at
+			}
+			last = at
+		case <-time.After(patience):
+			t.Fatalf("%d of %d clients are still connected", clients-i, clients)
+		}
+	}
+	took := last.Sub(first)
+	s.sayf("%d clients were sent away within %.1fs: %.2f per second", clients, took.Seconds(), (clients-1)/took.Seconds())
+	if least := time.Duration(float64(clients-1) / rate * 0.9 * float64(time.Second)); took < least {
+		t.Errorf("they went within %v, want %v at least", took, least)
+	}
+	for _, c := range all {
+		c.mu.Lock()
+		if c.reason != serverShuttingDown {
+			t.Errorf("%s was told %#x, want %#x: %v", c.name, c.reason, serverShuttingDown, c.why)
+		}
+		c.mu.Unlock()
+	}
+	again := s.reconnect("anna", session{clientID: "client-0", expiry: 3600, resume: true})
+	if !again.present {
+		t.Error("the session is lost")
+	}
+	s.mustPublish(again, "kept", "after the restart")
+	s.hears(again, "kept", "after the restart")
+	s.awaitReady(broker)
+	if now := s.pod(); now.UID == pod.UID {
+		t.Error("the pod is the old one")
+	}
+	if last := broker.Status.LastRestart; last == nil || last.Reason != v1alpha1.ReasonRestartRequested {
+		t.Errorf("the status does not say why: %+v", last)
+	}
+}
+
+// serverShuttingDown is the reason of a DISCONNECT.
+const serverShuttingDown = 0x8B
+
+// TestAChangeThatFails: an image that does not exist. The broker comes back with the one that it had, and what it kept.
+func TestAChangeThatFails(t *testing.T) {
+	t.Parallel()
+	s := begin(t)
+	broker := s.broker(withVolume, func(b *v1alpha1.MQTTBroker) {
+		b.Spec.Updates = &v1alpha1.BrokerUpdates{ProgressDeadline: &metav1.Duration{Duration: 30 * time.Second}}
+	})
+	s.user("anna", allow("#"))
+	in, image := s.connect("anna"), s.pod().Spec.Containers[0].Image
+	if err := in.retain("kept", "in the volume"); err != nil {
+		t.Fatal(err)
+	}
+
+	s.sayf("somebody mistypes the image")
+	s.keepLogs()
+	s.update(broker, func() { broker.Spec.Image = new("localhost/mqtt-broker:mistyped") })
+	s.awaitEnd(in)
+	began := time.Now()
+	s.sayf("%s", s.await(broker, v1alpha1.ConditionReady, metav1.ConditionFalse, v1alpha1.ReasonRolloutStuck))
+	again := s.reconnect("anna", session{})
+	s.sayf("clients are served again %.0fs after they were sent away", time.Since(began).Seconds())
+	s.mustSubscribe(again, "kept")
+	s.hears(again, "kept", "in the volume")
+	s.await(broker, v1alpha1.ConditionAvailable, metav1.ConditionTrue, "")
+	if now := s.pod().Spec.Containers[0].Image; now != image {
+		t.Errorf("it came back with %s, want %s", now, image)
+	}
+
+	s.sayf("the mistake is corrected: the broker has that form already")
+	pod := s.pod()
+	s.update(broker, func() { broker.Spec.Image = nil })
+	s.awaitReady(broker)
+	s.samePod(pod)
+	if err := again.ended(); err != nil {
+		t.Errorf("a client was disturbed: %v", err)
+	}
 }
