@@ -33,6 +33,8 @@ var brokerChanges = map[string]Change{
 	"spec.updates":                      ChangeLive,
 	"spec.updates.drain.timeout":        ChangeRestart, // it is in the grace period
 	"spec.allowedNamespaces":            ChangeLive,
+	"spec.networkPolicy":                ChangeLive,
+	"spec.monitoring":                   ChangeLive,
 	"spec.logging":                      ChangeLive,
 	"spec.pod":                          ChangeRestart,
 }
