@@ -11,6 +11,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"runtime/debug"
 	"strconv"
 	"sync"
 	"time"
@@ -24,6 +25,8 @@ import (
 
 const (
 	defaultShutdown = 20 * time.Second
+	// restAfter is how long a configuration must have been the newest before the memory that reading it took is given back.
+	restAfter = 3 * time.Second
 	healthTimeout   = 10 * time.Second
 )
 
@@ -86,12 +89,18 @@ func runBroker(ctx context.Context, s *settings, logging *logs.Log, log *slog.Lo
 
 	var release sync.Once
 
+	// With ten thousand users a configuration is read from megabytes, which are garbage afterwards, and more of it than the
+	// collector would look for in a broker that has little to do.
+	tidy := time.AfterFunc(restAfter, debug.FreeOSMemory)
+	defer tidy.Stop()
+
 	keeper = admin.NewKeeper(func(config *contract.Config) error { //nolint:contextcheck // a socket is bound at once or not at all
 		if err := broker.Apply(config); err != nil {
 			return err
 		}
 
 		release.Do(releaseProgram)
+		tidy.Reset(restAfter)
 		logging.Set(config.Logging)
 		log.Info("configuration applied", "revision", config.Revision, "listeners", len(config.Listeners), "users", len(config.Users))
 
