@@ -90,7 +90,7 @@ step_clients() { go test -timeout 10m -count 1 ./test/clients; }
 
 step_faults() { go test -timeout 10m -count 1 ./test/faults; }
 
-step_monitoring() { go test -timeout 10m -count 1 ./test/monitoring; }
+step_monitoring() { go test -timeout 10m -count 1 ./test/monitoring ./test/promql; }
 
 step_bridges() { go test -timeout 10m -count 1 ./test/bridges; }
 
