@@ -705,6 +705,11 @@ func (in *BrokerUpdates) DeepCopyInto(out *BrokerUpdates) {
 		*out = new(BrokerDrain)
 		(*in).DeepCopyInto(*out)
 	}
+	if in.ProgressDeadline != nil {
+		in, out := &in.ProgressDeadline, &out.ProgressDeadline
+		*out = new(v1.Duration)
+		**out = **in
+	}
 	if in.MaintenanceWindows != nil {
 		in, out := &in.MaintenanceWindows, &out.MaintenanceWindows
 		*out = make([]MaintenanceWindow, len(*in))
@@ -1290,6 +1295,11 @@ func (in *MQTTBridgeSpec) DeepCopyInto(out *MQTTBridgeSpec) {
 	}
 	if in.Inflight != nil {
 		in, out := &in.Inflight, &out.Inflight
+		*out = new(int32)
+		**out = **in
+	}
+	if in.MaxQueuedMessages != nil {
+		in, out := &in.MaxQueuedMessages, &out.MaxQueuedMessages
 		*out = new(int32)
 		**out = **in
 	}

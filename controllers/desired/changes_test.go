@@ -103,12 +103,12 @@ func leaves(kind reflect.Type, path string) []string {
 	}
 	var all []string
 	for field := range kind.Fields() {
-		all = append(all, leaves(field.Type, path+"."+nameOf(field))...)
+		all = append(all, leaves(field.Type, path+"."+jsonName(field))...)
 	}
 	return all
 }
 
-func nameOf(field reflect.StructField) string {
+func jsonName(field reflect.StructField) string {
 	name, _, _ := strings.Cut(field.Tag.Get("json"), ",")
 	return name
 }
@@ -128,7 +128,7 @@ func alter(t *testing.T, v reflect.Value, path []string) {
 	}
 	name, isList := strings.CutSuffix(path[0], "[]")
 	for i := range v.NumField() {
-		if nameOf(v.Type().Field(i)) != name {
+		if jsonName(v.Type().Field(i)) != name {
 			continue
 		}
 		field := v.Field(i)

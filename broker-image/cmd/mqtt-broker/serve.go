@@ -26,8 +26,8 @@ import (
 const (
 	defaultShutdown = 20 * time.Second
 	// restAfter is how long a configuration must have been the newest before the memory that reading it took is given back.
-	restAfter = 3 * time.Second
-	healthTimeout   = 10 * time.Second
+	restAfter     = 3 * time.Second
+	healthTimeout = 10 * time.Second
 )
 
 // settings are the flags of serve.
