@@ -344,7 +344,7 @@ func (k *kubelet) pod0(ctx context.Context, set *appsv1.StatefulSet, runs bool) 
 	pod := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{
 		Namespace: k.namespace, Name: set.Name + "-0", Labels: set.Spec.Template.Labels, Annotations: set.Spec.Template.Annotations,
 		OwnerReferences: []metav1.OwnerReference{*metav1.NewControllerRef(set, appsv1.SchemeGroupVersion.WithKind("StatefulSet"))},
-	}, Spec: set.Spec.Template.Spec}
+	}, Spec: *set.Spec.Template.Spec.DeepCopy()}
 	pod.Spec.Volumes, pod.Spec.Containers[0].VolumeMounts = nil, nil
 	if err := k8s.Create(ctx, pod); err != nil {
 		return nil, err
