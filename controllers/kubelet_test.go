@@ -14,6 +14,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -32,7 +33,8 @@ import (
 	"github.com/mqtt-operator/mqtt-operator/broker-image/engine"
 )
 
-// kubelet stands in for the controllers of StatefulSets and Deployments and the kubelet of one namespace, which no API server brings along.
+// kubelet stands in for the controllers of StatefulSets and Deployments, the garbage collector, the storage driver and the
+// kubelet of one namespace, which no API server brings along.
 // What it runs in place of a container is the real broker: engine, keeper and admin endpoint, with the configuration
 // and the certificates that a pod would find mounted.
 type kubelet struct {
@@ -45,6 +47,8 @@ type kubelet struct {
 	bridges map[string]*bridgePod
 	// realBridges says that their pods carry messages.
 	realBridges bool
+	// slowDisk keeps volumes from growing.
+	slowDisk atomic.Bool
 	// running are the containers of brokers by name, for those who may not wait for mu.
 	running sync.Map
 }
@@ -100,8 +104,20 @@ func (k *kubelet) sync(ctx context.Context) error {
 	}
 	k.mu.Lock()
 	defer k.mu.Unlock()
+	for i := range sets.Items {
+		if err := k.collect(ctx, &sets.Items[i]); err != nil {
+			return err
+		}
+	}
 	for broker, c := range k.pods {
-		if set := wanted[broker]; set == nil || !metav1.IsControlledBy(c.pod, set) {
+		set := wanted[broker]
+		if metav1.GetControllerOf(c.pod) == nil {
+			if err := k.adopt(ctx, set, c.pod); err != nil {
+				return err
+			}
+			continue
+		}
+		if set == nil || !metav1.IsControlledBy(c.pod, set) {
 			c.end()
 			delete(k.pods, broker)
 			if err := k8s.Delete(ctx, c.pod, client.GracePeriodSeconds(0)); client.IgnoreNotFound(err) != nil {
@@ -110,6 +126,9 @@ func (k *kubelet) sync(ctx context.Context) error {
 		}
 	}
 	for broker, set := range wanted {
+		if err := k.volumes(ctx, set); err != nil {
+			return fmt.Errorf("volumes of %s: %w", broker, err)
+		}
 		if k.pods[broker] == nil {
 			c, err := k.start(ctx, broker, set)
 			if err != nil {
@@ -122,6 +141,62 @@ func (k *kubelet) sync(ctx context.Context) error {
 	for i := range sets.Items {
 		if err := k.report(ctx, &sets.Items[i]); err != nil && !apierrors.IsConflict(err) {
 			return client.IgnoreNotFound(err)
+		}
+	}
+	return nil
+}
+
+// collect does what the garbage collector does when a StatefulSet is deleted without its pods.
+func (k *kubelet) collect(ctx context.Context, set *appsv1.StatefulSet) error {
+	if set.DeletionTimestamp == nil || !slices.Contains(set.Finalizers, metav1.FinalizerOrphanDependents) {
+		return nil
+	}
+	for _, c := range k.pods {
+		if metav1.IsControlledBy(c.pod, set) {
+			before := c.pod.DeepCopy()
+			c.pod.OwnerReferences = nil
+			if err := k8s.Patch(ctx, c.pod, client.MergeFrom(before)); err != nil {
+				return err
+			}
+		}
+	}
+	before := set.DeepCopy()
+	set.Finalizers = slices.DeleteFunc(set.Finalizers, func(name string) bool { return name == metav1.FinalizerOrphanDependents })
+	return client.IgnoreNotFound(k8s.Patch(ctx, set, client.MergeFrom(before)))
+}
+
+// adopt does what the controller of StatefulSets does with a pod that belongs to nobody. set may be nil.
+func (k *kubelet) adopt(ctx context.Context, set *appsv1.StatefulSet, pod *corev1.Pod) error {
+	if set == nil {
+		return nil
+	}
+	before := pod.DeepCopy()
+	pod.OwnerReferences = []metav1.OwnerReference{*metav1.NewControllerRef(set, appsv1.SchemeGroupVersion.WithKind("StatefulSet"))}
+	return k8s.Patch(ctx, pod, client.MergeFrom(before))
+}
+
+// volumes makes the claims of a StatefulSet and lets them grow.
+func (k *kubelet) volumes(ctx context.Context, set *appsv1.StatefulSet) error {
+	for i := range set.Spec.VolumeClaimTemplates {
+		template := &set.Spec.VolumeClaimTemplates[i]
+		claim := &corev1.PersistentVolumeClaim{ObjectMeta: metav1.ObjectMeta{
+			Namespace: set.Namespace, Name: template.Name + "-" + set.Name + "-0", Labels: maps.Clone(set.Spec.Selector.MatchLabels),
+		}}
+		err := k8s.Get(ctx, client.ObjectKeyFromObject(claim), claim)
+		if apierrors.IsNotFound(err) {
+			claim.Spec = template.Spec
+			err = k8s.Create(ctx, claim)
+		}
+		if err != nil {
+			return err
+		}
+		size, has := claim.Spec.Resources.Requests[corev1.ResourceStorage], claim.Status.Capacity[corev1.ResourceStorage]
+		if has.Cmp(size) >= 0 || (!has.IsZero() && k.slowDisk.Load()) {
+			continue
+		}
+		claim.Status.Phase, claim.Status.Capacity = corev1.ClaimBound, corev1.ResourceList{corev1.ResourceStorage: size}
+		if err := k8s.Status().Update(ctx, claim); err != nil && !apierrors.IsConflict(err) {
+			return err
 		}
 	}
 	return nil

@@ -97,9 +97,13 @@ func CacheOptions(namespaces []string) (cache.Options, error) {
 	options := cache.Options{
 		DefaultTransform: slim,
 		ByObject: map[client.Object]cache.ByObject{
-			&corev1.Secret{}:         {Label: labels.NewSelector().Add(*allowed), UnsafeDisableDeepCopy: new(true)},
-			&corev1.ConfigMap{}:      {Label: labels.NewSelector().Add(*allowed)},
-			&corev1.Pod{}:            own,
+			&corev1.Secret{}:    {Label: labels.NewSelector().Add(*allowed), UnsafeDisableDeepCopy: new(true)},
+			&corev1.ConfigMap{}: {Label: labels.NewSelector().Add(*allowed)},
+			&corev1.Pod{}:       own,
+			// The StatefulSet makes them, with the labels of its selector alone.
+			&corev1.PersistentVolumeClaim{}: {Label: labels.SelectorFromSet(labels.Set{
+				v1alpha1.LabelName: v1alpha1.NameValue, v1alpha1.LabelComponent: v1alpha1.ComponentBroker,
+			})},
 			&corev1.Service{}:        own,
 			&corev1.ServiceAccount{}: own,
 			&appsv1.StatefulSet{}:    own,
@@ -223,6 +227,7 @@ func setupBroker(mgr manager.Manager, o Options, writer *apply.Writer, looksAfte
 		Owns(&corev1.ServiceAccount{}).
 		Owns(&corev1.Secret{}).
 		Watches(&corev1.Pod{}, handler.EnqueueRequestsFromMapFunc(brokerByLabel)).
+		Watches(&corev1.PersistentVolumeClaim{}, handler.EnqueueRequestsFromMapFunc(brokerOfClaim)).
 		Watches(&v1alpha1.MQTTUser{}, pace.paced(brokerOfUser), builder.WithPredicates(wished())).
 		Watches(&corev1.Secret{}, pace.paced(brokerOfVerifier(c)), builder.WithPredicates(isVerifier())).
 		Watches(&v1alpha1.MQTTAccessPolicy{}, pace.paced(brokersOfPolicy(c)), builder.WithPredicates(wished())).
@@ -301,6 +306,11 @@ func brokerByLabel(_ context.Context, o client.Object) []reconcile.Request {
 		return request(o.GetNamespace(), name)
 	}
 	return nil
+}
+
+// brokerOfClaim wakes the broker whose volume it is: the label of the selector names it.
+func brokerOfClaim(_ context.Context, o client.Object) []reconcile.Request {
+	return request(o.GetNamespace(), o.GetLabels()[v1alpha1.LabelInstance])
 }
 
 func brokerOfUser(_ context.Context, o client.Object) []reconcile.Request {

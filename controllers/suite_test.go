@@ -138,12 +138,16 @@ type world struct {
 	// operator is what the manager of now uses: the same caches and options as in the binary.
 	operator manager.Manager
 	stop     func()
+	// image is the broker image that belongs to the operator's release.
+	image string
+	// between stands between the operator and the API server, if it is not nil.
+	between func(client.Client) client.Client
 }
 
 // newWorld starts an operator for a new namespace. The manager's options are those of the binary.
 func newWorld(t *testing.T, labelsOfOthers ...map[string]string) *world {
 	t.Helper()
-	w := &world{t: t, log: &logBuffer{}, stop: func() {}}
+	w := &world{t: t, log: &logBuffer{}, stop: func() {}, image: "example.com/broker:1"}
 	w.namespace = w.newNamespace(nil)
 	for _, labels := range labelsOfOthers {
 		w.others = append(w.others, w.newNamespace(labels))
@@ -173,11 +177,11 @@ func (w *world) startOperator() {
 	must(w.t, err)
 	mgr, err := ctrl.NewManager(apiServer, manager.Options{
 		Scheme: scheme, Cache: cached, Metrics: server.Options{BindAddress: "0"}, HealthProbeBindAddress: "0",
-		Controller: config.Controller{SkipNameValidation: new(true)}, Logger: w.log.logger(),
+		Controller: config.Controller{SkipNameValidation: new(true)}, Logger: w.log.logger(), NewClient: w.newClient,
 	})
 	must(w.t, err)
 	ctx, cancel := context.WithCancel(context.Background())
-	must(w.t, controllers.Setup(ctx, mgr, controllers.Options{Image: "example.com/broker:1", AdminAddress: w.kubelet.adminAddress, Namespaces: w.namespaces()}))
+	must(w.t, controllers.Setup(ctx, mgr, controllers.Options{Image: w.image, AdminAddress: w.kubelet.adminAddress, Namespaces: w.namespaces()}))
 	ended := make(chan error, 1)
 	go func() { ended <- mgr.Start(ctx) }()
 	w.operator, w.stop = mgr, func() {
@@ -190,6 +194,14 @@ func (w *world) startOperator() {
 	if !mgr.GetCache().WaitForCacheSync(ctx) {
 		w.t.Fatal("the operator's cache does not fill")
 	}
+}
+
+func (w *world) newClient(config *rest.Config, options client.Options) (client.Client, error) {
+	c, err := client.New(config, options)
+	if err != nil || w.between == nil {
+		return c, err
+	}
+	return w.between(c), nil
 }
 
 // reconcilers are the three of the operator, for those who want to walk one pass by hand; writes counts what they write.

@@ -755,16 +755,13 @@ const (
 	SyncInterval PersistenceSync = "interval"
 )
 
-// not alive: volumes are not expanded yet.
-// +kubebuilder:validation:XValidation:rule="quantity(has(self.size) ? string(self.size) : '1Gi').compareTo(quantity(has(oldSelf.size) ? string(oldSelf.size) : '1Gi')) <= 0",message="spec.persistence.size above what it was is not alive in this version: create another broker with a larger volume"
-
 // BrokerPersistence gives each pod a volume.
 //
 // +kubebuilder:validation:XValidation:rule="quantity(has(self.size) ? string(self.size) : '1Gi').compareTo(quantity(has(oldSelf.size) ? string(oldSelf.size) : '1Gi')) >= 0",message="spec.persistence.size may grow but not shrink: create another broker with a smaller volume"
 // +kubebuilder:validation:XValidation:rule="has(self.storageClassName) == has(oldSelf.storageClassName) && (!has(self.storageClassName) || self.storageClassName == oldSelf.storageClassName)",message="spec.persistence.storageClassName is immutable: create another broker with the other class"
 type BrokerPersistence struct {
-	// size is the size of each volume, at least 1Mi. Default: 1Gi. It may grow, where the storage class can expand
-	// volumes, and never shrink.
+	// size is the size of each volume, at least 1Mi. Default: 1Gi. It may grow, where the storage class lets volumes
+	// grow, and never shrink. Pods go on while it grows.
 	//
 	// +optional
 	// +kubebuilder:validation:XValidation:rule="quantity(string(self)).isInteger() && quantity(string(self)).compareTo(quantity('1Mi')) >= 0",message="spec.persistence.size must be a whole number of bytes, at least 1Mi"

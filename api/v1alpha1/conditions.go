@@ -132,6 +132,10 @@ const (
 	ReasonRolloutComplete ConditionReason = "RolloutComplete"
 	// ReasonRolloutStuck: a pod has not become ready in the time that a roll-out may take.
 	ReasonRolloutStuck ConditionReason = "RolloutStuck"
+	// ReasonVolumeExpanding: the volumes are on their way to a larger spec.persistence.size; pods go on meanwhile.
+	ReasonVolumeExpanding ConditionReason = "VolumeExpanding"
+	// ReasonVolumeExpansionRefused: the API server lets a volume not grow, mostly because its storage class does not.
+	ReasonVolumeExpansionRefused ConditionReason = "VolumeExpansionRefused"
 	// ReasonImageChanged: pods were restarted for another image.
 	ReasonImageChanged ConditionReason = "ImageChanged"
 	// ReasonPodChanged: pods were restarted for a change of spec.pod.

@@ -97,6 +97,14 @@ func PodName(broker string, ordinal int) string {
 	return StatefulSetName(broker) + "-" + strconv.Itoa(ordinal)
 }
 
+// VolumeName is the volume of a broker's pod, and the claim for it in the StatefulSet.
+const VolumeName = "data"
+
+// VolumeClaimName is the PersistentVolumeClaim of a broker's pod with that ordinal.
+func VolumeClaimName(broker string, ordinal int) string {
+	return VolumeName + "-" + PodName(broker, ordinal)
+}
+
 // HeadlessServiceName is the Service that gives each pod of a broker a name.
 func HeadlessServiceName(broker string) string { return broker + "-headless" }
 

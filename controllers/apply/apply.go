@@ -16,6 +16,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -160,8 +161,9 @@ func (w *Writer) compare(ctx context.Context, owner client.Object, ownerKind sch
 	return wanted, nil
 }
 
-func (w *Writer) write(ctx context.Context, wanted *unstructured.Unstructured) error {
-	err := w.cached.Apply(ctx, client.ApplyConfigurationFromUnstructured(wanted), client.FieldOwner(FieldOwner), client.ForceOwnership)
+func (w *Writer) write(ctx context.Context, wanted *unstructured.Unstructured, options ...client.ApplyOption) error {
+	options = append(options, client.FieldOwner(FieldOwner), client.ForceOwnership)
+	err := w.cached.Apply(ctx, client.ApplyConfigurationFromUnstructured(wanted), options...)
 	switch {
 	case apierrors.IsInvalid(err), apierrors.IsForbidden(err) && !apierrors.HasStatusCause(err, corev1.NamespaceTerminatingCause):
 		return &RefusedError{Kind: wanted.GetKind(), Name: wanted.GetName(), Err: err}
@@ -272,6 +274,36 @@ func (w *Writer) Prune(ctx context.Context, owner client.Object, candidates, wan
 		if err := w.cached.Delete(ctx, object, client.Preconditions{UID: &uid}); client.IgnoreNotFound(err) != nil {
 			return fmt.Errorf("%T %s: %w", object, object.GetName(), err)
 		}
+	}
+	return nil
+}
+
+// Grow lets a claim ask for a larger volume; with dry it only asks whether that would be taken. A [RefusedError] says that
+// it is not.
+func (w *Writer) Grow(ctx context.Context, claim *corev1.PersistentVolumeClaim, size resource.Quantity, dry bool) error {
+	wanted := &unstructured.Unstructured{Object: map[string]any{"spec": map[string]any{
+		"resources": map[string]any{"requests": map[string]any{string(corev1.ResourceStorage): size.String()}},
+	}}}
+	wanted.SetGroupVersionKind(corev1.SchemeGroupVersion.WithKind("PersistentVolumeClaim"))
+	wanted.SetName(claim.Name)
+	wanted.SetNamespace(claim.Namespace)
+	wanted.SetUID(claim.UID) // a precondition: not what came in its place meanwhile
+	if dry {
+		return w.write(ctx, wanted, client.DryRunAll)
+	}
+	return w.write(ctx, wanted)
+}
+
+// Orphan deletes an object that owner controls, and leaves alone what that object controls itself. It is a conflict if the
+// object is another one by now than the one that was looked at.
+func (w *Writer) Orphan(ctx context.Context, owner, object client.Object) error {
+	if !metav1.IsControlledBy(object, owner) || object.GetDeletionTimestamp() != nil {
+		return nil
+	}
+	uid, version := object.GetUID(), object.GetResourceVersion()
+	err := w.cached.Delete(ctx, object, client.Preconditions{UID: &uid, ResourceVersion: &version}, client.PropagationPolicy(metav1.DeletePropagationOrphan))
+	if client.IgnoreNotFound(err) != nil {
+		return fmt.Errorf("%T %s: %w", object, object.GetName(), err)
 	}
 	return nil
 }

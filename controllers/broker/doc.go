@@ -3,11 +3,13 @@
 // Package mqttbroker reconciles MQTTBroker: one look at the world, one judgement, one set of objects, one word to each
 // pod, one status.
 //
-//	observe  read the broker, its users' verifiers, its Secrets, its StatefulSet, its pods, and ask each pod what it runs
+//	observe  read the broker, its users' verifiers, its Secrets, its StatefulSet, its volumes, its pods, and ask each pod
+//	         what it runs
 //	issue    keep the key material that is current, draw what is missing
 //	judge    pure: which listeners and users can be served, and what is wrong with the others
 //	build    pure: the objects and the configuration with its revision
 //	apply    server-side apply of what differs; delete what is wanted no more
+//	grow     let volumes grow; a StatefulSet that makes smaller ones goes without its pods, and the next pass makes it anew
 //	deliver  hand the configuration to each pod that runs another one
 //	conclude conditions, status, events: the only writer of status
 //

@@ -8,6 +8,9 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -30,9 +33,10 @@ import (
 const askTimeout = 2 * time.Second
 
 // +kubebuilder:rbac:groups="",resources=configmaps;pods,verbs=get;list;watch
+// +kubebuilder:rbac:groups="",resources=persistentvolumeclaims,verbs=get;list;patch;watch
 // +kubebuilder:rbac:groups="",resources=secrets;serviceaccounts,verbs=create;get;list;patch;watch
 // +kubebuilder:rbac:groups="",resources=services,verbs=create;delete;get;list;patch;watch
-// +kubebuilder:rbac:groups=apps,resources=statefulsets,verbs=create;get;list;patch;watch
+// +kubebuilder:rbac:groups=apps,resources=statefulsets,verbs=create;delete;get;list;patch;watch
 // +kubebuilder:rbac:groups=cert-manager.io,resources=certificates,verbs=create;delete;get;patch
 // +kubebuilder:rbac:groups=events.k8s.io,resources=events,verbs=create;patch
 // +kubebuilder:rbac:groups=mqtt-operator.io,resources=mqttaccesspolicies;mqttbrokers;mqttusers,verbs=get;list;watch
@@ -43,7 +47,7 @@ const askTimeout = 2 * time.Second
 func (r *Reconciler) observe(ctx context.Context, p *pass) error {
 	for _, read := range []func(context.Context, *verdict.Facts) error{
 		r.observeSecrets, r.observeReferenced, r.observeCertManager, r.observeCluster, r.observeUsers, r.observePolicies, r.observeOutdated,
-		r.observeStatefulSet, r.observeServices, r.observePods,
+		r.observeStatefulSet, r.observeServiceAccount, r.observeClaims, r.observeServices, r.observePods,
 	} {
 		if err := read(ctx, p.facts); err != nil {
 			return err
@@ -195,6 +199,51 @@ func (r *Reconciler) observeStatefulSet(ctx context.Context, f *verdict.Facts) e
 	return nil
 }
 
+func (r *Reconciler) observeServiceAccount(ctx context.Context, f *verdict.Facts) error {
+	account := &corev1.ServiceAccount{}
+	key := client.ObjectKey{Namespace: f.Broker.Namespace, Name: v1alpha1.ServiceAccountName(f.Broker.Name)}
+	err := r.Client.Get(ctx, key, account)
+	if client.IgnoreNotFound(err) != nil {
+		return fmt.Errorf("serviceaccount %s: %w", key.Name, err)
+	}
+	if err == nil && metav1.IsControlledBy(account, f.Broker) {
+		f.ServiceAccount = account
+	}
+	return nil
+}
+
+// observeClaims reads the claims of the broker's volumes. Where they have to grow, those of its pods are looked for past
+// the cache, too: who restored a volume by hand has perhaps made its claim without our labels.
+func (r *Reconciler) observeClaims(ctx context.Context, f *verdict.Facts) error {
+	if f.Spec.Persistence == nil {
+		return nil
+	}
+	list := &corev1.PersistentVolumeClaimList{}
+	if err := r.list(ctx, f, list, v1alpha1.BrokerSelector(f.Broker.Name)); err != nil {
+		return err
+	}
+	found := map[string]corev1.PersistentVolumeClaim{}
+	for i := range list.Items {
+		found[list.Items[i].Name] = list.Items[i]
+	}
+	for ordinal := range f.Spec.Replicas {
+		name, claim := v1alpha1.VolumeClaimName(f.Broker.Name, int(ordinal)), &corev1.PersistentVolumeClaim{}
+		if _, known := found[name]; known || !f.IsOutgrown() {
+			continue
+		}
+		switch err := r.Live.Get(ctx, client.ObjectKey{Namespace: f.Broker.Namespace, Name: name}, claim); {
+		case client.IgnoreNotFound(err) != nil:
+			return fmt.Errorf("persistentvolumeclaim %s: %w", name, err)
+		case err == nil:
+			found[name] = *claim
+		}
+	}
+	for _, name := range slices.Sorted(maps.Keys(found)) {
+		f.Claims = append(f.Claims, found[name])
+	}
+	return nil
+}
+
 func (r *Reconciler) observeServices(ctx context.Context, f *verdict.Facts) error {
 	list := &corev1.ServiceList{}
 	if err := r.list(ctx, f, list, v1alpha1.BrokerLabels(f.Broker.Name)); err != nil {
@@ -211,7 +260,7 @@ func (r *Reconciler) observePods(ctx context.Context, f *verdict.Facts) error {
 		return err
 	}
 	for i := range list.Items {
-		if f.StatefulSet != nil && metav1.IsControlledBy(&list.Items[i], f.StatefulSet) {
+		if isOurs(f, &list.Items[i]) {
 			f.Pods = append(f.Pods, verdict.PodFacts{Pod: list.Items[i]})
 		}
 	}
@@ -220,6 +269,17 @@ func (r *Reconciler) observePods(ctx context.Context, f *verdict.Facts) error {
 		note(pod, status, err)
 	})
 	return nil
+}
+
+// isOurs reports whether a pod belongs to the StatefulSet, or to nobody while it bears the name of one that does: such are
+// the pods whose StatefulSet is being made anew.
+func isOurs(f *verdict.Facts, pod *corev1.Pod) bool {
+	if owner := metav1.GetControllerOf(pod); owner != nil {
+		return f.StatefulSet != nil && owner.UID == f.StatefulSet.UID
+	}
+	ordinal, found := strings.CutPrefix(pod.Name, v1alpha1.StatefulSetName(f.Broker.Name)+"-")
+	_, err := strconv.ParseUint(ordinal, 10, 8)
+	return found && err == nil
 }
 
 // eachPod talks to every pod that has an address, to all at the same time.

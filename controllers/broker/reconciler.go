@@ -64,6 +64,8 @@ type pass struct {
 	unpruned []string
 	// before is the status as it was found.
 	before v1alpha1.MQTTBrokerStatus
+	// refused says why the volumes may not grow, nil where nobody said so.
+	refused *verdict.Finding
 	// restart is why the apply of this pass restarts pods, empty if it does not.
 	restart v1alpha1.ConditionReason
 }
@@ -83,6 +85,7 @@ func (r *Reconciler) Reconcile(ctx context.Context, b *v1alpha1.MQTTBroker) (ctr
 		{Name: "judge", Do: judge},
 		{Name: "build", Do: build},
 		{Name: "apply", Do: r.apply},
+		{Name: "grow", Do: r.grow},
 		{Name: "deliver", Do: r.deliver},
 	}.Run(ctx, p)
 	if failed := r.conclude(ctx, p, err); failed != nil {
@@ -96,6 +99,9 @@ func (p *pass) again() time.Duration {
 	again := recheck
 	if p.facts.NoCertManager {
 		again = certManagerRecheck
+	}
+	if p.applied && p.facts.IsStatefulSetEnding() {
+		again = answerRecheck // it is made again as soon as it is gone
 	}
 	if p.material == nil {
 		return again

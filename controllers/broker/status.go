@@ -54,10 +54,7 @@ func computeStatus(p *pass, walked error) v1alpha1.MQTTBrokerStatus {
 	status.ObservedGeneration = f.Broker.Generation
 	status.Selector = labels.SelectorFromSet(v1alpha1.BrokerSelector(f.Broker.Name)).String()
 	if p.judged != nil { // otherwise observing failed, and what is not known is left as it was
-		status.Replicas = new(int32(0))
-		if f.StatefulSet != nil {
-			status.Replicas = &f.StatefulSet.Status.Replicas
-		}
+		status.Replicas = new(replicas(f))
 		status.Pods = podStatus(f)
 		status.Users = &v1alpha1.UsersStatus{Accepted: new(int32(len(p.judged.Accepted))), Rejected: new(int32(p.judged.Rejected))} //nolint:gosec // Bounded by memory.
 		status.Listeners = listenerStatus(p)
@@ -84,7 +81,7 @@ func computeStatus(p *pass, walked error) v1alpha1.MQTTBrokerStatus {
 		setAuthenticationReady(set, p)
 		setStorageReady(set, f)
 		setAvailable(set, f)
-		setProgressing(set, f)
+		setProgressing(set, p)
 		setConfigApplied(set, p, walked)
 	} else {
 		for _, kind := range []v1alpha1.ConditionType{
@@ -99,6 +96,14 @@ func computeStatus(p *pass, walked error) v1alpha1.MQTTBrokerStatus {
 	setReady(set, f, walked)
 	status.Conditions = set.List
 	return *status
+}
+
+// replicas is how many pods there are: what the StatefulSet says, unless it is being made anew and has nothing to say yet.
+func replicas(f *verdict.Facts) int32 {
+	if f.StatefulSet != nil && f.StatefulSet.Status.ObservedGeneration > 0 {
+		return f.StatefulSet.Status.Replicas
+	}
+	return int32(len(f.Pods)) //nolint:gosec // Bounded by the schema.
 }
 
 func observeFailed() verdict.Finding {
@@ -320,12 +325,18 @@ func whyNotReady(f *verdict.Facts) string {
 	return ""
 }
 
-func setProgressing(set *condition.Set, f *verdict.Facts) {
-	if isRolledOut(f) {
+func setProgressing(set *condition.Set, p *pass) {
+	growth := verdict.Growth(p.facts)
+	switch {
+	case p.refused != nil:
+		set.False(v1alpha1.ConditionProgressing, *p.refused)
+	case growth != nil:
+		set.True(v1alpha1.ConditionProgressing, growth.Reason, growth.Message)
+	case !isRolledOut(p.facts):
+		set.True(v1alpha1.ConditionProgressing, v1alpha1.ReasonRolloutInProgress, "Pods are being made or replaced.")
+	default:
 		set.True(v1alpha1.ConditionProgressing, v1alpha1.ReasonRolloutComplete, "Every pod is in the form that the spec says.")
-		return
 	}
-	set.True(v1alpha1.ConditionProgressing, v1alpha1.ReasonRolloutInProgress, "Pods are being made or replaced.")
 }
 
 func isRolledOut(f *verdict.Facts) bool {
@@ -418,6 +429,11 @@ func setReady(set *condition.Set, f *verdict.Facts, walked error) {
 		}
 		return
 	}
+	progress := condition.Of(set.Get(v1alpha1.ConditionProgressing))
+	if progress.Reason == v1alpha1.ReasonVolumeExpansionRefused {
+		stall(progress)
+		return
+	}
 	if f.Spec.Hibernated() && isRolledOut(f) {
 		set.True(v1alpha1.ConditionReady, v1alpha1.ReasonHibernated, hibernated().Message)
 		return
@@ -426,8 +442,8 @@ func setReady(set *condition.Set, f *verdict.Facts, walked error) {
 		set.False(v1alpha1.ConditionReady, condition.Of(c))
 		return
 	}
-	if !isRolledOut(f) {
-		set.False(v1alpha1.ConditionReady, condition.Of(set.Get(v1alpha1.ConditionProgressing)))
+	if !isRolledOut(f) || progress.Reason == v1alpha1.ReasonVolumeExpanding {
+		set.False(v1alpha1.ConditionReady, progress)
 		return
 	}
 	if c := set.Get(v1alpha1.ConditionConfigApplied); c.Status != metav1.ConditionTrue {

@@ -36,7 +36,10 @@ func Build(f *verdict.Facts, m *verdict.Material, j *verdict.Judgement) (*Broker
 	objects = append(objects, PKI(f, m)...)
 	objects = append(objects, ConfigSecrets(f, bundle, revision)...)
 	objects = append(objects, Services(f)...)
-	return &Broker{Objects: append(objects, StatefulSet(f)), Bundle: bundle, Revision: revision}, nil
+	if !f.IsStatefulSetEnding() { // nothing can be written to it any more
+		objects = append(objects, StatefulSet(f))
+	}
+	return &Broker{Objects: objects, Bundle: bundle, Revision: revision}, nil
 }
 
 // meta is the metadata that every child of a broker shares.
@@ -54,10 +57,12 @@ func secret(m metav1.ObjectMeta, kind corev1.SecretType, data map[string][]byte)
 // ServiceAccount is the identity of the broker's pods. It has no token and no rights: the broker knows nothing of
 // Kubernetes.
 func ServiceAccount(f *verdict.Facts) *corev1.ServiceAccount {
-	return &corev1.ServiceAccount{
+	account := &corev1.ServiceAccount{
 		ObjectMeta:                   meta(f, v1alpha1.ServiceAccountName(f.Broker.Name)),
 		AutomountServiceAccountToken: new(false),
 	}
+	account.Annotations = map[string]string{DefaultImageAnnotation: defaultImage(f)}
+	return account
 }
 
 // RevisionAnnotation on a Secret with a part of the configuration is the revision in which that part last changed.

@@ -17,6 +17,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"golang.org/x/tools/txtar"
+	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -262,6 +263,34 @@ func TestAnUpgradedOperatorKeepsTheImage(t *testing.T) {
 	after.StatefulSet.Spec.Template.Spec.Containers[0].Image = "example.com/by-hand:1"
 	if Image(after) != before.DefaultImage {
 		t.Errorf("%s: an image set by hand must not stay", Image(after))
+	}
+}
+
+// TestAStatefulSetThatIsMadeAnew has the image of the one before, and one that stands keeps the size that it makes.
+func TestAStatefulSetThatIsMadeAnew(t *testing.T) {
+	before, _ := facts(t, gen.Broker("factory", "mq", gen.WithVolume("1Gi", "fast")))
+	after, m := facts(t, gen.Broker("factory", "mq", gen.WithVolume("2Gi", "fast")))
+	after.DefaultImage = "example.com/mqtt-broker:2"
+	after.StatefulSet = StatefulSet(before)
+	size := func() string {
+		return StatefulSet(after).Spec.VolumeClaimTemplates[0].Spec.Resources.Requests.Storage().String()
+	}
+	if size() != "1Gi" {
+		t.Errorf("%s: the API server refuses another size", size())
+	}
+	after.ServiceAccount = ServiceAccount(after)
+	after.StatefulSet.DeletionTimestamp = &metav1.Time{Time: now}
+	for _, object := range mustBuild(t, after, m).Objects {
+		if _, isSet := object.(*appsv1.StatefulSet); isSet {
+			t.Error("what is ending cannot be written")
+		}
+	}
+	after.StatefulSet = nil
+	if size() != "2Gi" {
+		t.Errorf("%s: that was the reason to make it anew", size())
+	}
+	if templateOf(t, before) != templateOf(t, after) {
+		t.Error("the pods would be replaced")
 	}
 }
 

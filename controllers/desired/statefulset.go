@@ -20,7 +20,7 @@ import (
 const (
 	// ContainerName is the broker's container.
 	ContainerName = "broker"
-	dataVolume    = "data"
+	dataVolume    = v1alpha1.VolumeName
 	configVolume  = "config"
 	adminVolume   = "admin"
 	// nonRoot is the user and group of the broker's image.
@@ -47,7 +47,7 @@ func StatefulSet(f *verdict.Facts) *appsv1.StatefulSet {
 		Template:            podTemplate(f),
 	}
 	if volume := f.Spec.Persistence; volume != nil {
-		set.Spec.VolumeClaimTemplates = []corev1.PersistentVolumeClaim{claim(b.Name, volume)}
+		set.Spec.VolumeClaimTemplates = []corev1.PersistentVolumeClaim{claim(f, volume)}
 		set.Spec.PersistentVolumeClaimRetentionPolicy = retention(volume)
 	}
 	return set
@@ -55,7 +55,7 @@ func StatefulSet(f *verdict.Facts) *appsv1.StatefulSet {
 
 // DefaultImageAnnotation on a StatefulSet is the image that its broker runs when spec names none: the one that belonged
 // to the release of the operator which made the StatefulSet. A newer operator keeps it, so that its upgrade restarts
-// nobody.
+// nobody. It stands on the ServiceAccount, too, which outlives a StatefulSet that is made anew.
 const DefaultImageAnnotation = "mqtt-operator.io/default-image"
 
 // Image is the broker's image: what spec says, else the default that its StatefulSet was made with.
@@ -70,17 +70,25 @@ func defaultImage(f *verdict.Facts) string {
 	if f.StatefulSet != nil && f.StatefulSet.Annotations[DefaultImageAnnotation] != "" {
 		return f.StatefulSet.Annotations[DefaultImageAnnotation]
 	}
+	if f.StatefulSet == nil && f.ServiceAccount != nil && f.ServiceAccount.Annotations[DefaultImageAnnotation] != "" {
+		return f.ServiceAccount.Annotations[DefaultImageAnnotation]
+	}
 	return f.DefaultImage
 }
 
-func claim(broker string, volume *v1alpha1.ResolvedPersistence) corev1.PersistentVolumeClaim {
+// claim is what the volumes are made from. It cannot change while the StatefulSet exists: see [verdict.Facts.IsOutgrown].
+func claim(f *verdict.Facts, volume *v1alpha1.ResolvedPersistence) corev1.PersistentVolumeClaim {
+	size := volume.Size
+	if stood, found := f.TemplateSize(); found {
+		size = stood
+	}
 	claim := corev1.PersistentVolumeClaim{
-		ObjectMeta: metav1.ObjectMeta{Name: dataVolume, Labels: v1alpha1.BrokerSelector(broker)},
+		ObjectMeta: metav1.ObjectMeta{Name: dataVolume, Labels: v1alpha1.BrokerSelector(f.Broker.Name)},
 		Spec: corev1.PersistentVolumeClaimSpec{
 			AccessModes: []corev1.PersistentVolumeAccessMode{corev1.ReadWriteOnce},
 			VolumeMode:  new(corev1.PersistentVolumeFilesystem),
 			Resources: corev1.VolumeResourceRequirements{
-				Requests: corev1.ResourceList{corev1.ResourceStorage: volume.Size},
+				Requests: corev1.ResourceList{corev1.ResourceStorage: size},
 			},
 		},
 	}

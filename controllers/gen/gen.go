@@ -5,6 +5,7 @@ package gen
 
 import (
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/mqtt-operator/mqtt-operator/api/v1alpha1"
@@ -30,6 +31,13 @@ func Broker(namespace, name string, options ...BrokerOption) *v1alpha1.MQTTBroke
 // WithListener adds a listener.
 func WithListener(listener v1alpha1.BrokerListener) BrokerOption {
 	return func(b *v1alpha1.MQTTBroker) { b.Spec.Listeners = append(b.Spec.Listeners, listener) }
+}
+
+// WithVolume keeps what clients left behind on a volume of that size and class.
+func WithVolume(size, class string) BrokerOption {
+	return func(b *v1alpha1.MQTTBroker) {
+		b.Spec.Persistence = &v1alpha1.BrokerPersistence{Size: new(resource.MustParse(size)), StorageClassName: &class}
+	}
 }
 
 // Plain is a listener without TLS.

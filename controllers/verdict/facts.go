@@ -42,9 +42,12 @@ type Facts struct {
 	// Our own objects as they stand; nil where there is none.
 	CA, ClientCA, AdminCA, TLS, AdminTLS *corev1.Secret
 	StatefulSet                          *appsv1.StatefulSet
+	ServiceAccount                       *corev1.ServiceAccount
 	Services                             []corev1.Service
 	ConfigSecrets                        []corev1.Secret
 
+	// Claims are the PersistentVolumeClaims of its pods, by name, also of those that do not run now.
+	Claims []corev1.PersistentVolumeClaim
 	// Pods of the broker, by name.
 	Pods []PodFacts
 }

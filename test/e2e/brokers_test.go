@@ -16,6 +16,7 @@ import (
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
+	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -547,4 +548,49 @@ func TestVolumeStays(t *testing.T) {
 	again := s.reconnect("anna", session{})
 	s.mustSubscribe(again, "kept")
 	s.hears(again, "kept", "in the volume")
+}
+
+// TestAVolumeGrows under a pod that goes on, and the volume is the broker's still: it goes with it.
+func TestAVolumeGrows(t *testing.T) {
+	t.Parallel()
+	s := begin(t)
+	broker := s.broker(withVolume)
+	s.user("anna", allow("#"))
+	steady, pod := s.pulse("anna", "steady"), s.pod()
+	set := &appsv1.StatefulSet{ObjectMeta: metav1.ObjectMeta{Namespace: s.namespace, Name: v1alpha1.StatefulSetName(brokerName)}}
+	if err := s.get(set); err != nil {
+		t.Fatal(err)
+	}
+	before, revision := set.UID, set.Status.UpdateRevision
+	s.update(broker, func() { broker.Spec.Persistence.Size = new(resource.MustParse("2Gi")) })
+	claim := &corev1.PersistentVolumeClaim{ObjectMeta: metav1.ObjectMeta{Namespace: s.namespace, Name: v1alpha1.VolumeClaimName(brokerName, 0)}}
+	took := s.eventually(patience, "the volume has grown", func() error {
+		if err := s.get(claim); err != nil {
+			return err
+		}
+		if has := claim.Status.Capacity.Storage(); has.String() != "2Gi" {
+			return fmt.Errorf("it has %s", has)
+		}
+		return nil
+	})
+	s.awaitReady(broker)
+	s.sayf("the volume had grown after %.1fs", took.Seconds())
+	if err := s.get(set); err != nil {
+		t.Fatal(err)
+	}
+	if set.UID == before || set.Status.UpdateRevision != revision || set.Spec.VolumeClaimTemplates[0].Spec.Resources.Requests.Storage().String() != "2Gi" {
+		t.Errorf("the StatefulSet was not made anew in the same form: %s", s.asText(set))
+	}
+	s.beat(steady)
+	s.samePod(pod)
+	if broker.Status.LastRestart != nil {
+		t.Errorf("nobody was restarted: %+v", broker.Status.LastRestart)
+	}
+
+	s.sayf("the broker goes, and with it pod and volume")
+	s.keepLogs()
+	s.remove(broker)
+	s.eventually(patience, "its pod and its claim are gone", func() error {
+		return errors.Join(s.isGone(pod), s.isGone(claim))
+	})
 }
