@@ -6,6 +6,7 @@ import (
 	"context"
 	"crypto/tls"
 	"crypto/x509"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -54,7 +55,9 @@ type kubelet struct {
 }
 
 type container struct {
-	pod    *corev1.Pod
+	pod *corev1.Pod
+	// form is the template that the pod was made from.
+	form   string
 	engine *engine.Engine
 	admin  *http.Server
 	at     string
@@ -117,7 +120,7 @@ func (k *kubelet) sync(ctx context.Context) error {
 			}
 			continue
 		}
-		if set == nil || !metav1.IsControlledBy(c.pod, set) {
+		if set == nil || !metav1.IsControlledBy(c.pod, set) || c.form != formOf(set) {
 			c.end()
 			delete(k.pods, broker)
 			if err := k8s.Delete(ctx, c.pod, client.GracePeriodSeconds(0)); client.IgnoreNotFound(err) != nil {
@@ -271,7 +274,7 @@ func (k *kubelet) start(ctx context.Context, broker string, set *appsv1.Stateful
 	if err != nil {
 		return nil, errors.Join(err, e.Shutdown(ctx))
 	}
-	c.admin, c.at = server, socket.Addr().String()
+	c.admin, c.at, c.form = server, socket.Addr().String(), formOf(set)
 	go func() { _ = server.ServeTLS(socket, "", "") }()
 	c.pod, err = k.pod0(ctx, set)
 	if err != nil {
@@ -281,10 +284,19 @@ func (k *kubelet) start(ctx context.Context, broker string, set *appsv1.Stateful
 	return c, nil
 }
 
+// formOf is what makes the pods of a StatefulSet others when it changes.
+func formOf(set *appsv1.StatefulSet) string {
+	text, err := json.Marshal(&set.Spec.Template)
+	if err != nil {
+		panic(err)
+	}
+	return string(text)
+}
+
 // pod0 writes the pod object as a kubelet would after its probes passed.
 func (k *kubelet) pod0(ctx context.Context, set *appsv1.StatefulSet) (*corev1.Pod, error) {
 	pod := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{
-		Namespace: k.namespace, Name: set.Name + "-0", Labels: set.Spec.Template.Labels,
+		Namespace: k.namespace, Name: set.Name + "-0", Labels: set.Spec.Template.Labels, Annotations: set.Spec.Template.Annotations,
 		OwnerReferences: []metav1.OwnerReference{*metav1.NewControllerRef(set, appsv1.SchemeGroupVersion.WithKind("StatefulSet"))},
 	}, Spec: set.Spec.Template.Spec}
 	pod.Spec.Volumes, pod.Spec.Containers[0].VolumeMounts = nil, nil

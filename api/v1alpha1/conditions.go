@@ -140,6 +140,10 @@ const (
 	ReasonImageChanged ConditionReason = "ImageChanged"
 	// ReasonPodChanged: pods were restarted for a change of spec.pod.
 	ReasonPodChanged ConditionReason = "PodChanged"
+	// ReasonRestartRequested: pods were restarted because somebody asked for it by the annotation mqtt-operator.io/restart-at.
+	ReasonRestartRequested ConditionReason = "RestartRequested"
+	// ReasonRestartAtInvalid: the annotation mqtt-operator.io/restart-at holds no time, so nothing comes of it.
+	ReasonRestartAtInvalid ConditionReason = "RestartAtInvalid"
 	// ReasonTemplateChanged: pods were restarted because this release of the operator shapes them differently.
 	ReasonTemplateChanged ConditionReason = "TemplateChanged"
 )

@@ -45,6 +45,10 @@ const (
 // status. Its users get their Secrets all the same; the broker hears of them when the pause ends.
 const AnnotationPaused = "mqtt-operator.io/paused"
 
+// AnnotationRestartAt on a broker holds a time as in RFC 3339. Another time than before replaces the broker's pods once; the
+// time itself is only a name for the wish. On a pod it is the wish that the pod was made for.
+const AnnotationRestartAt = "mqtt-operator.io/restart-at"
+
 // AnnotationRotateCA on a broker, with a value other than the last one, replaces the broker's CAs in stages.
 const AnnotationRotateCA = "mqtt-operator.io/rotate-ca"
 

@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"net"
 	"slices"
 	"strconv"
@@ -327,6 +328,7 @@ func whyNotReady(f *verdict.Facts) string {
 
 func setProgressing(set *condition.Set, p *pass) {
 	growth := verdict.Growth(p.facts)
+	_, fault := verdict.RestartAt(p.facts)
 	switch {
 	case p.refused != nil:
 		set.False(v1alpha1.ConditionProgressing, *p.refused)
@@ -334,6 +336,8 @@ func setProgressing(set *condition.Set, p *pass) {
 		set.True(v1alpha1.ConditionProgressing, growth.Reason, growth.Message)
 	case !isRolledOut(p.facts):
 		set.True(v1alpha1.ConditionProgressing, v1alpha1.ReasonRolloutInProgress, "Pods are being made or replaced.")
+	case fault != nil:
+		set.False(v1alpha1.ConditionProgressing, *fault)
 	default:
 		set.True(v1alpha1.ConditionProgressing, v1alpha1.ReasonRolloutComplete, "Every pod is in the form that the spec says.")
 	}
@@ -468,6 +472,8 @@ func restartReason(f *verdict.Facts, written []client.Object) v1alpha1.Condition
 			return v1alpha1.ReasonImageChanged
 		case isPodChanged(want, have):
 			return v1alpha1.ReasonPodChanged
+		case want.Annotations[v1alpha1.AnnotationRestartAt] != have.Annotations[v1alpha1.AnnotationRestartAt]:
+			return v1alpha1.ReasonRestartRequested
 		default:
 			return v1alpha1.ReasonTemplateChanged
 		}
@@ -494,5 +500,12 @@ func isPodChanged(want, have *corev1.PodTemplateSpec) bool {
 		!same(want.Spec.Tolerations, have.Spec.Tolerations) ||
 		!same(want.Spec.NodeSelector, have.Spec.NodeSelector) ||
 		want.Spec.PriorityClassName != have.Spec.PriorityClassName ||
-		!same(want.Labels, have.Labels) || !same(want.Annotations, have.Annotations)
+		!same(want.Labels, have.Labels) || !same(wishedAnnotations(want), wishedAnnotations(have))
+}
+
+// wishedAnnotations are those of spec.pod.
+func wishedAnnotations(template *corev1.PodTemplateSpec) map[string]string {
+	annotations := maps.Clone(template.Annotations)
+	delete(annotations, v1alpha1.AnnotationRestartAt)
+	return annotations
 }

@@ -110,8 +110,15 @@ func podTemplate(f *verdict.Facts) corev1.PodTemplateSpec {
 	labels := map[string]string{}
 	maps.Copy(labels, pod.Labels)
 	maps.Copy(labels, v1alpha1.BrokerLabels(b.Name))
+	annotations := maps.Clone(pod.Annotations)
+	if wish, _ := verdict.RestartAt(f); wish != "" {
+		if annotations == nil {
+			annotations = map[string]string{}
+		}
+		annotations[v1alpha1.AnnotationRestartAt] = wish
+	}
 	template := corev1.PodTemplateSpec{
-		ObjectMeta: metav1.ObjectMeta{Labels: labels, Annotations: maps.Clone(pod.Annotations)},
+		ObjectMeta: metav1.ObjectMeta{Labels: labels, Annotations: annotations},
 		Spec: corev1.PodSpec{
 			ServiceAccountName:            v1alpha1.ServiceAccountName(b.Name),
 			AutomountServiceAccountToken:  new(false),

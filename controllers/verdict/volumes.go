@@ -68,7 +68,7 @@ func Growth(f *Facts) *Finding {
 		}
 		if isForTheNextPod(claim) {
 			return find(v1alpha1.ReasonVolumeExpanding, "Volume %s has grown to %s, and its file system grows when the pod is replaced: "+
-				"kubectl -n %s delete pod, at a time that suits its clients.", claim.Name, size, claim.Namespace)
+				"set the annotation %s, at a time that suits its clients.", claim.Name, size, v1alpha1.AnnotationRestartAt)
 		}
 		return find(v1alpha1.ReasonVolumeExpanding, "Volume %s has %s and is to have %s; kubectl -n %s describe pvc %s tells more.",
 			claim.Name, capacity.String(), size, claim.Namespace, claim.Name)
