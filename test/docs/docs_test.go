@@ -235,6 +235,35 @@ func compare(t *testing.T, p *page, kind, heading string, wanted map[string]bool
 	}
 }
 
+// What a change of a field does stands in one place, and the page says the same of every row.
+func TestWhatAChangeDoes(t *testing.T) {
+	t.Parallel()
+
+	p, seen := onePage(t, "docs/mqttbroker.md"), 0
+
+	for _, table := range p.tablesOf("field") {
+		column := table.column("change")
+		if column < 0 {
+			t.Errorf("%s: a table of fields has no column %q", p.path, "change")
+
+			continue
+		}
+
+		for _, r := range table.rows {
+			field := strings.Trim(r.cells[0], "`")
+			seen++
+
+			if want := string(v1alpha1.BrokerChange(field)); r.cells[column] != want {
+				t.Errorf("%s:%d: a change of %s is %q in api/v1alpha1/changes.go, and %q here", p.path, r.line, field, want, r.cells[column])
+			}
+		}
+	}
+
+	if seen == 0 {
+		t.Errorf("%s has no fields", p.path)
+	}
+}
+
 // A field that a page names in running text must be one of ours.
 func TestNamedFieldsExist(t *testing.T) {
 	t.Parallel()
