@@ -71,9 +71,6 @@ type MQTTBrokerSpec struct {
 	// +optional
 	Persistence *BrokerPersistence `json:"persistence,omitempty"`
 
-	// not alive: there is nothing to drain to, and no windows.
-	// +kubebuilder:validation:XValidation:rule="false",message="spec.updates is not alive in this version: remove it"
-
 	// updates says how and when clients may be disturbed.
 	//
 	// +optional
@@ -812,6 +809,9 @@ type BrokerUpdates struct {
 	// +optional
 	Drain *BrokerDrain `json:"drain,omitempty"`
 
+	// not alive: nothing waits for a window yet.
+	// +kubebuilder:validation:XValidation:rule="false",message="spec.updates.maintenanceWindows is not alive in this version: remove it"
+
 	// maintenanceWindows are the times in which pods may be restarted, at most 16. Default: any time.
 	//
 	// +optional
@@ -826,16 +826,19 @@ type BrokerUpdates struct {
 //
 // +kubebuilder:validation:MinProperties=1
 type BrokerDrain struct {
-	// timeout is the longest that draining takes, 1s to 1h. Default: 1m.
+	// timeout is how long clients and the disk may take until the broker ends, whole seconds, 5s to 1h. Default: 20s. In
+	// the last quarter of it, or the last 5 seconds, who is left is sent away at once. The pod's grace period is 10 seconds
+	// longer, so that a change restarts the broker.
 	//
 	// +optional
 	// +kubebuilder:validation:Type=string
 	// +kubebuilder:validation:MaxLength=20
 	// +kubebuilder:validation:Pattern=`^([0-9]+(\.[0-9]+)?(ms|s|m|h))+$`
-	// +kubebuilder:validation:XValidation:rule="duration(self) >= duration('1s') && duration(self) <= duration('1h')",message="spec.updates.drain.timeout must be between 1s and 1h"
+	// +kubebuilder:validation:XValidation:rule="duration(self) >= duration('5s') && duration(self) <= duration('1h') && duration(self).getMilliseconds() % 1000 == 0",message="spec.updates.drain.timeout must be whole seconds from 5s to 1h"
 	Timeout *metav1.Duration `json:"timeout,omitempty"`
 
-	// disconnectRate is how many clients per second are sent away, 1 to 1000000. Default: 1000.
+	// disconnectRate is how many clients per second a pod sends away, 1 to 1000000. Default: 1000. A change is taken without
+	// a restart.
 	//
 	// +optional
 	// +kubebuilder:validation:Minimum=1

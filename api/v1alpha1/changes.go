@@ -30,6 +30,8 @@ var brokerChanges = map[string]Change{
 	"spec.persistence.storageClassName": ChangeRefused,
 	"spec.persistence.retention":        ChangeLive,
 	"spec.persistence.sync":             ChangeLive,
+	"spec.updates":                      ChangeLive,
+	"spec.updates.drain.timeout":        ChangeRestart, // it is in the grace period
 	"spec.allowedNamespaces":            ChangeLive,
 	"spec.logging":                      ChangeLive,
 	"spec.pod":                          ChangeRestart,

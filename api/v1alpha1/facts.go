@@ -39,6 +39,8 @@ const (
 	DefaultVolumeSize                = "1Gi"
 	DefaultVolumeRetention           = RetainVolume
 	DefaultPersistenceSync           = SyncAlways
+	DefaultDrainTimeout              = 20 * time.Second
+	DefaultDisconnectRate      int32 = 1000
 	DefaultLogLevel                  = LogInfo
 	DefaultLogFormat                 = LogJSON
 	DefaultPodCPU                    = "100m"
@@ -70,6 +72,7 @@ type ResolvedBroker struct {
 	ClientGrace time.Duration // how long clients get for each stage of a CA's replacement
 	Limits      ResolvedLimits
 	Persistence *ResolvedPersistence // nil: no volume
+	Drain       ResolvedDrain
 	Logging     ResolvedLogging
 	Pod         ResolvedPod
 }
@@ -218,6 +221,14 @@ type ResolvedPersistence struct {
 	Sync             PersistenceSync
 }
 
+// ResolvedDrain is how the clients of a pod that has to go are sent away.
+//
+// +kubebuilder:object:generate=false
+type ResolvedDrain struct {
+	Timeout        time.Duration
+	DisconnectRate int32 // per second
+}
+
 // ResolvedLogging is what a broker logs.
 //
 // +kubebuilder:object:generate=false
@@ -260,6 +271,7 @@ func (b *MQTTBroker) Resolved() ResolvedBroker {
 		Replicas:    or(spec.Replicas, DefaultReplicas),
 		Limits:      spec.Limits.resolved(),
 		Persistence: spec.Persistence.resolved(),
+		Drain:       or(or(spec.Updates, BrokerUpdates{}).Drain, BrokerDrain{}).resolved(),
 		Pod:         spec.Pod.resolved(),
 	}
 
@@ -569,6 +581,13 @@ func (p *BrokerPersistence) resolved() *ResolvedPersistence {
 		WhenDeleted:      or(retention.WhenDeleted, DefaultVolumeRetention),
 		WhenScaled:       or(retention.WhenScaled, DefaultVolumeRetention),
 		Sync:             or(p.Sync, DefaultPersistenceSync),
+	}
+}
+
+func (d BrokerDrain) resolved() ResolvedDrain {
+	return ResolvedDrain{
+		Timeout:        or(d.Timeout, metav1.Duration{Duration: DefaultDrainTimeout}).Duration,
+		DisconnectRate: or(d.DisconnectRate, DefaultDisconnectRate),
 	}
 }
 

@@ -170,7 +170,7 @@ func Render(cfg *Config, shards int) (Bundle, error) {
 
 // close adds broker.json, which names the parts.
 func (b Bundle) close(broker Broker) error {
-	broker.Limits, broker.Persistence = broker.Limits.sparse(), broker.Persistence.sparse()
+	broker.Limits, broker.Persistence, broker.Drain = broker.Limits.sparse(), broker.Persistence.sparse(), broker.Drain.sparse()
 	if broker.Listeners == nil {
 		broker.Listeners = []Listener{}
 	}

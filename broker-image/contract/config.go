@@ -60,6 +60,8 @@ type Broker struct {
 	Limits    Limits     `json:"limits"`
 	// Persistence; its zero value means [SyncAlways].
 	Persistence Persistence `json:"persistence,omitzero"`
+	// Drain; its zero value means [DefaultDisconnectRate].
+	Drain Drain `json:"drain,omitzero"`
 	// Authentication says whose tokens are believed, and how passwords are remembered.
 	Authentication Authentication `json:"authentication,omitzero"`
 	Logging        Logging        `json:"logging"`
@@ -290,6 +292,27 @@ func (p Persistence) Resolved() Persistence {
 func (p Persistence) sparse() Persistence {
 	drop(&p.Sync, SyncAlways)
 	return p
+}
+
+// Drain says how clients are sent away when the broker ends.
+type Drain struct {
+	// DisconnectRate is how many clients per second are sent away, 1 to 1,000,000; 0 means [DefaultDisconnectRate].
+	DisconnectRate int `json:"disconnectRate,omitempty"`
+}
+
+// DefaultDisconnectRate is how many clients per second are sent away where nobody says it.
+const DefaultDisconnectRate = 1000
+
+// Resolved fills in what is not said.
+func (d Drain) Resolved() Drain {
+	fill(&d.DisconnectRate, DefaultDisconnectRate)
+	return d
+}
+
+// sparse is d without what Resolved would fill in.
+func (d Drain) sparse() Drain {
+	drop(&d.DisconnectRate, DefaultDisconnectRate)
+	return d
 }
 
 // Limits bound what one client may cost. Zero is never "unlimited" unless the field says so.

@@ -306,15 +306,15 @@ func TestABundleOfAnOlderOperator(t *testing.T) {
 
 func TestABrokerOfAnOlderReleaseIsToldNothingNew(t *testing.T) {
 	cfg := good(t)
-	cfg.Persistence.Sync = SyncAlways
+	cfg.Persistence.Sync, cfg.Drain.DisconnectRate = SyncAlways, DefaultDisconnectRate
 	text := string(mustRender(t, cfg, 1)[BrokerFile])
-	for _, field := range []string{"persistence", "maxQueued", "maxTopicLevels", "maxSubscriptions", "publishRate", "serverKeepAlive", "maxRetained", "websocket", "proxyProtocol", "maxConnections", "connectRate"} {
+	for _, field := range []string{"persistence", "maxQueued", "maxTopicLevels", "maxSubscriptions", "publishRate", "serverKeepAlive", "maxRetained", "websocket", "proxyProtocol", "maxConnections", "connectRate", "drain"} {
 		if strings.Contains(text, field) {
 			t.Errorf("%s is rendered though it is the default: an older broker, which refuses unknown fields, would take no configuration any more", field)
 		}
 	}
-	cfg.Limits.MaxTopicLevels, cfg.Persistence.Sync = 7, SyncInterval
-	if parsed, err := Parse(mustRender(t, cfg, 1)); err != nil || parsed.Limits.MaxTopicLevels != 7 || parsed.Persistence.Sync != SyncInterval {
+	cfg.Limits.MaxTopicLevels, cfg.Persistence.Sync, cfg.Drain.DisconnectRate = 7, SyncInterval, 5
+	if parsed, err := Parse(mustRender(t, cfg, 1)); err != nil || parsed.Limits.MaxTopicLevels != 7 || parsed.Persistence.Sync != SyncInterval || parsed.Drain.DisconnectRate != 5 {
 		t.Errorf("what is no default must be said: %+v, %v", parsed.Limits, err)
 	}
 }
@@ -336,7 +336,7 @@ func every(t testing.TB) *Config {
 		MaxPacketSize: 256, ReceiveMaximum: 1, MaxQueuedMessages: 1, MaxQueuedBytes: 65536, MaxTopicLevels: 1024, MaxSubscriptions: 1_000_000,
 		PublishRate: 1_000_000, ServerKeepAlive: 65535, MaxRetainedMessages: 1, MaxRetainedBytes: 65536,
 	}
-	cfg.Persistence.Sync = SyncInterval
+	cfg.Persistence.Sync, cfg.Drain.DisconnectRate = SyncInterval, 1_000_000
 	return cfg
 }
 
@@ -371,6 +371,8 @@ func TestFieldsOutOfBounds(t *testing.T) {
 		"publish rate below":     {edit: func(c *Config) { c.Limits.PublishRate = -1 }, want: "limits.publishRate: -1 is not within 0 to 1000000; 0 stands for no bound"},
 		"publish rate above":     {edit: func(c *Config) { c.Limits.PublishRate = 1_000_001 }, want: "limits.publishRate: 1000001 is not"},
 		"sync":                   {edit: func(c *Config) { c.Persistence.Sync = "never" }, want: `persistence.sync: "never" is neither always nor interval`},
+		"disconnects below":      {edit: func(c *Config) { c.Drain.DisconnectRate = -1 }, want: "drain.disconnectRate: -1 is not within 1 to 1000000; without it 1000 holds"},
+		"disconnects above":      {edit: func(c *Config) { c.Drain.DisconnectRate = 1_000_001 }, want: "drain.disconnectRate: 1000001 is not"},
 		"connections below":      {edit: func(c *Config) { c.Listeners[0].MaxConnections = -1 }, want: "listeners[0].maxConnections: -1 is not within 0 to 10000000"},
 		"connections above":      {edit: func(c *Config) { c.Listeners[0].MaxConnections = 10_000_001 }, want: "listeners[0].maxConnections: 10000001 is not"},
 		"no connects per second": {edit: func(c *Config) { c.Listeners[2].ConnectRate.PerSecond = 0 }, want: "listeners[2].connectRate.perSecond: 0 is not within 1 to 1000000; remove connectRate if there should be no bound"},

@@ -76,7 +76,7 @@ func logins(t testing.TB) *Config {
 
 func TestEveryLoginSurvives(t *testing.T) {
 	cfg := logins(t)
-	cfg.Persistence.Sync = SyncAlways
+	cfg.Persistence.Sync, cfg.Drain.DisconnectRate = SyncAlways, DefaultDisconnectRate
 	for _, shards := range []int{1, 4} {
 		bundle := mustRender(t, cfg, shards)
 		parsed, err := Parse(bundle)

@@ -64,7 +64,7 @@ func Parse(bundle Bundle) (*Config, error) {
 			return nil, err
 		}
 	}
-	cfg.Limits, cfg.Persistence = cfg.Limits.Resolved(), cfg.Persistence.Resolved()
+	cfg.Limits, cfg.Persistence, cfg.Drain = cfg.Limits.Resolved(), cfg.Persistence.Resolved(), cfg.Drain.Resolved()
 	return cfg, validate(cfg, bundle)
 }
 

@@ -116,6 +116,7 @@ func (v *validator) broker(cfg *Config) {
 	if sync := cfg.Persistence.Sync; !slices.Contains([]string{"", SyncAlways, SyncInterval}, sync) {
 		v.add(BrokerFile, "persistence.sync", "%q is neither always nor interval", sync)
 	}
+	v.within("drain.disconnectRate", int64(cfg.Drain.Resolved().DisconnectRate), 1, maxRate, fmt.Sprintf("without it %d holds", DefaultDisconnectRate))
 	if !slices.Contains([]string{"debug", "info", "warn", "error"}, cfg.Logging.Level) {
 		v.add(BrokerFile, "logging.level", "%q is none of debug, info, warn, error", cfg.Logging.Level)
 	}

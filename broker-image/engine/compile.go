@@ -33,6 +33,8 @@ type state struct {
 	byName   map[string]*door
 	// changed are the users that are new, or not as they were under the configuration before.
 	changed []*user
+	// disconnectRate is how many clients per second are sent away at the end.
+	disconnectRate int
 }
 
 type limits = contract.Limits
@@ -113,6 +115,7 @@ func compile(config *contract.Config, before *state, guest *x509.Certificate) (*
 	s := &state{
 		revision: config.Revision, limits: config.Limits.Resolved(), users: make(map[string]*user, len(config.Users)),
 		policies: make(map[string]shared, len(config.Policies)), byName: map[string]*door{},
+		disconnectRate: config.Drain.Resolved().DisconnectRate,
 	}
 
 	for _, name := range slices.Sorted(maps.Keys(config.Policies)) {

@@ -355,12 +355,13 @@ func (c *conn) disconnect(r *round, code byte, why string, ended metrics.Disconn
 	c.disconnectTo(r, code, why, "", ended)
 }
 
-func (c *conn) disconnectTo(r *round, code byte, why, reference string, ended metrics.Disconnection) {
+// disconnectTo is false if the connection is on its way to its end already.
+func (c *conn) disconnectTo(r *round, code byte, why, reference string, ended metrics.Disconnection) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 
 	if c.closing || c.dead {
-		return
+		return false
 	}
 
 	if !c.problem {
@@ -381,6 +382,8 @@ func (c *conn) disconnectTo(r *round, code byte, why, reference string, ended me
 	c.closing, c.lastWords = true, true
 	c.touch(r)
 	c.e.wheel.set(&c.timer, lastWordsPatience)
+
+	return true
 }
 
 // goes cuts the connection and says how it ended.

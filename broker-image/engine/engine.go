@@ -115,6 +115,8 @@ type Engine struct {
 	serving  sync.WaitGroup // added to under mu, while not stopping
 	doors    map[string]*metrics.Listener
 
+	drainClock drainClock
+
 	busyDisk  int64
 	stalledMu sync.Mutex
 	stalled   []*conn
@@ -166,21 +168,22 @@ func New(options Options) (*Engine, error) {
 	}
 
 	e := &Engine{
-		options:  options,
-		log:      options.Log,
-		audit:    newAuditor(options.Log),
-		probe:    Credential{Username: "$probe-" + randomText(), Password: randomText()},
-		guest:    newGuest(),
-		began:    time.Now(),
-		index:    topics.New[*session](),
-		sessions: newRegistry(),
-		retained: topics.NewRetained[*message](),
-		sockets:  map[string]*listen.Listener{},
-		members:  map[*conn]struct{}{},
-		doors:    map[string]*metrics.Listener{},
-		busyDisk: busyDisk,
-		quit:     make(chan struct{}),
-		idle:     make(chan struct{}),
+		options:    options,
+		log:        options.Log,
+		audit:      newAuditor(options.Log),
+		probe:      Credential{Username: "$probe-" + randomText(), Password: randomText()},
+		guest:      newGuest(),
+		began:      time.Now(),
+		index:      topics.New[*session](),
+		sessions:   newRegistry(),
+		retained:   topics.NewRetained[*message](),
+		sockets:    map[string]*listen.Listener{},
+		members:    map[*conn]struct{}{},
+		doors:      map[string]*metrics.Listener{},
+		busyDisk:   busyDisk,
+		drainClock: systemClock(),
+		quit:       make(chan struct{}),
+		idle:       make(chan struct{}),
 	}
 
 	e.metrics = metrics.New(metrics.Options{Version: options.Version, Started: e.began, State: e.measure, Log: options.Log})
@@ -609,8 +612,9 @@ func (e *Engine) door(c *conn) *metrics.Listener {
 	return e.metricsOf(c.door.Name)
 }
 
-// Shutdown disconnects every client, writes what is still to be written and closes everything. If the context ends
-// first, the rest is cut off.
+// Shutdown refuses new clients, sends those who are there away at the rate of the configuration, writes what is still to
+// be written and closes everything. Who has not been sent away when most of the context's time is over goes at once, and
+// when it ends, the rest is cut off.
 func (e *Engine) Shutdown(ctx context.Context) error {
 	e.mu.Lock()
 	again := e.stopping.Swap(true)
@@ -628,6 +632,9 @@ func (e *Engine) Shutdown(ctx context.Context) error {
 	}
 	e.applying.Unlock()
 
+	draining, drained := drainTime(ctx)
+	e.drain(draining)
+	drained()
 	e.dismiss()
 	e.keys.Close()
 
@@ -671,30 +678,6 @@ func (e *Engine) Shutdown(ctx context.Context) error {
 	}
 
 	return err
-}
-
-// dismiss tells every client that the broker shuts down. Who has not been let in yet is closed without a word.
-func (e *Engine) dismiss() {
-	r := e.borrow()
-	defer e.giveBack(r)
-
-	reference := ""
-	code := wire.ServerShuttingDown
-
-	if to := e.redirect.Load(); to != nil {
-		reference, code = to.Reference, wire.UseAnotherServer
-		if to.Permanent {
-			code = wire.ServerMoved
-		}
-	}
-
-	for _, c := range e.allMembers() {
-		if c.member.Load() == nil {
-			c.sever()
-		} else {
-			c.disconnectTo(r, code, "the broker is shutting down", reference, metrics.Stopping)
-		}
-	}
 }
 
 // slowDown stops reading from a client that publishes faster than it may.

@@ -37,6 +37,7 @@ func Config(f *verdict.Facts, j *verdict.Judgement) *contract.Config {
 			Revision:       1,
 			Limits:         limits(f.Spec.Limits),
 			Persistence:    persistence(f.Spec.Persistence),
+			Drain:          contract.Drain{DisconnectRate: int(f.Spec.Drain.DisconnectRate)},
 			Authentication: authentication(f, j),
 			Logging:        contract.Logging{Level: string(f.Spec.Logging.Level), Format: string(f.Spec.Logging.Format)},
 		},

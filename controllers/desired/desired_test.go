@@ -241,6 +241,9 @@ func TestTheDefaultsOfTheAPIAreThoseOfTheContract(t *testing.T) {
 	if diff := cmp.Diff(contract.DefaultLimits(), cfg.Limits); diff != "" {
 		t.Error(diff)
 	}
+	if int(v1alpha1.DefaultDisconnectRate) != contract.DefaultDisconnectRate {
+		t.Error("the rate of a drain differs")
+	}
 	if v1alpha1.DefaultWebSocketPath != contract.DefaultWebSocketPath || string(v1alpha1.DefaultPersistenceSync) != cfg.Persistence.Resolved().Sync {
 		t.Error("the path of a WebSocket or sync differs")
 	}

@@ -6,6 +6,7 @@ import (
 	"maps"
 	"net"
 	"strconv"
+	"time"
 
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
@@ -25,9 +26,10 @@ const (
 	adminVolume   = "admin"
 	// nonRoot is the user and group of the broker's image.
 	nonRoot = 65532
-	// gracePeriodSeconds is longer than the broker's own deadline for saying goodbye.
+	// gracePeriodSeconds is how long a bridge's pod has to end.
 	gracePeriodSeconds = 30
-	shutdownTimeout    = "20s"
+	// graceBeyondDrain is how much longer the pod's grace period is than the broker's own deadline for saying goodbye.
+	graceBeyondDrain = 10 * time.Second
 )
 
 // StatefulSet runs the broker. Every field of its template restarts the broker when it changes, the operator's own
@@ -123,7 +125,7 @@ func podTemplate(f *verdict.Facts) corev1.PodTemplateSpec {
 			ServiceAccountName:            v1alpha1.ServiceAccountName(b.Name),
 			AutomountServiceAccountToken:  new(false),
 			EnableServiceLinks:            new(false),
-			TerminationGracePeriodSeconds: new(int64(gracePeriodSeconds)),
+			TerminationGracePeriodSeconds: new(int64((f.Spec.Drain.Timeout + graceBeyondDrain) / time.Second)),
 			SecurityContext:               podSecurity(),
 			Containers:                    []corev1.Container{container(f, pod.Resources)},
 			Volumes:                       volumes(f),
@@ -149,7 +151,7 @@ func container(f *verdict.Facts, resources corev1.ResourceRequirements) corev1.C
 			"--admin-tls=" + contract.AdminTLSDir,
 			"--admin-listen=" + net.JoinHostPort("", strconv.Itoa(contract.AdminPort)),
 			"--health-listen=" + net.JoinHostPort("", strconv.Itoa(contract.HealthPort)),
-			"--shutdown-timeout=" + shutdownTimeout,
+			"--shutdown-timeout=" + f.Spec.Drain.Timeout.String(),
 		},
 		Ports: []corev1.ContainerPort{
 			{Name: "admin", ContainerPort: contract.AdminPort, Protocol: corev1.ProtocolTCP},

@@ -140,6 +140,8 @@ var defaults = map[string]any{
 	"MQTTBroker spec.persistence.size":                        v1alpha1.DefaultVolumeSize,
 	"MQTTBroker spec.persistence.retention.whenDeleted":       v1alpha1.DefaultVolumeRetention,
 	"MQTTBroker spec.persistence.retention.whenScaled":        v1alpha1.DefaultVolumeRetention,
+	"MQTTBroker spec.updates.drain.timeout":                   fmt.Sprintf("%.0fs", v1alpha1.DefaultDrainTimeout.Seconds()),
+	"MQTTBroker spec.updates.drain.disconnectRate":            v1alpha1.DefaultDisconnectRate,
 	"MQTTBroker spec.logging.level":                           v1alpha1.DefaultLogLevel,
 	"MQTTBroker spec.logging.format":                          v1alpha1.DefaultLogFormat,
 	"MQTTUser spec.authentication.password.secretRef.key":     v1alpha1.DefaultPasswordKey,

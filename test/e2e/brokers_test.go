@@ -594,3 +594,68 @@ func TestAVolumeGrows(t *testing.T) {
 		return errors.Join(s.isGone(pod), s.isGone(claim))
 	})
 }
+
+// TestARestartSendsClientsAway at the rate that was asked for, and they find their sessions when they come back.
+func TestARestartSendsClientsAway(t *testing.T) {
+	const clients, rate = 30, 5
+	t.Parallel()
+	s := begin(t)
+	broker := s.broker(withVolume, func(b *v1alpha1.MQTTBroker) {
+		b.Spec.Updates = &v1alpha1.BrokerUpdates{Drain: &v1alpha1.BrokerDrain{DisconnectRate: new(int32(rate))}}
+	})
+	s.user("anna", allow("#"))
+	pod := s.pod()
+	all, ends := make([]*mqttClient, clients), make(chan time.Time, clients)
+	for i := range all {
+		all[i] = s.connectAs("anna", session{clientID: fmt.Sprintf("client-%d", i), expiry: 3600})
+		go func(c *mqttClient) {
+			<-c.closed
+			ends <- time.Now()
+		}(all[i])
+	}
+	s.mustSubscribe(all[0], "kept")
+
+	s.sayf("somebody asks for a restart")
+	s.keepLogs()
+	s.update(broker, func() { broker.Annotations = map[string]string{v1alpha1.AnnotationRestartAt: "2026-11-28T18:00:00Z"} })
+	var first, last time.Time
+	for i := range clients {
+		select {
+		case at := <-ends:
+			if i == 0 {
+				first = at
+			}
+			last = at
+		case <-time.After(patience):
+			t.Fatalf("%d of %d clients are still connected", clients-i, clients)
+		}
+	}
+	took := last.Sub(first)
+	s.sayf("%d clients were sent away within %.1fs: %.2f per second", clients, took.Seconds(), (clients-1)/took.Seconds())
+	if least := time.Duration(float64(clients-1) / rate * 0.9 * float64(time.Second)); took < least {
+		t.Errorf("they went within %v, want %v at least", took, least)
+	}
+	for _, c := range all {
+		c.mu.Lock()
+		if c.reason != serverShuttingDown {
+			t.Errorf("%s was told %#x, want %#x: %v", c.name, c.reason, serverShuttingDown, c.why)
+		}
+		c.mu.Unlock()
+	}
+	again := s.reconnect("anna", session{clientID: "client-0", expiry: 3600, resume: true})
+	if !again.present {
+		t.Error("the session is lost")
+	}
+	s.mustPublish(again, "kept", "after the restart")
+	s.hears(again, "kept", "after the restart")
+	s.awaitReady(broker)
+	if now := s.pod(); now.UID == pod.UID {
+		t.Error("the pod is the old one")
+	}
+	if last := broker.Status.LastRestart; last == nil || last.Reason != v1alpha1.ReasonRestartRequested {
+		t.Errorf("the status does not say why: %+v", last)
+	}
+}
+
+// serverShuttingDown is the reason of a DISCONNECT.
+const serverShuttingDown = 0x8B
