@@ -138,6 +138,7 @@ type world struct {
 	// operator is what the manager of now uses: the same caches and options as in the binary.
 	operator manager.Manager
 	stop     func()
+	clock    clock.PassiveClock
 	// image is the broker image that belongs to the operator's release.
 	image string
 	// between stands between the operator and the API server, if it is not nil.
@@ -147,7 +148,13 @@ type world struct {
 // newWorld starts an operator for a new namespace. The manager's options are those of the binary.
 func newWorld(t *testing.T, labelsOfOthers ...map[string]string) *world {
 	t.Helper()
-	w := &world{t: t, log: &logBuffer{}, stop: func() {}, image: "example.com/broker:1"}
+	return newWorldOf(t, nil, labelsOfOthers...)
+}
+
+// newWorldOf is newWorld with a clock of its own; nil is the system's.
+func newWorldOf(t *testing.T, now clock.PassiveClock, labelsOfOthers ...map[string]string) *world {
+	t.Helper()
+	w := &world{t: t, log: &logBuffer{}, stop: func() {}, image: "example.com/broker:1", clock: now}
 	w.namespace = w.newNamespace(nil)
 	for _, labels := range labelsOfOthers {
 		w.others = append(w.others, w.newNamespace(labels))
@@ -181,7 +188,7 @@ func (w *world) startOperator() {
 	})
 	must(w.t, err)
 	ctx, cancel := context.WithCancel(context.Background())
-	must(w.t, controllers.Setup(ctx, mgr, controllers.Options{Image: w.image, AdminAddress: w.kubelet.adminAddress, Namespaces: w.namespaces()}))
+	must(w.t, controllers.Setup(ctx, mgr, controllers.Options{Image: w.image, Clock: w.clock, AdminAddress: w.kubelet.adminAddress, Namespaces: w.namespaces()}))
 	ended := make(chan error, 1)
 	go func() { ended <- mgr.Start(ctx) }()
 	w.operator, w.stop = mgr, func() {

@@ -809,10 +809,8 @@ type BrokerUpdates struct {
 	// +optional
 	Drain *BrokerDrain `json:"drain,omitempty"`
 
-	// not alive: nothing waits for a window yet.
-	// +kubebuilder:validation:XValidation:rule="false",message="spec.updates.maintenanceWindows is not alive in this version: remove it"
-
-	// maintenanceWindows are the times in which pods may be restarted, at most 16. Default: any time.
+	// maintenanceWindows are the times in which pods may be replaced, at most 16. Default: any time. A change that replaces
+	// pods waits for one, unless the annotation mqtt-operator.io/urgent is "true". What else changes does not wait.
 	//
 	// +optional
 	// +listType=map
@@ -851,7 +849,7 @@ type BrokerDrain struct {
 // +kubebuilder:validation:Enum=Monday;Tuesday;Wednesday;Thursday;Friday;Saturday;Sunday
 type Weekday string
 
-// MaintenanceWindow is a time in which pods may be restarted.
+// MaintenanceWindow is a time in which pods may be replaced.
 type MaintenanceWindow struct {
 	// name names the window in status and events: a DNS label.
 	//
@@ -886,7 +884,8 @@ type MaintenanceWindow struct {
 	// +kubebuilder:validation:XValidation:rule="duration(self) >= duration('5m') && duration(self) <= duration('24h')",message="spec.updates.maintenanceWindows[].duration must be between 5m and 24h"
 	Duration *metav1.Duration `json:"duration,omitempty"`
 
-	// timeZone is the name of a time zone such as Europe/Berlin. Default: UTC.
+	// timeZone is the name of a time zone in the IANA database such as Europe/Berlin. Default: UTC. What days and start mean
+	// follows its clock.
 	//
 	// +optional
 	// +kubebuilder:validation:MinLength=1
@@ -1175,6 +1174,11 @@ type MQTTBrokerStatus struct {
 	// +kubebuilder:validation:items:MaxLength=253
 	Certificates []string `json:"certificates,omitempty"`
 
+	// pendingRestart is a change that replaces pods and waits for a maintenance window; absent while there is none.
+	//
+	// +optional
+	PendingRestart *PendingRestart `json:"pendingRestart,omitempty"`
+
 	// lastRestart says why pods were last restarted by the operator.
 	//
 	// +optional
@@ -1319,6 +1323,32 @@ type RestartStatus struct {
 	//
 	// +required
 	Time metav1.Time `json:"time,omitzero"`
+}
+
+// PendingRestart is a change that replaces pods and waits.
+type PendingRestart struct {
+	// reason is a word as in lastRestart.
+	//
+	// +required
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=128
+	Reason ConditionReason `json:"reason,omitempty"`
+
+	// since is when it began to wait.
+	//
+	// +required
+	Since metav1.Time `json:"since,omitzero"`
+
+	// window names the maintenance window that it waits for.
+	//
+	// +optional
+	// +kubebuilder:validation:MaxLength=63
+	Window string `json:"window,omitempty"`
+
+	// opens is when that window opens.
+	//
+	// +optional
+	Opens *metav1.Time `json:"opens,omitempty"`
 }
 
 // MQTTBroker is an MQTT broker.

@@ -136,6 +136,10 @@ const (
 	ReasonVolumeExpanding ConditionReason = "VolumeExpanding"
 	// ReasonVolumeExpansionRefused: the API server lets a volume not grow, mostly because its storage class does not.
 	ReasonVolumeExpansionRefused ConditionReason = "VolumeExpansionRefused"
+	// ReasonWaitingForWindow: a change that replaces pods waits for a maintenance window.
+	ReasonWaitingForWindow ConditionReason = "WaitingForWindow"
+	// ReasonMaintenanceWindowInvalid: a maintenance window names a time zone that nobody knows, so it never opens.
+	ReasonMaintenanceWindowInvalid ConditionReason = "MaintenanceWindowInvalid"
 	// ReasonImageChanged: pods were restarted for another image.
 	ReasonImageChanged ConditionReason = "ImageChanged"
 	// ReasonPodChanged: pods were restarted for a change of spec.pod.

@@ -41,6 +41,7 @@ const (
 	DefaultPersistenceSync           = SyncAlways
 	DefaultDrainTimeout              = 20 * time.Second
 	DefaultDisconnectRate      int32 = 1000
+	DefaultTimeZone                  = "UTC"
 	DefaultLogLevel                  = LogInfo
 	DefaultLogFormat                 = LogJSON
 	DefaultPodCPU                    = "100m"
@@ -73,6 +74,7 @@ type ResolvedBroker struct {
 	Limits      ResolvedLimits
 	Persistence *ResolvedPersistence // nil: no volume
 	Drain       ResolvedDrain
+	Windows     []ResolvedWindow // none: pods may be replaced at any time
 	Logging     ResolvedLogging
 	Pod         ResolvedPod
 }
@@ -229,6 +231,17 @@ type ResolvedDrain struct {
 	DisconnectRate int32 // per second
 }
 
+// ResolvedWindow is a time in which pods may be replaced.
+//
+// +kubebuilder:object:generate=false
+type ResolvedWindow struct {
+	Name         string
+	Days         []time.Weekday // none: every day
+	Hour, Minute int
+	Duration     time.Duration
+	TimeZone     string
+}
+
 // ResolvedLogging is what a broker logs.
 //
 // +kubebuilder:object:generate=false
@@ -272,6 +285,7 @@ func (b *MQTTBroker) Resolved() ResolvedBroker {
 		Limits:      spec.Limits.resolved(),
 		Persistence: spec.Persistence.resolved(),
 		Drain:       or(or(spec.Updates, BrokerUpdates{}).Drain, BrokerDrain{}).resolved(),
+		Windows:     or(spec.Updates, BrokerUpdates{}).windows(),
 		Pod:         spec.Pod.resolved(),
 	}
 
@@ -293,6 +307,9 @@ func (b *MQTTBroker) Resolved() ResolvedBroker {
 
 	return resolved
 }
+
+// Urgent says whether pods may be replaced outside of maintenance windows.
+func (b *MQTTBroker) Urgent() bool { return b.Annotations[AnnotationUrgent] == "true" }
 
 // Paused says whether the operator is asked to leave the broker alone.
 func (b *MQTTBroker) Paused() bool { return b.Annotations[AnnotationPaused] == "true" }
@@ -589,6 +606,32 @@ func (d BrokerDrain) resolved() ResolvedDrain {
 		Timeout:        or(d.Timeout, metav1.Duration{Duration: DefaultDrainTimeout}).Duration,
 		DisconnectRate: or(d.DisconnectRate, DefaultDisconnectRate),
 	}
+}
+
+var weekdays = map[Weekday]time.Weekday{
+	"Monday": time.Monday, "Tuesday": time.Tuesday, "Wednesday": time.Wednesday, "Thursday": time.Thursday, "Friday": time.Friday,
+	"Saturday": time.Saturday, "Sunday": time.Sunday,
+}
+
+func (u BrokerUpdates) windows() []ResolvedWindow {
+	var windows []ResolvedWindow
+
+	for i := range u.MaintenanceWindows {
+		w := &u.MaintenanceWindows[i]
+		start, _ := time.Parse("15:04", w.Start) // the schema sees to it
+		resolved := ResolvedWindow{
+			Name: w.Name, Hour: start.Hour(), Minute: start.Minute(), Duration: or(w.Duration, metav1.Duration{}).Duration,
+			TimeZone: or(w.TimeZone, DefaultTimeZone),
+		}
+
+		for _, day := range w.Days {
+			resolved.Days = append(resolved.Days, weekdays[day])
+		}
+
+		windows = append(windows, resolved)
+	}
+
+	return windows
 }
 
 func (p *BrokerPod) resolved() ResolvedPod {

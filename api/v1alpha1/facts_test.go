@@ -100,6 +100,10 @@ func TestResolvedBroker(t *testing.T) {
 				Persistence: &v1alpha1.BrokerPersistence{Sync: new(v1alpha1.SyncInterval)},
 				Updates: &v1alpha1.BrokerUpdates{
 					Drain: &v1alpha1.BrokerDrain{Timeout: &metav1.Duration{Duration: time.Minute}, DisconnectRate: new(int32(7))},
+					MaintenanceWindows: []v1alpha1.MaintenanceWindow{
+						{Name: "night", Days: []v1alpha1.Weekday{"Saturday", "Sunday"}, Start: "23:30", Duration: &metav1.Duration{Duration: time.Hour}},
+						{Name: "noon", Start: "12:00", Duration: &metav1.Duration{Duration: time.Hour}, TimeZone: new("Europe/Berlin")},
+					},
 				},
 				Logging: &v1alpha1.BrokerLogging{Level: new(v1alpha1.LogDebug)},
 				Pod:     &v1alpha1.BrokerPod{Resources: &corev1.ResourceRequirements{}, Labels: map[string]v1alpha1.LabelValue{"a": "b"}},
@@ -165,8 +169,12 @@ func TestResolvedBroker(t *testing.T) {
 				},
 				Persistence: &v1alpha1.ResolvedPersistence{Size: resource.MustParse("1Gi"), WhenDeleted: "Retain", WhenScaled: "Retain", Sync: "interval"},
 				Drain:       v1alpha1.ResolvedDrain{Timeout: time.Minute, DisconnectRate: 7},
-				Logging:     v1alpha1.ResolvedLogging{Level: "debug", Format: "json"},
-				Pod:         v1alpha1.ResolvedPod{Labels: map[string]string{"a": "b"}},
+				Windows: []v1alpha1.ResolvedWindow{
+					{Name: "night", Days: []time.Weekday{time.Saturday, time.Sunday}, Hour: 23, Minute: 30, Duration: time.Hour, TimeZone: "UTC"},
+					{Name: "noon", Hour: 12, Duration: time.Hour, TimeZone: "Europe/Berlin"},
+				},
+				Logging: v1alpha1.ResolvedLogging{Level: "debug", Format: "json"},
+				Pod:     v1alpha1.ResolvedPod{Labels: map[string]string{"a": "b"}},
 			},
 		},
 	}

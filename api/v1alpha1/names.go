@@ -49,6 +49,9 @@ const AnnotationPaused = "mqtt-operator.io/paused"
 // time itself is only a name for the wish. On a pod it is the wish that the pod was made for.
 const AnnotationRestartAt = "mqtt-operator.io/restart-at"
 
+// AnnotationUrgent on a broker, with the value "true", lets changes that replace pods pass outside of maintenance windows.
+const AnnotationUrgent = "mqtt-operator.io/urgent"
+
 // AnnotationRotateCA on a broker, with a value other than the last one, replaces the broker's CAs in stages.
 const AnnotationRotateCA = "mqtt-operator.io/rotate-ca"
 

@@ -64,8 +64,13 @@ type pass struct {
 	unpruned []string
 	// before is the status as it was found.
 	before v1alpha1.MQTTBrokerStatus
+	// held says that pending is known: a change that replaces pods and waits, nil where none does.
+	held    bool
+	pending *v1alpha1.PendingRestart
 	// refused says why the volumes may not grow, nil where nobody said so.
 	refused *verdict.Finding
+	// renewed says that the apply of this pass has written the StatefulSet.
+	renewed bool
 	// restart is why the apply of this pass restarts pods, empty if it does not.
 	restart v1alpha1.ConditionReason
 }
@@ -84,6 +89,7 @@ func (r *Reconciler) Reconcile(ctx context.Context, b *v1alpha1.MQTTBroker) (ctr
 		{Name: "issue", Do: issue},
 		{Name: "judge", Do: judge},
 		{Name: "build", Do: build},
+		{Name: "hold", Do: hold},
 		{Name: "apply", Do: r.apply},
 		{Name: "grow", Do: r.grow},
 		{Name: "deliver", Do: r.deliver},
@@ -102,6 +108,9 @@ func (p *pass) again() time.Duration {
 	}
 	if p.applied && p.facts.IsStatefulSetEnding() {
 		again = answerRecheck // it is made again as soon as it is gone
+	}
+	if p.pending != nil && p.pending.Opens != nil {
+		again = min(again, max(p.pending.Opens.Sub(p.facts.Now), answerRecheck))
 	}
 	if p.material == nil {
 		return again

@@ -20,7 +20,6 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
-	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/mqtt-operator/mqtt-operator/api/v1alpha1"
 	"github.com/mqtt-operator/mqtt-operator/controllers/condition"
@@ -71,6 +70,9 @@ func computeStatus(p *pass, walked error) v1alpha1.MQTTBrokerStatus {
 	}
 	if p.desired != nil && !f.Broker.Paused() {
 		status.Revision = &v1alpha1.RevisionStatus{Desired: &p.desired.Revision, Applied: applied(f)}
+	}
+	if p.held {
+		status.PendingRestart = p.pending
 	}
 	if p.restart != "" {
 		status.LastRestart = &v1alpha1.RestartStatus{Reason: p.restart, Time: metav1.NewTime(f.Now.Truncate(time.Second))}
@@ -329,9 +331,14 @@ func whyNotReady(f *verdict.Facts) string {
 func setProgressing(set *condition.Set, p *pass) {
 	growth := verdict.Growth(p.facts)
 	_, fault := verdict.RestartAt(p.facts)
+	window := verdict.WindowFault(p.facts.Spec.Windows)
 	switch {
 	case p.refused != nil:
 		set.False(v1alpha1.ConditionProgressing, *p.refused)
+	case window != nil:
+		set.False(v1alpha1.ConditionProgressing, *window)
+	case p.pending != nil:
+		set.True(v1alpha1.ConditionProgressing, v1alpha1.ReasonWaitingForWindow, waits(p.pending))
 	case growth != nil:
 		set.True(v1alpha1.ConditionProgressing, growth.Reason, growth.Message)
 	case !isRolledOut(p.facts):
@@ -434,9 +441,11 @@ func setReady(set *condition.Set, f *verdict.Facts, walked error) {
 		return
 	}
 	progress := condition.Of(set.Get(v1alpha1.ConditionProgressing))
-	if progress.Reason == v1alpha1.ReasonVolumeExpansionRefused {
+	switch progress.Reason {
+	case v1alpha1.ReasonVolumeExpansionRefused, v1alpha1.ReasonMaintenanceWindowInvalid:
 		stall(progress)
 		return
+	default:
 	}
 	if f.Spec.Hibernated() && isRolledOut(f) {
 		set.True(v1alpha1.ConditionReady, v1alpha1.ReasonHibernated, hibernated().Message)
@@ -446,7 +455,7 @@ func setReady(set *condition.Set, f *verdict.Facts, walked error) {
 		set.False(v1alpha1.ConditionReady, condition.Of(c))
 		return
 	}
-	if !isRolledOut(f) || progress.Reason == v1alpha1.ReasonVolumeExpanding {
+	if !isRolledOut(f) || progress.Reason == v1alpha1.ReasonVolumeExpanding || progress.Reason == v1alpha1.ReasonWaitingForWindow {
 		set.False(v1alpha1.ConditionReady, progress)
 		return
 	}
@@ -457,28 +466,22 @@ func setReady(set *condition.Set, f *verdict.Facts, walked error) {
 	set.True(v1alpha1.ConditionReady, v1alpha1.ReasonReady, "Clients are served as the spec says.")
 }
 
-// restartReason says why writing these objects replaces pods, or nothing.
-func restartReason(f *verdict.Facts, written []client.Object) v1alpha1.ConditionReason {
-	for _, object := range written {
-		set, ok := object.(*appsv1.StatefulSet)
-		if !ok || f.StatefulSet == nil || f.Spec.Hibernated() {
-			continue
-		}
-		want, have := &set.Spec.Template, &f.StatefulSet.Spec.Template
-		switch {
-		case equality.Semantic.DeepDerivative(want, have):
-			return ""
-		case desired.Image(f) != imageOf(have):
-			return v1alpha1.ReasonImageChanged
-		case isPodChanged(want, have):
-			return v1alpha1.ReasonPodChanged
-		case want.Annotations[v1alpha1.AnnotationRestartAt] != have.Annotations[v1alpha1.AnnotationRestartAt]:
-			return v1alpha1.ReasonRestartRequested
-		default:
-			return v1alpha1.ReasonTemplateChanged
-		}
+// restartReason says why writing this StatefulSet replaces pods, or nothing.
+func restartReason(f *verdict.Facts, set *appsv1.StatefulSet) v1alpha1.ConditionReason {
+	if f.StatefulSet == nil || f.Spec.Hibernated() || !desired.Replaces(set, f.StatefulSet) {
+		return ""
 	}
-	return ""
+	want, have := &set.Spec.Template, &f.StatefulSet.Spec.Template
+	switch {
+	case imageOf(want) != imageOf(have):
+		return v1alpha1.ReasonImageChanged
+	case isPodChanged(want, have):
+		return v1alpha1.ReasonPodChanged
+	case want.Annotations[v1alpha1.AnnotationRestartAt] != have.Annotations[v1alpha1.AnnotationRestartAt]:
+		return v1alpha1.ReasonRestartRequested
+	default:
+		return v1alpha1.ReasonTemplateChanged
+	}
 }
 
 func imageOf(template *corev1.PodTemplateSpec) string {

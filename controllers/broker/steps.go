@@ -5,6 +5,7 @@ package mqttbroker
 import (
 	"context"
 	"errors"
+	"slices"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -77,7 +78,9 @@ func build(_ context.Context, p *pass) error {
 // apply writes what differs and deletes what is wanted no more.
 func (r *Reconciler) apply(ctx context.Context, p *pass) error {
 	written, err := r.Writer.All(ctx, p.facts.Broker, p.desired.Objects)
-	p.restart = restartReason(p.facts, written)
+	if set := p.desired.StatefulSet; set != nil && slices.Contains(written, client.Object(set)) {
+		p.renewed, p.restart = true, restartReason(p.facts, set)
+	}
 	if err != nil {
 		return apply.Verdict(err)
 	}

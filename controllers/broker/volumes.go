@@ -24,7 +24,7 @@ import (
 // claim; a right to read storage classes would be one over the whole cluster.
 func (r *Reconciler) grow(ctx context.Context, p *pass) error {
 	f := p.facts
-	if !f.IsOutgrown() || f.IsStatefulSetEnding() {
+	if !f.IsOutgrown() || f.IsStatefulSetEnding() || p.renewed { // what was looked at is not what stands: the next pass knows better
 		return nil
 	}
 	small := f.SmallClaims()
@@ -44,6 +44,9 @@ func (r *Reconciler) grow(ctx context.Context, p *pass) error {
 				return err
 			}
 		}
+	}
+	if p.pending != nil {
+		return nil // The next StatefulSet would have the template that waits. The volumes themselves have grown.
 	}
 	if f.ServiceAccount == nil || f.ServiceAccount.Annotations[desired.DefaultImageAnnotation] != f.StatefulSet.Annotations[desired.DefaultImageAnnotation] {
 		return nil // What this very pass has written there must outlive the StatefulSet. The cache will say that it stands.

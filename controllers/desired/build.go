@@ -7,6 +7,7 @@ import (
 	"maps"
 	"strconv"
 
+	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -20,6 +21,8 @@ import (
 type Broker struct {
 	// Objects in the order in which they are to be written: what a pod mounts before the pods.
 	Objects []client.Object
+	// StatefulSet is the one among them, nil where none can be written.
+	StatefulSet *appsv1.StatefulSet
 	// Bundle is the configuration, with its revision.
 	Bundle   contract.Bundle
 	Revision int64
@@ -36,10 +39,12 @@ func Build(f *verdict.Facts, m *verdict.Material, j *verdict.Judgement) (*Broker
 	objects = append(objects, PKI(f, m)...)
 	objects = append(objects, ConfigSecrets(f, bundle, revision)...)
 	objects = append(objects, Services(f)...)
+	built := &Broker{Objects: objects, Bundle: bundle, Revision: revision}
 	if !f.IsStatefulSetEnding() { // nothing can be written to it any more
-		objects = append(objects, StatefulSet(f))
+		built.StatefulSet = StatefulSet(f)
+		built.Objects = append(built.Objects, built.StatefulSet)
 	}
-	return &Broker{Objects: objects, Bundle: bundle, Revision: revision}, nil
+	return built, nil
 }
 
 // meta is the metadata that every child of a broker shares.

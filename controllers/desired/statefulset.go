@@ -3,6 +3,9 @@
 package desired
 
 import (
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
 	"maps"
 	"net"
 	"strconv"
@@ -10,6 +13,7 @@ import (
 
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/equality"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/intstr"
 
@@ -37,7 +41,8 @@ const (
 func StatefulSet(f *verdict.Facts) *appsv1.StatefulSet {
 	b := f.Broker
 	set := &appsv1.StatefulSet{ObjectMeta: meta(f, v1alpha1.StatefulSetName(b.Name))}
-	set.Annotations = map[string]string{DefaultImageAnnotation: defaultImage(f)}
+	template := podTemplate(f)
+	set.Annotations = map[string]string{DefaultImageAnnotation: defaultImage(f), TemplateAnnotation: digestOf(&template)}
 	set.Spec = appsv1.StatefulSetSpec{
 		Replicas:             new(f.Spec.Replicas),
 		ServiceName:          v1alpha1.HeadlessServiceName(b.Name),
@@ -46,13 +51,44 @@ func StatefulSet(f *verdict.Facts) *appsv1.StatefulSet {
 		// With the default, OrderedReady, a pod that never became ready blocks the update that would mend it.
 		PodManagementPolicy: appsv1.ParallelPodManagement,
 		UpdateStrategy:      appsv1.StatefulSetUpdateStrategy{Type: appsv1.RollingUpdateStatefulSetStrategyType},
-		Template:            podTemplate(f),
+		Template:            template,
 	}
 	if volume := f.Spec.Persistence; volume != nil {
 		set.Spec.VolumeClaimTemplates = []corev1.PersistentVolumeClaim{claim(f, volume)}
 		set.Spec.PersistentVolumeClaimRetentionPolicy = retention(volume)
 	}
 	return set
+}
+
+// TemplateAnnotation on a StatefulSet is the digest of its pod template as it was wished. The template itself also holds
+// what the API server adds, so that a field which is wished no more would not be missed in it.
+const TemplateAnnotation = "mqtt-operator.io/template"
+
+func digestOf(template *corev1.PodTemplateSpec) string {
+	text, err := json.Marshal(template)
+	if err != nil {
+		panic(err) // there is nothing in it that JSON does not know
+	}
+	sum := sha256.Sum256(text)
+	return hex.EncodeToString(sum[:8])
+}
+
+// Replaces reports whether pods made by one StatefulSet are replaced when the other is written over it.
+func Replaces(wanted, stood *appsv1.StatefulSet) bool {
+	if !equality.Semantic.DeepDerivative(wanted.Spec.Template, stood.Spec.Template) {
+		return true
+	}
+	before := stood.Annotations[TemplateAnnotation]
+	return before != "" && before != wanted.Annotations[TemplateAnnotation]
+}
+
+// Hold leaves the pods of a StatefulSet as they are, whatever else is wished of it.
+func Hold(wanted, stood *appsv1.StatefulSet) {
+	wanted.Spec.Template = *stood.Spec.Template.DeepCopy()
+	delete(wanted.Annotations, TemplateAnnotation)
+	if before := stood.Annotations[TemplateAnnotation]; before != "" {
+		wanted.Annotations[TemplateAnnotation] = before
+	}
 }
 
 // DefaultImageAnnotation on a StatefulSet is the image that its broker runs when spec names none: the one that belonged

@@ -142,6 +142,7 @@ var defaults = map[string]any{
 	"MQTTBroker spec.persistence.retention.whenScaled":        v1alpha1.DefaultVolumeRetention,
 	"MQTTBroker spec.updates.drain.timeout":                   fmt.Sprintf("%.0fs", v1alpha1.DefaultDrainTimeout.Seconds()),
 	"MQTTBroker spec.updates.drain.disconnectRate":            v1alpha1.DefaultDisconnectRate,
+	"MQTTBroker spec.updates.maintenanceWindows[].timeZone":   v1alpha1.DefaultTimeZone,
 	"MQTTBroker spec.logging.level":                           v1alpha1.DefaultLogLevel,
 	"MQTTBroker spec.logging.format":                          v1alpha1.DefaultLogFormat,
 	"MQTTUser spec.authentication.password.secretRef.key":     v1alpha1.DefaultPasswordKey,
