@@ -4,8 +4,10 @@ package controllers_test
 
 import (
 	"context"
+	"crypto/sha256"
 	"crypto/tls"
 	"crypto/x509"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -16,6 +18,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -23,8 +26,10 @@ import (
 
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/equality"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
@@ -48,6 +53,10 @@ type kubelet struct {
 	bridges map[string]*bridgePod
 	// realBridges says that their pods carry messages.
 	realBridges bool
+	// revisions are the templates that have been kept, by name.
+	revisions sync.Map
+	// missing are images that cannot be pulled.
+	missing sync.Map
 	// slowDisk keeps volumes from growing.
 	slowDisk atomic.Bool
 	// running are the containers of brokers by name, for those who may not wait for mu.
@@ -207,22 +216,59 @@ func (k *kubelet) volumes(ctx context.Context, set *appsv1.StatefulSet) error {
 
 // report writes what the StatefulSet controller would.
 func (k *kubelet) report(ctx context.Context, set *appsv1.StatefulSet) error {
-	running := int32(0)
+	running, ready := int32(0), int32(0)
 	if c := k.pods[set.Labels[v1alpha1.LabelBroker]]; c != nil && metav1.IsControlledBy(c.pod, set) {
 		running = 1
+		if c.engine != nil {
+			ready = 1
+		}
+	}
+	revision, err := k.revision(ctx, set)
+	if err != nil {
+		return err
 	}
 	status := appsv1.StatefulSetStatus{
-		ObservedGeneration: set.Generation, Replicas: running, ReadyReplicas: running, UpdatedReplicas: running, CurrentReplicas: running, AvailableReplicas: running,
+		ObservedGeneration: set.Generation, Replicas: running, ReadyReplicas: ready, UpdatedReplicas: running, CurrentReplicas: running, AvailableReplicas: ready,
+		UpdateRevision: revision, CurrentRevision: set.Status.CurrentRevision,
 	}
-	if set.Status.ObservedGeneration == status.ObservedGeneration && set.Status.ReadyReplicas == running && set.Status.Replicas == running {
+	if status.CurrentRevision == "" || ready > 0 {
+		status.CurrentRevision = revision
+	}
+	if equality.Semantic.DeepEqual(set.Status, status) {
 		return nil
 	}
 	set.Status = status
 	return k8s.Status().Update(ctx, set)
 }
 
+// revision keeps the template of a StatefulSet, as the controller does, and returns its name.
+func (k *kubelet) revision(ctx context.Context, set *appsv1.StatefulSet) (string, error) {
+	form := formOf(set)
+	sum := sha256.Sum256([]byte(form))
+	revision := &appsv1.ControllerRevision{
+		ObjectMeta: metav1.ObjectMeta{
+			Namespace: set.Namespace, Name: set.Name + "-" + hex.EncodeToString(sum[:5]),
+			OwnerReferences: []metav1.OwnerReference{*metav1.NewControllerRef(set, appsv1.SchemeGroupVersion.WithKind("StatefulSet"))},
+		},
+		Data: runtime.RawExtension{Raw: []byte(`{"spec":{"template":` + strings.TrimSuffix(form, "}") + `,"$patch":"replace"}}}`)}, Revision: 1,
+	}
+	if _, known := k.revisions.Load(revision.Name); known {
+		return revision.Name, nil
+	}
+	err := k8s.Create(ctx, revision)
+	if err != nil && !apierrors.IsAlreadyExists(err) {
+		return "", err
+	}
+	k.revisions.Store(revision.Name, true)
+	return revision.Name, nil
+}
+
 // start runs a broker with what a pod would find mounted.
 func (k *kubelet) start(ctx context.Context, broker string, set *appsv1.StatefulSet) (*container, error) {
+	if _, missing := k.missing.Load(set.Spec.Template.Spec.Containers[0].Image); missing {
+		pod, err := k.pod0(ctx, set, false)
+		return &container{pod: pod, form: formOf(set)}, err
+	}
 	bundle, trust := contract.Bundle{}, &corev1.Secret{}
 	secrets := &corev1.SecretList{}
 	if err := k8s.List(ctx, secrets, client.InNamespace(k.namespace), client.MatchingLabels(v1alpha1.BrokerLabels(broker))); err != nil {
@@ -276,7 +322,7 @@ func (k *kubelet) start(ctx context.Context, broker string, set *appsv1.Stateful
 	}
 	c.admin, c.at, c.form = server, socket.Addr().String(), formOf(set)
 	go func() { _ = server.ServeTLS(socket, "", "") }()
-	c.pod, err = k.pod0(ctx, set)
+	c.pod, err = k.pod0(ctx, set, true)
 	if err != nil {
 		c.end()
 		return nil, err
@@ -293,12 +339,12 @@ func formOf(set *appsv1.StatefulSet) string {
 	return string(text)
 }
 
-// pod0 writes the pod object as a kubelet would after its probes passed.
-func (k *kubelet) pod0(ctx context.Context, set *appsv1.StatefulSet) (*corev1.Pod, error) {
+// pod0 writes the pod object as a kubelet would after its probes passed, or when it cannot pull the image.
+func (k *kubelet) pod0(ctx context.Context, set *appsv1.StatefulSet, runs bool) (*corev1.Pod, error) {
 	pod := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{
 		Namespace: k.namespace, Name: set.Name + "-0", Labels: set.Spec.Template.Labels, Annotations: set.Spec.Template.Annotations,
 		OwnerReferences: []metav1.OwnerReference{*metav1.NewControllerRef(set, appsv1.SchemeGroupVersion.WithKind("StatefulSet"))},
-	}, Spec: set.Spec.Template.Spec}
+	}, Spec: *set.Spec.Template.Spec.DeepCopy()}
 	pod.Spec.Volumes, pod.Spec.Containers[0].VolumeMounts = nil, nil
 	if err := k8s.Create(ctx, pod); err != nil {
 		return nil, err
@@ -307,10 +353,18 @@ func (k *kubelet) pod0(ctx context.Context, set *appsv1.StatefulSet) (*corev1.Po
 		Phase: corev1.PodRunning, PodIP: "127.0.0.1", PodIPs: []corev1.PodIP{{IP: "127.0.0.1"}},
 		Conditions: []corev1.PodCondition{{Type: corev1.PodReady, Status: corev1.ConditionTrue}},
 	}
+	if !runs {
+		pod.Status = corev1.PodStatus{Phase: corev1.PodPending, ContainerStatuses: []corev1.ContainerStatus{{
+			Name: pod.Spec.Containers[0].Name, Image: pod.Spec.Containers[0].Image, State: corev1.ContainerState{Waiting: &corev1.ContainerStateWaiting{Reason: "ImagePullBackOff"}},
+		}}}
+	}
 	return pod, k8s.Status().Update(ctx, pod)
 }
 
 func (c *container) end() {
+	if c.engine == nil {
+		return
+	}
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	_ = c.admin.Close()

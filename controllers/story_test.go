@@ -138,15 +138,20 @@ func TestASecondPassWritesNothing(t *testing.T) {
 func (w *world) settle() {
 	w.t.Helper()
 	last := w.versions()
-	same := 0
+	same, moved := 0, ""
 	w.eventually("the world comes to rest", func() error {
 		now := w.versions()
+		for object, version := range now {
+			if last[object] != version {
+				moved = object
+			}
+		}
 		if !maps.Equal(now, last) {
 			last, same = now, 0
 		}
 		same++
 		if same < 25 {
-			return errors.New("it still moves")
+			return fmt.Errorf("it still moves, lately %s", moved)
 		}
 		return nil
 	})

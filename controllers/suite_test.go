@@ -390,6 +390,7 @@ func (w *world) versions() map[string]string {
 	versions := map[string]string{}
 	for _, list := range []client.ObjectList{
 		&corev1.SecretList{}, &corev1.ServiceList{}, &corev1.ServiceAccountList{}, &appsv1.StatefulSetList{}, &appsv1.DeploymentList{}, &corev1.PodList{},
+		&corev1.PersistentVolumeClaimList{},
 		&v1alpha1.MQTTBrokerList{}, &v1alpha1.MQTTUserList{}, &v1alpha1.MQTTAccessPolicyList{}, &v1alpha1.MQTTBridgeList{},
 	} {
 		must(w.t, k8s.List(w.t.Context(), list, client.InNamespace(w.namespace)))

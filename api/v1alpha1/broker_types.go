@@ -809,6 +809,16 @@ type BrokerUpdates struct {
 	// +optional
 	Drain *BrokerDrain `json:"drain,omitempty"`
 
+	// progressDeadline is how long pods may take to become ready in a new form, whole seconds, 30s to 24h. Default: 10m. Then
+	// the form that they had before comes back, until the spec changes again.
+	//
+	// +optional
+	// +kubebuilder:validation:Type=string
+	// +kubebuilder:validation:MaxLength=20
+	// +kubebuilder:validation:Pattern=`^([0-9]+(\.[0-9]+)?(ms|s|m|h))+$`
+	// +kubebuilder:validation:XValidation:rule="duration(self) >= duration('30s') && duration(self) <= duration('24h') && duration(self).getMilliseconds() % 1000 == 0",message="spec.updates.progressDeadline must be whole seconds from 30s to 24h"
+	ProgressDeadline *metav1.Duration `json:"progressDeadline,omitempty"`
+
 	// maintenanceWindows are the times in which pods may be replaced, at most 16. Default: any time. A change that replaces
 	// pods waits for one, unless the annotation mqtt-operator.io/urgent is "true". What else changes does not wait.
 	//

@@ -130,7 +130,8 @@ const (
 	ReasonRolloutInProgress ConditionReason = "RolloutInProgress"
 	// ReasonRolloutComplete: every pod is in the form that the spec says.
 	ReasonRolloutComplete ConditionReason = "RolloutComplete"
-	// ReasonRolloutStuck: a pod has not become ready in the time that a roll-out may take.
+	// ReasonRolloutStuck: a pod did not become ready in the time that a roll-out may take, and the form of before came back.
+	// As the reason of a restart, it is that return.
 	ReasonRolloutStuck ConditionReason = "RolloutStuck"
 	// ReasonVolumeExpanding: the volumes are on their way to a larger spec.persistence.size; pods go on meanwhile.
 	ReasonVolumeExpanding ConditionReason = "VolumeExpanding"

@@ -42,6 +42,7 @@ const (
 	DefaultDrainTimeout              = 20 * time.Second
 	DefaultDisconnectRate      int32 = 1000
 	DefaultTimeZone                  = "UTC"
+	DefaultProgressDeadline          = 10 * time.Minute
 	DefaultLogLevel                  = LogInfo
 	DefaultLogFormat                 = LogJSON
 	DefaultPodCPU                    = "100m"
@@ -74,9 +75,11 @@ type ResolvedBroker struct {
 	Limits      ResolvedLimits
 	Persistence *ResolvedPersistence // nil: no volume
 	Drain       ResolvedDrain
-	Windows     []ResolvedWindow // none: pods may be replaced at any time
-	Logging     ResolvedLogging
-	Pod         ResolvedPod
+	// ProgressDeadline is how long pods may take to become ready in a new form.
+	ProgressDeadline time.Duration
+	Windows          []ResolvedWindow // none: pods may be replaced at any time
+	Logging          ResolvedLogging
+	Pod              ResolvedPod
 }
 
 // ResolvedListener is a listener with every default filled in.
@@ -286,7 +289,9 @@ func (b *MQTTBroker) Resolved() ResolvedBroker {
 		Persistence: spec.Persistence.resolved(),
 		Drain:       or(or(spec.Updates, BrokerUpdates{}).Drain, BrokerDrain{}).resolved(),
 		Windows:     or(spec.Updates, BrokerUpdates{}).windows(),
-		Pod:         spec.Pod.resolved(),
+
+		ProgressDeadline: or(or(spec.Updates, BrokerUpdates{}).ProgressDeadline, metav1.Duration{Duration: DefaultProgressDeadline}).Duration,
+		Pod:              spec.Pod.resolved(),
 	}
 
 	for i := range spec.Listeners {

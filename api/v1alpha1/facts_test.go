@@ -39,9 +39,11 @@ func TestResolvedBroker(t *testing.T) {
 					MaxQueuedMessages: 10_000, MaxQueuedBytes: 64 << 20, MaxTopicLevels: 128, MaxSubscriptions: 1000,
 					MaxRetainedMessages: 1_000_000, MaxRetainedBytes: 1 << 30,
 				},
-				Drain:   v1alpha1.ResolvedDrain{Timeout: 20 * time.Second, DisconnectRate: 1000},
-				Logging: v1alpha1.ResolvedLogging{Level: "info", Format: "json"},
-				Pod:     v1alpha1.ResolvedPod{Resources: requests},
+				Drain: v1alpha1.ResolvedDrain{Timeout: 20 * time.Second, DisconnectRate: 1000},
+
+				ProgressDeadline: 10 * time.Minute,
+				Logging:          v1alpha1.ResolvedLogging{Level: "info", Format: "json"},
+				Pod:              v1alpha1.ResolvedPod{Resources: requests},
 			},
 		},
 		"what is said counts, zero too": {
@@ -99,7 +101,8 @@ func TestResolvedBroker(t *testing.T) {
 				},
 				Persistence: &v1alpha1.BrokerPersistence{Sync: new(v1alpha1.SyncInterval)},
 				Updates: &v1alpha1.BrokerUpdates{
-					Drain: &v1alpha1.BrokerDrain{Timeout: &metav1.Duration{Duration: time.Minute}, DisconnectRate: new(int32(7))},
+					ProgressDeadline: &metav1.Duration{Duration: time.Hour},
+					Drain:            &v1alpha1.BrokerDrain{Timeout: &metav1.Duration{Duration: time.Minute}, DisconnectRate: new(int32(7))},
 					MaintenanceWindows: []v1alpha1.MaintenanceWindow{
 						{Name: "night", Days: []v1alpha1.Weekday{"Saturday", "Sunday"}, Start: "23:30", Duration: &metav1.Duration{Duration: time.Hour}},
 						{Name: "noon", Start: "12:00", Duration: &metav1.Duration{Duration: time.Hour}, TimeZone: new("Europe/Berlin")},
@@ -169,6 +172,8 @@ func TestResolvedBroker(t *testing.T) {
 				},
 				Persistence: &v1alpha1.ResolvedPersistence{Size: resource.MustParse("1Gi"), WhenDeleted: "Retain", WhenScaled: "Retain", Sync: "interval"},
 				Drain:       v1alpha1.ResolvedDrain{Timeout: time.Minute, DisconnectRate: 7},
+
+				ProgressDeadline: time.Hour,
 				Windows: []v1alpha1.ResolvedWindow{
 					{Name: "night", Days: []time.Weekday{time.Saturday, time.Sunday}, Hour: 23, Minute: 30, Duration: time.Hour, TimeZone: "UTC"},
 					{Name: "noon", Hour: 12, Duration: time.Hour, TimeZone: "Europe/Berlin"},

@@ -755,6 +755,11 @@ func (in *BrokerUpdates) DeepCopyInto(out *BrokerUpdates) {
 		*out = new(BrokerDrain)
 		(*in).DeepCopyInto(*out)
 	}
+	if in.ProgressDeadline != nil {
+		in, out := &in.ProgressDeadline, &out.ProgressDeadline
+		*out = new(v1.Duration)
+		**out = **in
+	}
 	if in.MaintenanceWindows != nil {
 		in, out := &in.MaintenanceWindows, &out.MaintenanceWindows
 		*out = make([]MaintenanceWindow, len(*in))

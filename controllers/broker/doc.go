@@ -8,7 +8,8 @@
 //	issue    keep the key material that is current, draw what is missing
 //	judge    pure: which listeners and users can be served, and what is wrong with the others
 //	build    pure: the objects and the configuration with its revision
-//	hold     pure: leave the pods as they are while a change of them has to wait for a maintenance window
+//	hold     pure: give the pods the form of before when they do not become ready in the new one, and leave them as they
+//	         are while a change of them has to wait for a maintenance window
 //	apply    server-side apply of what differs; delete what is wanted no more
 //	grow     let volumes grow; a StatefulSet that makes smaller ones goes without its pods, and the next pass makes it anew
 //	deliver  hand the configuration to each pod that runs another one

@@ -14,18 +14,48 @@ import (
 	"github.com/mqtt-operator/mqtt-operator/controllers/verdict"
 )
 
-// hold is pure: outside of the maintenance windows the StatefulSet keeps the template that it has. All else that is
-// wished of it is done. Where no pod runs, or none is to run, nobody is disturbed and nothing waits.
+// hold is pure: it decides whether the pods get the form that the spec says. They do not where they have failed in it, and
+// outside of the maintenance windows. All else that is wished of the StatefulSet is done.
 func hold(_ context.Context, p *pass) error {
 	p.held = true
-	f, set := p.facts, p.desired.StatefulSet
-	if set == nil || f.StatefulSet == nil || len(f.Spec.Windows) == 0 || f.Broker.Urgent() || f.StatefulSet.Spec.Replicas == nil || *f.StatefulSet.Spec.Replicas == 0 {
+	set, stood := p.desired.StatefulSet, p.facts.StatefulSet
+	if set == nil || stood == nil {
 		return nil
+	}
+	wished := set.Annotations[verdict.TemplateAnnotation]
+	switch {
+	case stood.Annotations[verdict.FailedAnnotation] == wished:
+		p.stuck = failed(p.facts, stood.Annotations[verdict.BecauseAnnotation])
+		desired.Hold(set, stood)
+	case p.facts.Previous != nil && stood.Annotations[verdict.TemplateAnnotation] == wished:
+		because := whyNotReady(p.facts)
+		p.stuck = failed(p.facts, because)
+		desired.Return(set, p.facts.Previous, because)
+	default:
+		wait(p)
+	}
+	return nil
+}
+
+func failed(f *verdict.Facts, because string) *verdict.Finding {
+	return &verdict.Finding{
+		Reason: v1alpha1.ReasonRolloutStuck,
+		Message: fmt.Sprintf("In the form that the spec says, the pods did not become ready within %s (spec.updates.progressDeadline), so they have the one of before until the spec changes. It said then: %s",
+			f.Spec.ProgressDeadline, because),
+	}
+}
+
+// wait leaves the pods as they are outside of the maintenance windows. Where no pod runs, or none is to run, nobody is
+// disturbed and nothing waits.
+func wait(p *pass) {
+	f, set := p.facts, p.desired.StatefulSet
+	if len(f.Spec.Windows) == 0 || f.Broker.Urgent() || f.StatefulSet.Spec.Replicas == nil || *f.StatefulSet.Spec.Replicas == 0 {
+		return
 	}
 	reason := restartReason(f, set)
 	opening := verdict.NextOpening(f.Spec.Windows, f.Now)
 	if reason == "" || opening.IsOpen(f.Now) {
-		return nil
+		return
 	}
 	p.pending = &v1alpha1.PendingRestart{Reason: reason, Since: metav1.NewTime(f.Now.Truncate(time.Second)), Window: opening.Window}
 	if before := p.before.PendingRestart; before != nil {
@@ -35,7 +65,6 @@ func hold(_ context.Context, p *pass) error {
 		p.pending.Opens = new(metav1.NewTime(opening.From.UTC()))
 	}
 	desired.Hold(set, f.StatefulSet)
-	return nil
 }
 
 // waits says what waits, since when and until when.

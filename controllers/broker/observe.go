@@ -6,6 +6,7 @@ import (
 	"context"
 	"crypto/tls"
 	"crypto/x509"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"maps"
@@ -36,6 +37,7 @@ const askTimeout = 2 * time.Second
 // +kubebuilder:rbac:groups="",resources=persistentvolumeclaims,verbs=get;list;patch;watch
 // +kubebuilder:rbac:groups="",resources=secrets;serviceaccounts,verbs=create;get;list;patch;watch
 // +kubebuilder:rbac:groups="",resources=services,verbs=create;delete;get;list;patch;watch
+// +kubebuilder:rbac:groups=apps,resources=controllerrevisions,verbs=get
 // +kubebuilder:rbac:groups=apps,resources=statefulsets,verbs=create;delete;get;list;patch;watch
 // +kubebuilder:rbac:groups=cert-manager.io,resources=certificates,verbs=create;delete;get;patch
 // +kubebuilder:rbac:groups=events.k8s.io,resources=events,verbs=create;patch
@@ -47,7 +49,7 @@ const askTimeout = 2 * time.Second
 func (r *Reconciler) observe(ctx context.Context, p *pass) error {
 	for _, read := range []func(context.Context, *verdict.Facts) error{
 		r.observeSecrets, r.observeReferenced, r.observeCertManager, r.observeCluster, r.observeUsers, r.observePolicies, r.observeOutdated,
-		r.observeStatefulSet, r.observeServiceAccount, r.observeClaims, r.observeServices, r.observePods,
+		r.observeStatefulSet, r.observeServiceAccount, r.observeClaims, r.observeServices, r.observePods, r.observePrevious,
 	} {
 		if err := read(ctx, p.facts); err != nil {
 			return err
@@ -268,6 +270,33 @@ func (r *Reconciler) observePods(ctx context.Context, f *verdict.Facts) error {
 		status, err := c.Status(ctx)
 		note(pod, status, err)
 	})
+	return nil
+}
+
+// observePrevious reads the pod template that the pods had before the one that is overdue: the controller of StatefulSets
+// keeps it. It is asked for only then.
+func (r *Reconciler) observePrevious(ctx context.Context, f *verdict.Facts) error {
+	if !f.IsOverdue() {
+		return nil
+	}
+	revision := &appsv1.ControllerRevision{}
+	key := client.ObjectKey{Namespace: f.Broker.Namespace, Name: f.StatefulSet.Status.CurrentRevision}
+	err := r.Live.Get(ctx, key, revision)
+	if client.IgnoreNotFound(err) != nil {
+		return fmt.Errorf("controllerrevision %s: %w", key.Name, err)
+	}
+	if err != nil || !metav1.IsControlledBy(revision, f.StatefulSet) {
+		return nil
+	}
+	patch := struct {
+		Spec struct {
+			Template *corev1.PodTemplateSpec `json:"template"`
+		} `json:"spec"`
+	}{}
+	if err := json.Unmarshal(revision.Data.Raw, &patch); err != nil {
+		return fmt.Errorf("controllerrevision %s: %w", key.Name, err)
+	}
+	f.Previous = patch.Spec.Template
 	return nil
 }
 

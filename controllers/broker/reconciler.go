@@ -67,6 +67,8 @@ type pass struct {
 	// held says that pending is known: a change that replaces pods and waits, nil where none does.
 	held    bool
 	pending *v1alpha1.PendingRestart
+	// stuck says which form of the pods failed, so that they have the one of before; nil where none did.
+	stuck *verdict.Finding
 	// refused says why the volumes may not grow, nil where nobody said so.
 	refused *verdict.Finding
 	// renewed says that the apply of this pass has written the StatefulSet.
@@ -111,6 +113,9 @@ func (p *pass) again() time.Duration {
 	}
 	if p.pending != nil && p.pending.Opens != nil {
 		again = min(again, max(p.pending.Opens.Sub(p.facts.Now), answerRecheck))
+	}
+	if until, isUnderWay := p.facts.RolloutUntil(); isUnderWay {
+		again = min(again, max(until.Sub(p.facts.Now), answerRecheck))
 	}
 	if p.material == nil {
 		return again

@@ -335,6 +335,8 @@ func setProgressing(set *condition.Set, p *pass) {
 	switch {
 	case p.refused != nil:
 		set.False(v1alpha1.ConditionProgressing, *p.refused)
+	case p.stuck != nil:
+		set.False(v1alpha1.ConditionProgressing, *p.stuck)
 	case window != nil:
 		set.False(v1alpha1.ConditionProgressing, *window)
 	case p.pending != nil:
@@ -442,7 +444,7 @@ func setReady(set *condition.Set, f *verdict.Facts, walked error) {
 	}
 	progress := condition.Of(set.Get(v1alpha1.ConditionProgressing))
 	switch progress.Reason {
-	case v1alpha1.ReasonVolumeExpansionRefused, v1alpha1.ReasonMaintenanceWindowInvalid:
+	case v1alpha1.ReasonVolumeExpansionRefused, v1alpha1.ReasonMaintenanceWindowInvalid, v1alpha1.ReasonRolloutStuck:
 		stall(progress)
 		return
 	default:

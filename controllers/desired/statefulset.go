@@ -15,6 +15,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/util/intstr"
 
 	"github.com/mqtt-operator/mqtt-operator/api/v1alpha1"
@@ -42,7 +43,10 @@ func StatefulSet(f *verdict.Facts) *appsv1.StatefulSet {
 	b := f.Broker
 	set := &appsv1.StatefulSet{ObjectMeta: meta(f, v1alpha1.StatefulSetName(b.Name))}
 	template := podTemplate(f)
-	set.Annotations = map[string]string{DefaultImageAnnotation: defaultImage(f), TemplateAnnotation: digestOf(&template)}
+	set.Annotations = map[string]string{DefaultImageAnnotation: defaultImage(f), verdict.TemplateAnnotation: digestOf(&template)}
+	if since := templateSince(f, set.Annotations[verdict.TemplateAnnotation]); since != "" {
+		set.Annotations[verdict.SinceAnnotation] = since
+	}
 	set.Spec = appsv1.StatefulSetSpec{
 		Replicas:             new(f.Spec.Replicas),
 		ServiceName:          v1alpha1.HeadlessServiceName(b.Name),
@@ -60,17 +64,55 @@ func StatefulSet(f *verdict.Facts) *appsv1.StatefulSet {
 	return set
 }
 
-// TemplateAnnotation on a StatefulSet is the digest of its pod template as it was wished. The template itself also holds
-// what the API server adds, so that a field which is wished no more would not be missed in it.
-const TemplateAnnotation = "mqtt-operator.io/template"
+// templateSince is when the template of that digest was first wished.
+func templateSince(f *verdict.Facts, digest string) string {
+	if f.StatefulSet != nil && f.StatefulSet.Annotations[verdict.TemplateAnnotation] == digest {
+		return f.StatefulSet.Annotations[verdict.SinceAnnotation]
+	}
+	return f.Now.UTC().Format(time.RFC3339)
+}
 
+// digestOf is over what is said alone. Of what is not, one release of the Kubernetes libraries writes nothing and another
+// null or {}: that must restart nobody.
 func digestOf(template *corev1.PodTemplateSpec) string {
-	text, err := json.Marshal(template)
+	said, err := runtime.DefaultUnstructuredConverter.ToUnstructured(template)
 	if err != nil {
 		panic(err) // there is nothing in it that JSON does not know
 	}
+	text, err := json.Marshal(withoutEmpty(said))
+	if err != nil {
+		panic(err)
+	}
 	sum := sha256.Sum256(text)
 	return hex.EncodeToString(sum[:8])
+}
+
+// withoutEmpty is a value without the fields that hold nothing; nil if nothing is left.
+func withoutEmpty(value any) any {
+	switch value := value.(type) {
+	case map[string]any:
+		for key, field := range value {
+			if field = withoutEmpty(field); field == nil {
+				delete(value, key)
+			} else {
+				value[key] = field
+			}
+		}
+		if len(value) == 0 {
+			return nil
+		}
+		return value
+	case []any:
+		if len(value) == 0 {
+			return nil
+		}
+		for i := range value { // each stays in its place
+			value[i] = withoutEmpty(value[i])
+		}
+		return value
+	default:
+		return value
+	}
 }
 
 // Replaces reports whether pods made by one StatefulSet are replaced when the other is written over it.
@@ -78,17 +120,28 @@ func Replaces(wanted, stood *appsv1.StatefulSet) bool {
 	if !equality.Semantic.DeepDerivative(wanted.Spec.Template, stood.Spec.Template) {
 		return true
 	}
-	before := stood.Annotations[TemplateAnnotation]
-	return before != "" && before != wanted.Annotations[TemplateAnnotation]
+	before := stood.Annotations[verdict.TemplateAnnotation]
+	return before != "" && before != wanted.Annotations[verdict.TemplateAnnotation]
 }
 
 // Hold leaves the pods of a StatefulSet as they are, whatever else is wished of it.
 func Hold(wanted, stood *appsv1.StatefulSet) {
 	wanted.Spec.Template = *stood.Spec.Template.DeepCopy()
-	delete(wanted.Annotations, TemplateAnnotation)
-	if before := stood.Annotations[TemplateAnnotation]; before != "" {
-		wanted.Annotations[TemplateAnnotation] = before
+	for _, name := range []string{verdict.TemplateAnnotation, verdict.SinceAnnotation, verdict.FailedAnnotation, verdict.BecauseAnnotation} {
+		delete(wanted.Annotations, name)
+		if before := stood.Annotations[name]; before != "" {
+			wanted.Annotations[name] = before
+		}
 	}
+}
+
+// Return gives the pods the template of before, and notes which one failed and why.
+func Return(wanted *appsv1.StatefulSet, previous *corev1.PodTemplateSpec, because string) {
+	wanted.Annotations[verdict.FailedAnnotation] = wanted.Annotations[verdict.TemplateAnnotation]
+	wanted.Annotations[verdict.BecauseAnnotation] = because
+	delete(wanted.Annotations, verdict.TemplateAnnotation) // what was wished when it was made is not known any more
+	delete(wanted.Annotations, verdict.SinceAnnotation)
+	wanted.Spec.Template = *previous.DeepCopy()
 }
 
 // DefaultImageAnnotation on a StatefulSet is the image that its broker runs when spec names none: the one that belonged

@@ -46,6 +46,8 @@ type Facts struct {
 	Services                             []corev1.Service
 	ConfigSecrets                        []corev1.Secret
 
+	// Previous is the pod template before the one that is overdue; nil where none is, and where it is not known any more.
+	Previous *corev1.PodTemplateSpec
 	// Claims are the PersistentVolumeClaims of its pods, by name, also of those that do not run now.
 	Claims []corev1.PersistentVolumeClaim
 	// Pods of the broker, by name.

@@ -142,6 +142,7 @@ var defaults = map[string]any{
 	"MQTTBroker spec.persistence.retention.whenScaled":        v1alpha1.DefaultVolumeRetention,
 	"MQTTBroker spec.updates.drain.timeout":                   fmt.Sprintf("%.0fs", v1alpha1.DefaultDrainTimeout.Seconds()),
 	"MQTTBroker spec.updates.drain.disconnectRate":            v1alpha1.DefaultDisconnectRate,
+	"MQTTBroker spec.updates.progressDeadline":                fmt.Sprintf("%.0fm", v1alpha1.DefaultProgressDeadline.Minutes()),
 	"MQTTBroker spec.updates.maintenanceWindows[].timeZone":   v1alpha1.DefaultTimeZone,
 	"MQTTBroker spec.logging.level":                           v1alpha1.DefaultLogLevel,
 	"MQTTBroker spec.logging.format":                          v1alpha1.DefaultLogFormat,
@@ -299,9 +300,8 @@ func TestNamedFieldsExist(t *testing.T) {
 // notYetProduced are the reasons that no controller gives now, each with what it waits for. Whoever makes a controller
 // give one takes it out here and writes its entry in troubleshooting.md.
 var notYetProduced = map[v1alpha1.ConditionReason]string{
-	v1alpha1.ReasonReconciling:  "the first status is written at the end of the first pass",
-	v1alpha1.ReasonDeleting:     "there are no finalizers, so a deleted object is gone at once",
-	v1alpha1.ReasonRolloutStuck: "roll-outs have no deadline yet",
+	v1alpha1.ReasonReconciling: "the first status is written at the end of the first pass",
+	v1alpha1.ReasonDeleting:    "there are no finalizers, so a deleted object is gone at once",
 }
 
 func TestEveryReasonIsExplained(t *testing.T) {

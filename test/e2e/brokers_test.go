@@ -659,3 +659,41 @@ func TestARestartSendsClientsAway(t *testing.T) {
 
 // serverShuttingDown is the reason of a DISCONNECT.
 const serverShuttingDown = 0x8B
+
+// TestAChangeThatFails: an image that does not exist. The broker comes back with the one that it had, and what it kept.
+func TestAChangeThatFails(t *testing.T) {
+	t.Parallel()
+	s := begin(t)
+	broker := s.broker(withVolume, func(b *v1alpha1.MQTTBroker) {
+		b.Spec.Updates = &v1alpha1.BrokerUpdates{ProgressDeadline: &metav1.Duration{Duration: 30 * time.Second}}
+	})
+	s.user("anna", allow("#"))
+	in, image := s.connect("anna"), s.pod().Spec.Containers[0].Image
+	if err := in.retain("kept", "in the volume"); err != nil {
+		t.Fatal(err)
+	}
+
+	s.sayf("somebody mistypes the image")
+	s.keepLogs()
+	s.update(broker, func() { broker.Spec.Image = new("localhost/mqtt-broker:mistyped") })
+	s.awaitEnd(in)
+	began := time.Now()
+	s.sayf("%s", s.await(broker, v1alpha1.ConditionReady, metav1.ConditionFalse, v1alpha1.ReasonRolloutStuck))
+	again := s.reconnect("anna", session{})
+	s.sayf("clients are served again %.0fs after they were sent away", time.Since(began).Seconds())
+	s.mustSubscribe(again, "kept")
+	s.hears(again, "kept", "in the volume")
+	s.await(broker, v1alpha1.ConditionAvailable, metav1.ConditionTrue, "")
+	if now := s.pod().Spec.Containers[0].Image; now != image {
+		t.Errorf("it came back with %s, want %s", now, image)
+	}
+
+	s.sayf("the mistake is corrected: the broker has that form already")
+	pod := s.pod()
+	s.update(broker, func() { broker.Spec.Image = nil })
+	s.awaitReady(broker)
+	s.samePod(pod)
+	if err := again.ended(); err != nil {
+		t.Errorf("a client was disturbed: %v", err)
+	}
+}

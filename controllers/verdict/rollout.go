@@ -1,0 +1,38 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package verdict
+
+import "time"
+
+// What a StatefulSet remembers of its pod template.
+const (
+	// TemplateAnnotation is the digest of the template as it was wished. The template itself also holds what the API server
+	// adds, so that a field which is wished no more would not be missed in it.
+	TemplateAnnotation = "mqtt-operator.io/template"
+	// SinceAnnotation is when that template was wished first.
+	SinceAnnotation = "mqtt-operator.io/template-since"
+	// FailedAnnotation is the digest of a template in which pods did not become ready, so that they have the one of before;
+	// BecauseAnnotation says how they were.
+	FailedAnnotation  = "mqtt-operator.io/failed-template"
+	BecauseAnnotation = "mqtt-operator.io/failed-because"
+)
+
+// RolloutUntil is when pods that are being replaced have to be ready. Pods that have been ready in their form are not
+// replaced, whatever became of them afterwards: the controller of StatefulSets says so, by one revision for all.
+func (f *Facts) RolloutUntil() (time.Time, bool) {
+	set := f.StatefulSet
+	if set == nil || f.Spec.Hibernated() || set.Status.ObservedGeneration != set.Generation || set.Status.CurrentRevision == set.Status.UpdateRevision {
+		return time.Time{}, false
+	}
+	since, err := time.Parse(time.RFC3339, set.Annotations[SinceAnnotation])
+	if err != nil || set.Status.ReadyReplicas >= f.Spec.Replicas && set.Status.UpdatedReplicas >= f.Spec.Replicas {
+		return time.Time{}, false
+	}
+	return since.Add(f.Spec.ProgressDeadline), true
+}
+
+// IsOverdue reports whether pods that were replaced have not become ready in time.
+func (f *Facts) IsOverdue() bool {
+	until, isUnderWay := f.RolloutUntil()
+	return isUnderWay && !f.Now.Before(until)
+}
