@@ -130,10 +130,11 @@ func escapes(text string) []string {
 		var b strings.Builder
 		encoder := json.NewEncoder(&b)
 		encoder.SetEscapeHTML(forHTML)
-		if encoder.Encode(text) == nil {
-			quoted := strings.TrimSuffix(b.String(), "\n")
-			all = append(all, quoted[1:len(quoted)-1])
+		if err := encoder.Encode(text); err != nil {
+			continue
 		}
+		quoted := strings.TrimSuffix(b.String(), "\n")
+		all = append(all, quoted[1:len(quoted)-1])
 	}
 	return all
 }
