@@ -9,7 +9,6 @@ import (
 	"context"
 	"encoding/base64"
 	"encoding/json"
-	"encoding/pem"
 	"errors"
 	"fmt"
 	"io"
@@ -40,7 +39,7 @@ func bundleTown(t *testing.T) (*site, secretValues) {
 	t.Helper()
 	ca := must(pki.NewCA("mq CA", noon))(t)
 	leaf := must(pki.Issue(ca, pki.Request{CommonName: "mq", DNSNames: []string{"mq"}, Server: true}, noon))(t)
-	const multi = "line one of it\nline two of it\t\"quoted\""
+	const multi = "line one of it: <it's>\nline two of it\t\"quoted\""
 	values := secretValues{
 		"password": "pass-word-of-alice", "verifier": "$argon2id$v=19$m=19456,t=2,p=1$c2FsdHNhbHQ$aGFzaGhhc2hoYXNo", "ca key": string(ca.Key), "leaf key": string(leaf.Key),
 		"opaque": multi, "remote password": "pass-word-of-the-cloud", "token": "eyJhbGciOiJIUzI1NiJ9.e30.c2lnbmF0dXJl", "environment": "value-of-a-variable",
@@ -142,11 +141,10 @@ func TestNoSecretIsInASupportBundle(t *testing.T) {
 	for what, value := range values {
 		needles := []string{value, base64.StdEncoding.EncodeToString([]byte(value)), base64.URLEncoding.EncodeToString([]byte(value))}
 		needles = append(needles, strings.Trim(string(must(json.Marshal(value))(t)), `"`))
-		if block, _ := pem.Decode([]byte(value)); block != nil {
-			for line := range strings.Lines(value) {
-				if !strings.HasPrefix(line, "-----") {
-					needles = append(needles, strings.TrimSpace(line))
-				}
+		for line := range strings.Lines(value) {
+			if !strings.HasPrefix(line, "-----") {
+				line = strings.TrimSpace(line)
+				needles = append(needles, line, strings.Trim(string(must(json.Marshal(line))(t)), `"`), strings.ReplaceAll(line, "'", "''"))
 			}
 		}
 		for name, content := range files {

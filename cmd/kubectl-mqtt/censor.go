@@ -6,7 +6,6 @@ import (
 	"cmp"
 	"encoding/base64"
 	"encoding/json"
-	"encoding/pem"
 	"maps"
 	"slices"
 	"strings"
@@ -108,20 +107,34 @@ func collect(value any, field string, found *[]string) {
 	}
 }
 
-// forms are the ways in which a secret may stand in a text: as it is, in base64 as in the YAML of a Secret, escaped in JSON, and a
-// key line by line, however its lines are indented.
+// forms are the ways in which a secret may stand in a text: as it is, in base64 as in the YAML of a Secret, escaped in JSON or YAML,
+// and line by line, however its lines are indented.
 func forms(secret string) []string {
-	all := []string{secret, base64.StdEncoding.EncodeToString([]byte(secret)), base64.StdEncoding.EncodeToString([]byte(secret + "\n")), base64.URLEncoding.EncodeToString([]byte(secret))}
-	if escaped, err := json.Marshal(secret); err == nil {
-		all = append(all, strings.Trim(string(escaped), `"`))
-	}
-	if block, _ := pem.Decode([]byte(secret)); block == nil {
+	all := []string{base64.StdEncoding.EncodeToString([]byte(secret)), base64.StdEncoding.EncodeToString([]byte(secret + "\n")), base64.URLEncoding.EncodeToString([]byte(secret))}
+	all = append(all, escapes(secret)...)
+	if !strings.Contains(secret, "\n") {
 		return all
 	}
 	for line := range strings.Lines(secret) {
 		if line = strings.TrimSpace(line); len(line) >= shortestSecret && !strings.HasPrefix(line, "-----") {
-			all = append(all, line)
+			all = append(all, escapes(line)...)
 		}
+	}
+	return all
+}
+
+// escapes are a text as it is, in JSON with and without what HTML asks for, and in single quotes of YAML.
+func escapes(text string) []string {
+	all := []string{text, strings.ReplaceAll(text, "'", "''")}
+	for _, forHTML := range []bool{true, false} {
+		var b strings.Builder
+		encoder := json.NewEncoder(&b)
+		encoder.SetEscapeHTML(forHTML)
+		if err := encoder.Encode(text); err != nil {
+			continue
+		}
+		quoted := strings.TrimSuffix(b.String(), "\n")
+		all = append(all, quoted[1:len(quoted)-1])
 	}
 	return all
 }

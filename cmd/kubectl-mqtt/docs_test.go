@@ -3,6 +3,7 @@
 package main
 
 import (
+	"bytes"
 	"os"
 	"path/filepath"
 	"strings"
@@ -20,7 +21,7 @@ func TestThePageShowsWhatIsPrinted(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if !strings.Contains(string(page), string(shows)) {
+		if !bytes.Contains(page, shows) {
 			t.Errorf("docs/kubectl-mqtt.md does not show what testdata/%s.txt holds:\n%s", name, shows)
 		}
 	}

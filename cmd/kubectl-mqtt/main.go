@@ -72,7 +72,7 @@ func run(ctx context.Context, args []string, s streams, open opener) int {
 		status(s, open), top(s, open), clients(s, open), kick(s, open), trace(s, open), pub(s, open), sub(s, open), cert(s, open),
 		restart(s, open), supportBundle(s, open), canI(s, open), whoCan(s, open), bridges(s, open), importer(s), versionOf(s),
 	)
-	completeFlags(root, open)
+	completeFlags(root, open) //nolint:contextcheck // as above
 	root.SetArgs(args)
 	root.SetOut(s.out)
 	root.SetErr(s.err)

@@ -120,7 +120,7 @@ func TestPlugin(t *testing.T) {
 		return nil
 	})
 	s.says("healthy", "status")
-	s.says("CN="+brokerName, "cert", brokerName)
+	s.says("CN="+s.namespace+"/"+brokerName+" clients", "cert", brokerName)
 	s.says("press-7   anna   mqtts ", "clients", brokerName)
 
 	s.sayf("messages go both ways through the API server")
@@ -148,8 +148,8 @@ func TestPlugin(t *testing.T) {
 	}
 	out, _, code := s.mqtt("top", brokerName, "--interval", "1s", "-o", "json")
 	rates := []struct {
-		Seconds     float64
-		Connections int
+		Seconds     float64 `json:"seconds"`
+		Connections int     `json:"connections"`
 	}{}
 	if err := json.Unmarshal([]byte(out), &rates); code != 0 || err != nil || len(rates) != 1 || rates[0].Connections < 1 || rates[0].Seconds < 1 {
 		t.Errorf("top: exit code %d, %v: %s", code, err, out)
