@@ -536,9 +536,13 @@ func TestABridgesChildrenComeBack(t *testing.T) {
 		})
 	}
 	w.ready(bridge)
-	if after := *bridge.Status.Revision.Desired; after <= before {
-		t.Errorf("revision %d after %d", after, before)
-	}
+	w.eventually("the revision is a later one", func() error { // what was ready before is said to be so for a moment longer
+		w.exists(bridge)
+		if after := *bridge.Status.Revision.Desired; after <= before {
+			return fmt.Errorf("revision %d after %d", after, before)
+		}
+		return nil
+	})
 
 	// Without its label the admin Secret is out of sight, and the same keys must come back.
 	secret := w.secret(v1alpha1.BridgeAdminSecretName("cloud"))
