@@ -39,8 +39,8 @@ func run(path string) error {
 	if err != nil {
 		return err
 	}
-	if err := folder.WriteFile("alerts.yaml", rules, 0o644); err != nil { //nolint:gosec // a file of the repository
+	if err := folder.WriteFile("alerts.yaml", rules, 0o644); err != nil {
 		return err
 	}
-	return folder.WriteFile("dashboard.json", []byte(desired.OperatorDashboard(namespace, pods)), 0o644) //nolint:gosec // as above
+	return folder.WriteFile("dashboard.json", []byte(desired.OperatorDashboard(namespace, pods)), 0o644)
 }

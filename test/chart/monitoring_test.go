@@ -127,7 +127,7 @@ func TestAlertsAndDashboardAreCurrent(t *testing.T) {
 		t.Fatal(names, err)
 	}
 	for _, name := range names {
-		if diff := cmp.Diff(read(t, filepath.Join(folder, name.Name())), read(t, filepath.Join(chart, "files/monitoring", name.Name()))); diff != "" {
+		if diff := cmp.Diff(read(t, filepath.Join(folder, name.Name())), read(t, filepath.Join(chart, "files", "monitoring", name.Name()))); diff != "" {
 			t.Errorf("%s is stale; renew it with make generate:\n%s", name.Name(), diff)
 		}
 	}

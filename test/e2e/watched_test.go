@@ -49,7 +49,8 @@ func TestWatchedAndFenced(t *testing.T) {
 				t.Fatal(err)
 			}
 			for i := range pods.Items {
-				if peers++; !strings.HasPrefix(pods.Items[i].Name, operatorName+"-") {
+				peers++
+				if !strings.HasPrefix(pods.Items[i].Name, operatorName+"-") {
 					t.Errorf("pod %s/%s reaches the admin port", namespace, pods.Items[i].Name)
 				}
 			}
