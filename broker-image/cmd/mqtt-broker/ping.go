@@ -12,6 +12,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/eclipse/paho.golang/packets"
@@ -131,7 +132,7 @@ func (s *pingSettings) end() (*contract.BridgeEnd, error) {
 	}
 
 	if s.passwordFile != "" {
-		end.Password = string(bytes.TrimRight([]byte(end.Password), "\r\n"))
+		end.Password = strings.TrimRight(end.Password, "\r\n")
 	}
 
 	return end, nil
