@@ -23,6 +23,5 @@ go run ./hack/chartwatch "$chart/files/monitoring"
 {
 	echo "# SPDX-License-Identifier: Apache-2.0"
 	echo "# Written by hack/chart.sh: what charts/mqtt-operator renders with its defaults, without the kinds."
-	hack/helm.sh template mqtt-operator "$chart" --namespace mqtt-operator-system --set crds.install=false |
-		sed -e '/^# Source: /d' -e '/^ *helm\.sh\/chart: /d' -e '/^ *app\.kubernetes\.io\/managed-by: Helm$/d'
+	hack/plain.sh "$chart"
 } >config/default/operator.yaml

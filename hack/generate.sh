@@ -22,3 +22,6 @@ fi
 
 # The chart, which takes kinds and rights from config/, and config/default, which is what it renders.
 hack/chart.sh
+
+# The bundle for the Operator Lifecycle Manager, from what stands in config/ now.
+go run ./hack/bundle

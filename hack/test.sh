@@ -24,8 +24,8 @@ declare -A what=(
 	[apitest]="tests against a real API server"
 	[nested]="tests of the modules under hack/"
 	[node]="the development node comes up, and leaves nothing behind"
-	[chart]="tests of the Helm chart and of config/"
-	[lint]="all linters"
+	[chart]="tests of the Helm chart, of config/ and of bundle/"
+	[lint]="all linters, of the code and of the workflows of GitHub"
 	[e2e]="the whole product on a cluster: ${CLUSTER:-the development node}"
 )
 
@@ -121,7 +121,10 @@ step_chart() {
 	go test -timeout 20m ./test/chart/...
 }
 
-step_lint() { hack/lint.sh; }
+step_lint() {
+	hack/lint.sh
+	hack/workflows.sh
+}
 
 step_e2e() { hack/e2e.sh; }
 

@@ -14,8 +14,10 @@ import (
 	"path"
 	"path/filepath"
 	"runtime"
+	"strconv"
 	"strings"
 	"syscall"
+	"time"
 
 	"github.com/google/go-containerregistry/pkg/v1/tarball"
 
@@ -55,6 +57,8 @@ type options struct {
 	// Revision is the commit that the labels name.
 	Revision string
 	Arch     string
+	// Created is when the sources were, which the bills of materials have to say.
+	Created time.Time
 }
 
 func main() {
@@ -93,6 +97,10 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 	}
 	if o.Tag == "" {
 		o.Tag = o.Version
+	}
+	var err error
+	if o.Created, err = created(o.Source); err != nil {
+		return err
 	}
 	if err := os.MkdirAll(o.Out, 0o755); err != nil {
 		return err
@@ -144,10 +152,27 @@ func (t target) make(ctx context.Context, o options, out io.Writer) error {
 	}
 	fmt.Fprintf(out, "%s%s:%s linux/%s  %.1f MB packed, %.1f MB unpacked  %s  %s\n", registry, t.Name, o.Tag, o.Arch,
 		float64(packed)/megabyte, float64(unpacked)/megabyte, digest, archive)
+	if err := t.list(o, r, bin, archive, digest); err != nil {
+		return err
+	}
 	if t.Limit > 0 && unpacked > t.Limit {
 		return fmt.Errorf("the image has %.1f MB, more than the %d MB it may have", float64(unpacked)/megabyte, t.Limit/megabyte)
 	}
 	return nil
+}
+
+// list writes the bill of materials of an image beside its archive.
+func (t target) list(o options, r recipe, bin, archive, digest string) error {
+	i := inventory{name: t.Name, version: o.Version, arch: o.Arch, digest: digest, created: o.Created, programs: map[string]string{}}
+	for to, program := range r.Files {
+		i.programs[to] = filepath.Join(bin, program)
+	}
+	d, err := i.bill()
+	if err != nil {
+		return fmt.Errorf("bill of materials: %w", err)
+	}
+	_, err = d.write(archive)
+	return err
 }
 
 // compile runs the same go build as the Dockerfiles; hack/dockerfiles.sh compares the binaries.
@@ -212,6 +237,23 @@ func revision(source string) string {
 	default:
 		return commit
 	}
+}
+
+// created is what SOURCE_DATE_EPOCH says, else when the commit was made, else the beginning of 1970: never the time of the
+// build, which would make every document another one.
+func created(source string) (time.Time, error) {
+	text := os.Getenv("SOURCE_DATE_EPOCH")
+	if text == "" {
+		text = git(source, "log", "-1", "--format=%ct")
+	}
+	if text == "" {
+		return time.Unix(0, 0), nil
+	}
+	seconds, err := strconv.ParseInt(text, 10, 64)
+	if err != nil {
+		return time.Time{}, fmt.Errorf("SOURCE_DATE_EPOCH: %w", err)
+	}
+	return time.Unix(seconds, 0), nil
 }
 
 // git is what git says, empty where there is no git or no repository.

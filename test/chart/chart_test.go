@@ -3,6 +3,7 @@
 package chart_test
 
 import (
+	"encoding/json"
 	"io/fs"
 	"os"
 	"os/exec"
@@ -50,6 +51,16 @@ func TestWrongValuesAreRefused(t *testing.T) {
 		"no ServiceAccount at all":     {"the pods would run as default", `serviceAccount.create=false`, "'/serviceAccount/name': minLength: got 0, want 1"},
 		"alerts without metrics":       {"they would never fire", `metrics={"enabled":false,"prometheusRule":{"enabled":true}}`, "metrics.enabled: false leaves nothing for"},
 		"a label of a ServiceMonitor":  {"the chart's own are not to be replaced", `metrics.serviceMonitor.labels={"app.kubernetes.io/name":"x"}`, "invalid propertyName 'app.kubernetes.io/name'"},
+		"a repository with a tag":      {"two tags would be one too many", `image.repository="example.com/operator:1"`, "'/image/repository': 'example.com/operator:1' does not match pattern"},
+		"no repository":                {"no image has this name", `brokerImage.repository=""`, "'/brokerImage/repository': '' does not match pattern"},
+		"a quantity that is none":      {"the API server would refuse it later", `resources={"limits":{"memory":"256MB"}}`, "'/resources/limits/memory': '256MB' does not match pattern"},
+		"a kind of resources too many": {"a typing error must not be ignored in silence", `resources={"request":{}}`, "additional properties 'request' not allowed"},
+		"a toleration with a typo":     {"the API server would refuse it later", `tolerations=[{"effect":"NoShedule"}]`, "'/tolerations/0/effect': value must be one of"},
+		"a spread without a skew":      {"as above", `topologySpreadConstraints=[{"topologyKey":"zone","whenUnsatisfiable":"DoNotSchedule"}]`, "missing property 'maxSkew'"},
+		"an affinity nobody knows":     {"as above", `affinity={"podAntiAfinity":{}}`, "additional properties 'podAntiAfinity' not allowed"},
+		"a priority class of no name":  {"as above", `priorityClassName="High Priority"`, "'/priorityClassName': 'High Priority' does not match pattern"},
+		"a pull secret without a name": {"as above", `imagePullSecrets=[{}]`, "missing property 'name'"},
+		"a node label that is no text": {"as above", `nodeSelector={"ssd":true}`, "'/nodeSelector/ssd': got boolean, want string"},
 		"a label of the chart's own":   {"the Deployment would not find its pods", `podLabels={"app.kubernetes.io/name":"x"}`, "invalid propertyName 'app.kubernetes.io/name'"},
 	}
 	for name, c := range cases {
@@ -60,6 +71,52 @@ func TestWrongValuesAreRefused(t *testing.T) {
 				t.Fatalf("got %v\nwant a refusal that says %q: %s", err, c.want, c.reason)
 			}
 		})
+	}
+}
+
+// Each value has a type, and each refuses another; what has none would take anything.
+func TestEveryValueRefusesAnotherType(t *testing.T) {
+	t.Parallel()
+	var schema property
+	if err := json.Unmarshal([]byte(read(t, chart+"/values.schema.json")), &schema); err != nil {
+		t.Fatal(err)
+	}
+	wrong := map[string]string{"string": "7", "integer": `"x"`, "boolean": `"x"`, "array": `"x"`, "object": `"x"`}
+	tried := 0
+	schema.walk("", func(path string, p property) {
+		if path == "" || path == "global" {
+			return
+		}
+		tried++
+		t.Run(path, func(t *testing.T) {
+			t.Parallel()
+			_, err := helm(t.Context(), "template", "mo", chart, "--set-json", path+"="+wrong[p.Type])
+			want := "'/" + strings.ReplaceAll(path, ".", "/") + "': got "
+			if wrong[p.Type] == "" || err == nil || !strings.Contains(err.Error(), want) || !strings.Contains(err.Error(), "want "+p.Type) {
+				t.Errorf("type %q, got %v, want a refusal that says %q", p.Type, err, want)
+			}
+		})
+	})
+	if tried < 30 {
+		t.Errorf("found %d values", tried)
+	}
+}
+
+// property is what a JSON schema says of one value, as far as it is asked here.
+type property struct {
+	Type       string              `json:"type"`
+	Additional any                 `json:"additionalProperties"`
+	Properties map[string]property `json:"properties"`
+}
+
+// walk visits a value and, where a mapping knows its keys, those below.
+func (p property) walk(path string, visit func(string, property)) {
+	visit(path, p)
+	if p.Additional != false {
+		return
+	}
+	for name, inner := range p.Properties {
+		inner.walk(strings.TrimPrefix(path+"."+name, "."), visit)
 	}
 }
 
@@ -88,12 +145,25 @@ func TestPodsAreRestricted(t *testing.T) {
 	t.Parallel()
 	pod := one[appsv1.Deployment](t, render(t), "Deployment", "").Spec.Template.Spec
 
+	restricted(t, &pod)
+	if len(pod.Volumes) != 0 {
+		t.Errorf("the pod has volumes: %v", pod.Volumes)
+	}
+	c := pod.Containers[0]
+	if c.StartupProbe == nil || c.LivenessProbe == nil || c.ReadinessProbe == nil {
+		t.Error("a probe is missing")
+	}
+}
+
+// restricted looks at what the Pod Security Standard of that name asks for, and a little more.
+func restricted(t *testing.T, pod *corev1.PodSpec) {
+	t.Helper()
 	s := pod.SecurityContext
 	if !*s.RunAsNonRoot || *s.RunAsUser == 0 || *s.RunAsGroup == 0 || s.SeccompProfile.Type != corev1.SeccompProfileTypeRuntimeDefault {
 		t.Errorf("the pod's security context is %+v", s)
 	}
-	if pod.HostNetwork || pod.HostPID || pod.HostIPC || len(pod.Volumes) != 0 || len(pod.InitContainers) != 0 || len(pod.Containers) != 1 {
-		t.Errorf("the pod has more than one container without volumes: %+v", pod)
+	if pod.HostNetwork || pod.HostPID || pod.HostIPC || len(pod.InitContainers) != 0 || len(pod.Containers) != 1 {
+		t.Errorf("the pod has more than one container: %+v", pod)
 	}
 	c := pod.Containers[0]
 	if s := c.SecurityContext; *s.AllowPrivilegeEscalation || !*s.ReadOnlyRootFilesystem || s.Privileged != nil ||
@@ -102,9 +172,6 @@ func TestPodsAreRestricted(t *testing.T) {
 	}
 	if c.Resources.Requests.Cpu().IsZero() || c.Resources.Requests.Memory().IsZero() || c.Resources.Limits.Memory().IsZero() {
 		t.Errorf("the resources are %+v", c.Resources)
-	}
-	if c.StartupProbe == nil || c.LivenessProbe == nil || c.ReadinessProbe == nil {
-		t.Error("a probe is missing")
 	}
 }
 
@@ -321,7 +388,7 @@ func TestNothingIsTakenForGranted(t *testing.T) {
 		"cluster.local": "a cluster's domain is the cluster's own; short names work everywhere",
 		":latest":       "nobody knows what runs",
 	}
-	for _, folder := range []string{"charts", "config", "Dockerfile", "broker-image/Dockerfile"} {
+	for _, folder := range []string{"charts", "config", "bundle", "Dockerfile", "broker-image/Dockerfile"} {
 		err := filepath.WalkDir(filepath.Join(root, folder), func(path string, entry fs.DirEntry, err error) error {
 			// What must be refused stands in testdata.
 			if err == nil && entry.IsDir() && entry.Name() == "testdata" {

@@ -91,7 +91,8 @@ func helm(ctx context.Context, args ...string) (string, error) {
 	return out.String(), nil
 }
 
-// render returns what release "mo" in namespace "home" is made of; each value is what --set-json takes.
+// render returns what release "mo" in namespace "home" is made of, without what helm test makes; each value is what
+// --set-json takes.
 func render(t *testing.T, values ...string) manifests {
 	t.Helper()
 	return renderAs(t, "mo", "home", values...)
@@ -99,8 +100,18 @@ func render(t *testing.T, values ...string) manifests {
 
 func renderAs(t *testing.T, release, namespace string, values ...string) manifests {
 	t.Helper()
+	return template(t, release, namespace, append([]string{"--skip-tests"}, values...)...)
+}
+
+// template runs helm template; what begins with -- is a flag of it, else a value.
+func template(t *testing.T, release, namespace string, values ...string) manifests {
+	t.Helper()
 	args := []string{"template", release, chart, "--namespace", namespace}
 	for _, value := range values {
+		if strings.HasPrefix(value, "--") {
+			args = append(args, value)
+			continue
+		}
 		args = append(args, "--set-json", value)
 	}
 	text, err := helm(t.Context(), args...)

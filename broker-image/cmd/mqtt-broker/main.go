@@ -25,6 +25,7 @@ const usage = `mqtt-broker is an MQTT broker (3.1, 3.1.1 and 5.0).
   mqtt-broker serve --config-dir DIR run under the configuration in DIR
   mqtt-broker check-config DIR|FILE  say whether a configuration is good, and if not, where
   mqtt-broker bridge --config FILE   move messages between two brokers instead of being one
+  mqtt-broker ping --url URL         send a message through a broker and wait for it to come back
   mqtt-broker version                say which version this is
 
 Each command explains its flags with --help.
@@ -74,6 +75,8 @@ func command(ctx context.Context, args []string, out, errs io.Writer) error {
 		return dev(ctx, args, out, errs)
 	case "check-config", "--check-config", "-check-config":
 		return checkConfig(args, out, errs)
+	case "ping":
+		return ping(ctx, args, out, errs)
 	case "version", "--version", "-version":
 		_, _ = fmt.Fprintln(out, "mqtt-broker", versionText())
 

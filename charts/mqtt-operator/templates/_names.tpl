@@ -35,6 +35,16 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- end -}}
 
+{{/* Labels of what helm test makes; a selector of the chart must not take it for the operator. */}}
+{{- define "mqtt-operator.testLabels" -}}
+app.kubernetes.io/name: mqtt-operator-test
+app.kubernetes.io/instance: {{ .Release.Name }}
+app.kubernetes.io/component: test
+app.kubernetes.io/part-of: mqtt-operator
+app.kubernetes.io/managed-by: {{ .Release.Service }}
+helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
+{{- end -}}
+
 {{/* Reference of an image: takes a list of its values and the root. */}}
 {{- define "mqtt-operator.image" -}}
 {{- $image := index . 0 -}}
