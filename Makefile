@@ -11,7 +11,7 @@ TAG ?=
 export CLUSTER
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test unit apitest nested chart-test lint verify e2e conformance clients faults bridges bench bench-bridge bench-control soak generate fmt images dockerfiles node-up node-down clean plugin
+.PHONY: help demo test unit apitest nested chart-test lint verify e2e conformance clients faults monitoring bridges bench bench-bridge bench-control soak generate fmt images dockerfiles node-up node-down clean plugin
 
 help: ## Show this
 	@echo "make TARGET [CLUSTER=kind|current] [VERSION=…] [TAG=…]"
@@ -56,6 +56,9 @@ clients: ## Real MQTT clients against the broker
 
 faults: ## Crashes, full disks, slow and hostile peers, in their short form
 	@hack/test.sh faults
+
+monitoring: ## Alerts under promtool, and every query against a real scrape
+	@hack/test.sh packages monitoring
 
 bridges: ## The bridge with eight other brokers, killed, cut off and overtaken, into docs/bridges.md; half an hour
 	@hack/bridges.sh

@@ -228,6 +228,7 @@ func setupBroker(mgr manager.Manager, o Options, writer *apply.Writer, looksAfte
 		Owns(&corev1.Service{}).
 		Owns(&corev1.ServiceAccount{}).
 		Owns(&corev1.Secret{}).
+		Owns(&corev1.ConfigMap{}).
 		Owns(&networkingv1.NetworkPolicy{}).
 		Watches(&corev1.Pod{}, handler.EnqueueRequestsFromMapFunc(brokerByLabel)).
 		Watches(&v1alpha1.MQTTUser{}, pace.paced(brokerOfUser), builder.WithPredicates(wished())).
@@ -276,6 +277,7 @@ func setupBridge(mgr manager.Manager, o Options, writer *apply.Writer) error {
 		For(&v1alpha1.MQTTBridge{}, builder.WithPredicates(wished())).
 		Owns(&appsv1.Deployment{}).
 		Owns(&corev1.Secret{}).
+		Owns(&corev1.ConfigMap{}).
 		Owns(&networkingv1.NetworkPolicy{}).
 		Owns(&v1alpha1.MQTTUser{}).
 		Watches(&corev1.Pod{}, handler.EnqueueRequestsFromMapFunc(bridgeOfPod)).

@@ -140,6 +140,8 @@ type world struct {
 	// operator is what the manager of now uses: the same caches and options as in the binary.
 	operator manager.Manager
 	stop     func()
+	// elects says that the operators to come elect a leader, as in the binary.
+	elects bool
 }
 
 // newWorld starts an operator for a new namespace. The manager's options are those of the binary.
@@ -179,6 +181,7 @@ func (w *world) startOperator() {
 	mgr, err := ctrl.NewManager(apiServer, manager.Options{
 		Scheme: scheme, Cache: cached, Metrics: server.Options{BindAddress: "0"}, HealthProbeBindAddress: "0",
 		Controller: config.Controller{SkipNameValidation: new(true)}, Logger: w.log.logger(),
+		LeaderElection: w.elects, LeaderElectionID: "mqtt-operator", LeaderElectionNamespace: w.namespace, LeaderElectionReleaseOnCancel: true,
 	})
 	must(w.t, err)
 	ctx, cancel := context.WithCancel(context.Background())

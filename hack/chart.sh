@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 #
 # Writes what the chart takes from elsewhere: the kinds and the rights from config/, README and schema from
-# values.yaml. Then writes config/default/operator.yaml, which is the chart for people without Helm. hack/generate.sh
+# values.yaml, alerts and dashboard from controllers/desired. Then writes config/default/operator.yaml, which is the chart for people without Helm. hack/generate.sh
 # calls it at its end.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -15,6 +15,10 @@ cp config/crd/bases/*.yaml "$chart/files/crd/"
 cp config/rbac/role.yaml config/rbac/*_role.yaml "$chart/files/rbac/"
 
 go run ./hack/chartdoc "$chart"
+
+# The operator's own alerts and dashboard.
+mkdir -p "$chart/files/monitoring"
+go run ./hack/chartwatch "$chart/files/monitoring"
 
 {
 	echo "# SPDX-License-Identifier: Apache-2.0"

@@ -10,7 +10,7 @@ cd "$(dirname "$0")/.."
 exec </dev/null
 
 # bridges is not among them yet: on a starved machine it is sometimes red (a bridge that loses its lock drops QoS 0).
-all=(packages verify unit conformance clients faults fuzz apitest nested node chart lint e2e)
+all=(packages verify unit conformance clients faults monitoring fuzz apitest nested node chart lint e2e)
 
 declare -A what=(
 	[packages]="programs that tests call"
@@ -19,6 +19,7 @@ declare -A what=(
 	[conformance]="every statement of MQTT 5.0 and 3.1.1 that binds a server, byte by byte"
 	[clients]="real MQTT clients against the broker"
 	[faults]="crashes, full disks, slow and hostile peers, in their short form"
+	[monitoring]="alerts under promtool, and every query against a real scrape"
 	[bridges]="the bridge with other brokers, in its short form"
 	[fuzz]="half a minute of random input"
 	[apitest]="tests against a real API server"
@@ -49,6 +50,7 @@ step_packages() {
 	/usr/bin/python3 -c 'import paho.mqtt.client' 2>/dev/null || missing+=(python3-paho-mqtt)
 	command -v node >/dev/null || missing+=(nodejs)
 	command -v npm >/dev/null || missing+=(npm)
+	command -v promtool >/dev/null || missing+=(prometheus)
 	if [ "${#missing[@]}" -eq 0 ]; then
 		echo "nothing is missing"
 		return
@@ -60,8 +62,11 @@ step_packages() {
 	echo "installing ${missing[*]}"
 	apt-get update -qq
 	DEBIAN_FRONTEND=noninteractive apt-get install -qq --yes --no-install-recommends "${missing[@]}" >/dev/null
-	# The package mosquitto starts a service, which nobody asked for.
-	if [[ " ${missing[*]} " == *" mosquitto "* ]] && [ -d /run/systemd/system ]; then systemctl disable --now mosquitto.service; fi
+	# These packages start a service, which nobody asked for.
+	local service
+	for service in mosquitto prometheus; do
+		if [[ " ${missing[*]} " == *" $service "* ]] && [ -d /run/systemd/system ]; then systemctl disable --now "$service.service"; fi
+	done
 }
 
 step_verify() { hack/verify.sh; }
@@ -85,6 +90,8 @@ step_conformance() { go test -timeout 10m -count 1 ./test/conformance; }
 step_clients() { go test -timeout 10m -count 1 ./test/clients; }
 
 step_faults() { go test -timeout 10m -count 1 ./test/faults; }
+
+step_monitoring() { go test -timeout 10m -count 1 ./test/monitoring ./test/promql; }
 
 step_bridges() { go test -timeout 10m -count 1 ./test/bridges; }
 

@@ -88,6 +88,11 @@ type MQTTBridgeSpec struct {
 	//
 	// +optional
 	NetworkPolicy *PodNetworkPolicy `json:"networkPolicy,omitempty"`
+
+	// monitoring makes objects for Prometheus and Grafana. Default: none.
+	//
+	// +optional
+	Monitoring *Monitoring `json:"monitoring,omitempty"`
 }
 
 // MQTTProtocolVersion is a version of the MQTT protocol.
@@ -273,7 +278,8 @@ type BridgeRoute struct {
 
 // MQTTBridgeStatus is what the operator knows about the bridge.
 type MQTTBridgeStatus struct {
-	// conditions are Ready, Applied, LocalConnected, RemoteConnected and NetworkPolicyReady, and Stalled while it is true.
+	// conditions are Ready, Applied, LocalConnected, RemoteConnected, NetworkPolicyReady and MonitoringReady, and
+	// Stalled while it is true.
 	//
 	// +optional
 	// +listType=map
@@ -317,6 +323,14 @@ type MQTTBridgeStatus struct {
 	// +listMapKey=name
 	// +kubebuilder:validation:MaxItems=64
 	Routes []RouteStatus `json:"routes,omitempty"`
+
+	// monitoring are the kinds of the objects that the operator has made for spec.monitoring.
+	//
+	// +optional
+	// +listType=set
+	// +kubebuilder:validation:MaxItems=8
+	// +kubebuilder:validation:items:MaxLength=63
+	Monitoring []string `json:"monitoring,omitempty"`
 
 	// countedAt is when the numbers in routes were written.
 	//

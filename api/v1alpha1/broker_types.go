@@ -101,13 +101,10 @@ type MQTTBrokerSpec struct {
 	// +optional
 	PodDisruptionBudget *BrokerDisruptionBudget `json:"podDisruptionBudget,omitempty"`
 
-	// not alive: no monitoring objects are made yet.
-	// +kubebuilder:validation:XValidation:rule="false",message="spec.monitoring is not alive in this version: remove it: the broker serves no metrics yet"
-
-	// monitoring makes objects for Prometheus and Grafana.
+	// monitoring makes objects for Prometheus and Grafana. Default: none.
 	//
 	// +optional
-	Monitoring *BrokerMonitoring `json:"monitoring,omitempty"`
+	Monitoring *Monitoring `json:"monitoring,omitempty"`
 
 	// logging says what the broker writes to its log. Changes are taken without a restart.
 	//
@@ -939,42 +936,6 @@ type BrokerDisruptionBudget struct {
 	Enabled *bool `json:"enabled,omitempty"`
 }
 
-// BrokerMonitoring makes objects for Prometheus and Grafana.
-//
-// +kubebuilder:validation:MinProperties=1
-type BrokerMonitoring struct {
-	// podMonitor makes a PodMonitor for the Prometheus operator. Default: none.
-	//
-	// +optional
-	PodMonitor *MonitoringObject `json:"podMonitor,omitempty"`
-
-	// prometheusRule makes a PrometheusRule with the alerts of the broker. Default: none.
-	//
-	// +optional
-	PrometheusRule *MonitoringObject `json:"prometheusRule,omitempty"`
-
-	// dashboard makes a ConfigMap with a Grafana dashboard. Default: none.
-	//
-	// +optional
-	Dashboard *MonitoringObject `json:"dashboard,omitempty"`
-}
-
-// MonitoringObject says whether an object is made and how it is found.
-type MonitoringObject struct {
-	// enabled makes the object.
-	//
-	// +required
-	Enabled *bool `json:"enabled,omitempty"`
-
-	// labels are added to the object, at most 32, so that Prometheus or Grafana picks it up.
-	//
-	// +optional
-	// +kubebuilder:validation:MinProperties=1
-	// +kubebuilder:validation:MaxProperties=32
-	// +kubebuilder:validation:XValidation:rule="self.all(k, !format.qualifiedName().validate(k).hasValue())",message="the labels of monitoring objects need keys like name or example.com/name"
-	Labels map[string]LabelValue `json:"labels,omitempty"`
-}
-
 // LogLevel is how much is logged.
 //
 // +kubebuilder:validation:Enum=debug;info;warn;error
@@ -1100,7 +1061,7 @@ type BrokerOverlay struct {
 // MQTTBrokerStatus is what the operator knows about the broker.
 type MQTTBrokerStatus struct {
 	// conditions are Ready, Available, Progressing, ConfigApplied, TLSReady, AuthenticationReady, StorageReady,
-	// NetworkPolicyReady, CertificateExpiring, Paused and Insecure, and Stalled while it is true.
+	// NetworkPolicyReady, MonitoringReady, CertificateExpiring, Paused and Insecure, and Stalled while it is true.
 	//
 	// +optional
 	// +listType=map
@@ -1167,6 +1128,14 @@ type MQTTBrokerStatus struct {
 	// +kubebuilder:validation:MaxItems=64
 	// +kubebuilder:validation:items:MaxLength=253
 	Certificates []string `json:"certificates,omitempty"`
+
+	// monitoring are the kinds of the objects that the operator has made for spec.monitoring.
+	//
+	// +optional
+	// +listType=set
+	// +kubebuilder:validation:MaxItems=8
+	// +kubebuilder:validation:items:MaxLength=63
+	Monitoring []string `json:"monitoring,omitempty"`
 
 	// lastRestart says why pods were last restarted by the operator.
 	//

@@ -29,6 +29,11 @@ const (
 	// not wanted (reason NetworkPolicyOff). False: the reason says what is in the way; the pods serve all the same. Unknown:
 	// the pass ended before it was written, and the reason says why.
 	ConditionNetworkPolicyReady ConditionType = "NetworkPolicyReady"
+
+	// ConditionMonitoringReady says whether the objects of spec.monitoring stand. True: they do, or none is wanted (reason
+	// NoMonitoring). False: the reason says what is in the way; Ready does not depend on it. Unknown: the pass ended before
+	// they were written, and the reason says why.
+	ConditionMonitoringReady ConditionType = "MonitoringReady"
 )
 
 // Conditions of MQTTBroker.
@@ -126,12 +131,20 @@ const (
 	ReasonBrokerNotFound ConditionReason = "BrokerNotFound"
 )
 
-// Reasons of what stands beside the pods: NetworkPolicyReady.
+// Reasons of what stands beside the pods: NetworkPolicyReady and MonitoringReady.
 const (
 	// ReasonNetworkPolicyReady: the NetworkPolicy is what the spec says.
 	ReasonNetworkPolicyReady ConditionReason = "NetworkPolicyReady"
 	// ReasonNetworkPolicyOff: spec.networkPolicy.enabled is false, and there is none.
 	ReasonNetworkPolicyOff ConditionReason = "NetworkPolicyOff"
+	// ReasonMonitoringReady: every object of spec.monitoring stands.
+	ReasonMonitoringReady ConditionReason = "MonitoringReady"
+	// ReasonNoMonitoring: spec.monitoring wants none.
+	ReasonNoMonitoring ConditionReason = "NoMonitoring"
+	// ReasonMonitoringKindMissing: the cluster does not have the kinds of the Prometheus operator.
+	ReasonMonitoringKindMissing ConditionReason = "MonitoringKindMissing"
+	// ReasonMonitoringRequestFailed: the API server did not take an object of spec.monitoring, and is asked again.
+	ReasonMonitoringRequestFailed ConditionReason = "MonitoringRequestFailed"
 )
 
 // Reasons of a broker's pods and roll-outs: Available, Progressing, Ready and lastRestart.

@@ -75,6 +75,7 @@ type ResolvedBroker struct {
 	Logging     ResolvedLogging
 	Pod         ResolvedPod
 	Network     ResolvedNetworkPolicy
+	Monitoring  ResolvedMonitoring
 }
 
 // ResolvedListener is a listener with every default filled in.
@@ -230,6 +231,19 @@ type ResolvedNetworkPolicy struct {
 	MetricsFrom []networkingv1.NetworkPolicyPeer // none: everybody
 }
 
+// ResolvedMonitoring says by which objects others watch the pods.
+//
+// +kubebuilder:object:generate=false
+type ResolvedMonitoring struct{ PodMonitor, PrometheusRule, Dashboard ResolvedMonitoringObject }
+
+// ResolvedMonitoringObject says whether an object is made and how it is found.
+//
+// +kubebuilder:object:generate=false
+type ResolvedMonitoringObject struct {
+	Enabled bool
+	Labels  map[string]string
+}
+
 // ResolvedLogging is what a broker logs.
 //
 // +kubebuilder:object:generate=false
@@ -274,6 +288,7 @@ func (b *MQTTBroker) Resolved() ResolvedBroker {
 		Persistence: spec.Persistence.resolved(),
 		Pod:         spec.Pod.resolved(),
 		Network:     spec.NetworkPolicy.resolved(),
+		Monitoring:  spec.Monitoring.resolved(),
 	}
 
 	for i := range spec.Listeners {
@@ -591,6 +606,22 @@ func (p *PodNetworkPolicy) resolved() ResolvedNetworkPolicy {
 	return ResolvedNetworkPolicy{Enabled: or(policy.Enabled, DefaultNetworkPolicy), MetricsFrom: policy.MetricsFrom}
 }
 
+func (m *Monitoring) resolved() ResolvedMonitoring {
+	monitoring := or(m, Monitoring{})
+
+	return ResolvedMonitoring{
+		PodMonitor:     monitoring.PodMonitor.resolved(),
+		PrometheusRule: monitoring.PrometheusRule.resolved(),
+		Dashboard:      monitoring.Dashboard.resolved(),
+	}
+}
+
+func (o *MonitoringObject) resolved() ResolvedMonitoringObject {
+	object := or(o, MonitoringObject{})
+
+	return ResolvedMonitoringObject{Enabled: or(object.Enabled, false), Labels: plain(object.Labels)}
+}
+
 func (p *BrokerPod) resolved() ResolvedPod {
 	pod := or(p, BrokerPod{})
 
@@ -664,6 +695,7 @@ type ResolvedBridge struct {
 	Logging           ResolvedLogging
 	Pod               ResolvedPod
 	Network           ResolvedNetworkPolicy
+	Monitoring        ResolvedMonitoring
 }
 
 // ReferencedSecrets names every Secret that the spec names, each once.
@@ -714,6 +746,7 @@ func (b *MQTTBridge) Resolved() ResolvedBridge {
 		Logging:           ResolvedLogging{Level: or(logging.Level, DefaultLogLevel), Format: or(logging.Format, DefaultLogFormat)},
 		Pod:               spec.Pod.resolved(),
 		Network:           spec.NetworkPolicy.resolved(),
+		Monitoring:        spec.Monitoring.resolved(),
 	}
 
 	for _, route := range spec.Routes {

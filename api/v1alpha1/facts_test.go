@@ -103,7 +103,11 @@ func TestResolvedBroker(t *testing.T) {
 				Persistence:   &v1alpha1.BrokerPersistence{Sync: new(v1alpha1.SyncInterval)},
 				Logging:       &v1alpha1.BrokerLogging{Level: new(v1alpha1.LogDebug)},
 				NetworkPolicy: &v1alpha1.PodNetworkPolicy{Enabled: new(false), MetricsFrom: []networkingv1.NetworkPolicyPeer{peer}},
-				Pod:           &v1alpha1.BrokerPod{Resources: &corev1.ResourceRequirements{}, Labels: map[string]v1alpha1.LabelValue{"a": "b"}},
+				Monitoring: &v1alpha1.Monitoring{
+					PodMonitor: &v1alpha1.MonitoringObject{Enabled: new(true), Labels: map[string]v1alpha1.LabelValue{"a": "b"}},
+					Dashboard:  &v1alpha1.MonitoringObject{Enabled: new(false)},
+				},
+				Pod: &v1alpha1.BrokerPod{Resources: &corev1.ResourceRequirements{}, Labels: map[string]v1alpha1.LabelValue{"a": "b"}},
 			},
 			want: v1alpha1.ResolvedBroker{
 				Image: "broker:1",
@@ -168,6 +172,7 @@ func TestResolvedBroker(t *testing.T) {
 				Logging:     v1alpha1.ResolvedLogging{Level: "debug", Format: "json"},
 				Pod:         v1alpha1.ResolvedPod{Labels: map[string]string{"a": "b"}},
 				Network:     v1alpha1.ResolvedNetworkPolicy{MetricsFrom: []networkingv1.NetworkPolicyPeer{peer}},
+				Monitoring:  v1alpha1.ResolvedMonitoring{PodMonitor: v1alpha1.ResolvedMonitoringObject{Enabled: true, Labels: map[string]string{"a": "b"}}},
 			},
 		},
 	}

@@ -109,6 +109,12 @@ func ServiceAccountName(broker string) string { return broker + "-broker" }
 // NetworkPolicyName is the NetworkPolicy of a broker's pods.
 func NetworkPolicyName(broker string) string { return broker + "-broker" }
 
+// MonitoringName is the PodMonitor and the PrometheusRule of a broker.
+func MonitoringName(broker string) string { return broker + "-broker" }
+
+// DashboardName is the ConfigMap with the dashboard of a broker.
+func DashboardName(broker string) string { return broker + "-dashboard" }
+
 // ConfigSecretName is the Secret with the first part of a broker's configuration.
 func ConfigSecretName(broker string) string { return broker + "-config" }
 
@@ -146,6 +152,12 @@ func BridgeDeploymentName(bridge string) string { return bridge + "-bridge" }
 
 // BridgeNetworkPolicyName is the NetworkPolicy of a bridge's pods.
 func BridgeNetworkPolicyName(bridge string) string { return bridge + "-bridge" }
+
+// BridgeMonitoringName is the PodMonitor and the PrometheusRule of a bridge.
+func BridgeMonitoringName(bridge string) string { return bridge + "-bridge" }
+
+// BridgeDashboardName is the ConfigMap with the dashboard of a bridge.
+func BridgeDashboardName(bridge string) string { return bridge + "-bridge-dashboard" }
 
 // BridgeUserName is the MQTTUser by which a bridge connects to its local broker.
 func BridgeUserName(bridge string) string { return bridge + "-bridge" }

@@ -97,6 +97,46 @@ type PodNetworkPolicy struct {
 	MetricsFrom []networkingv1.NetworkPolicyPeer `json:"metricsFrom,omitempty"`
 }
 
+// Monitoring makes objects for Prometheus and Grafana.
+//
+// +kubebuilder:validation:MinProperties=1
+type Monitoring struct {
+	// podMonitor makes a PodMonitor, by which the Prometheus operator finds the pods' metrics. Without its kinds in the
+	// cluster nothing is made, and the condition MonitoringReady says so. Default: none.
+	//
+	// +optional
+	PodMonitor *MonitoringObject `json:"podMonitor,omitempty"`
+
+	// prometheusRule makes a PrometheusRule with alerts. Without that kind in the cluster nothing is made, and the condition
+	// MonitoringReady says so. Default: none.
+	//
+	// +optional
+	PrometheusRule *MonitoringObject `json:"prometheusRule,omitempty"`
+
+	// dashboard makes a ConfigMap with a Grafana dashboard, labelled grafana_dashboard: "1". Default: none.
+	//
+	// +optional
+	Dashboard *MonitoringObject `json:"dashboard,omitempty"`
+}
+
+// MonitoringObject says whether an object is made and how it is found.
+type MonitoringObject struct {
+	// enabled makes the object; with false one that was made is deleted.
+	//
+	// +required
+	Enabled *bool `json:"enabled,omitempty"`
+
+	// labels are added to the object, at most 32, so that Prometheus or Grafana picks it up. Keys of app.kubernetes.io and
+	// mqtt-operator.io are the operator's own. Default: none.
+	//
+	// +optional
+	// +kubebuilder:validation:MinProperties=1
+	// +kubebuilder:validation:MaxProperties=32
+	// +kubebuilder:validation:XValidation:rule="self.all(k, !k.contains('mqtt-operator.io/') && !k.startsWith('app.kubernetes.io/'))",message="the labels of monitoring objects may not hold keys of app.kubernetes.io or mqtt-operator.io: they are the operator's own"
+	// +kubebuilder:validation:XValidation:rule="self.all(k, !format.qualifiedName().validate(k).hasValue())",message="the labels of monitoring objects need keys like name or example.com/name"
+	Labels map[string]LabelValue `json:"labels,omitempty"`
+}
+
 // LabelValue is what the value of a label can be: at most 63 letters, digits, '-', '_' and '.', beginning and ending with
 // a letter or digit, or nothing.
 //

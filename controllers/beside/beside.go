@@ -18,11 +18,10 @@ import (
 
 // Outcome is what one pass did. The zero value is a pass that ended before.
 type Outcome struct {
-	// network is nil until the NetworkPolicy stands as wanted, or is found to be in the way of somebody; isOff says that none
-	// is wanted.
-	network *verdict.Finding
-	isDone  bool
-	isOff   bool
+	// network is what keeps the NetworkPolicy from being as wanted; isOff says that none is.
+	network       *verdict.Finding
+	isDone, isOff bool
+	monitoring    monitoring
 }
 
 // NetworkPolicy makes the cluster hold wanted, or where that is nil nothing of owner's under the name. What a person must mend
@@ -54,14 +53,25 @@ func (o *Outcome) NetworkPolicy(ctx context.Context, w *apply.Writer, owner clie
 
 // Again is when to look again at the latest.
 func (o *Outcome) Again(otherwise time.Duration) time.Duration {
-	if o.network != nil && o.network.Reason == v1alpha1.ReasonObjectConflict {
-		return min(otherwise, apply.ConflictRecheck)
+	for _, finding := range []*verdict.Finding{o.network, o.monitoring.finding} {
+		switch {
+		case finding == nil:
+		case finding.Reason == v1alpha1.ReasonObjectConflict:
+			otherwise = min(otherwise, apply.ConflictRecheck)
+		case finding == o.monitoring.finding:
+			otherwise = min(otherwise, monitoringRecheck)
+		}
 	}
 	return otherwise
 }
 
 // Set says in conditions what became of it. walked is how the pass ended.
 func (o *Outcome) Set(set *condition.Set, walked error) {
+	o.setNetworkPolicy(set, walked)
+	o.monitoring.set(set, walked)
+}
+
+func (o *Outcome) setNetworkPolicy(set *condition.Set, walked error) {
 	kind := v1alpha1.ConditionNetworkPolicyReady
 	switch {
 	case !o.isDone:

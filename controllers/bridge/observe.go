@@ -32,10 +32,12 @@ const askTimeout = 2 * time.Second
 // IndexSecret finds the bridges that name a Secret.
 const IndexSecret = "spec.remote.secrets"
 
+// +kubebuilder:rbac:groups="",resources=configmaps,verbs=create;delete;get;list;patch;watch
 // +kubebuilder:rbac:groups="",resources=pods,verbs=get;list;watch
 // +kubebuilder:rbac:groups="",resources=secrets,verbs=create;get;list;patch;watch
 // +kubebuilder:rbac:groups=apps,resources=deployments,verbs=create;get;list;patch;watch
 // +kubebuilder:rbac:groups=events.k8s.io,resources=events,verbs=create;patch
+// +kubebuilder:rbac:groups=monitoring.coreos.com,resources=podmonitors;prometheusrules,verbs=create;delete;get;patch
 // +kubebuilder:rbac:groups=mqtt-operator.io,resources=mqttbridges,verbs=get;list;watch
 // +kubebuilder:rbac:groups=mqtt-operator.io,resources=mqttbridges/finalizers,verbs=update
 // +kubebuilder:rbac:groups=mqtt-operator.io,resources=mqttbridges/status,verbs=patch

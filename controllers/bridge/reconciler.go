@@ -102,8 +102,8 @@ func (r *Reconciler) Reconcile(ctx context.Context, b *v1alpha1.MQTTBridge) (ctr
 func (p *pass) again() time.Duration {
 	for _, c := range p.facts.Bridge.Status.Conditions {
 		if c.Type == string(v1alpha1.ConditionReady) && c.Status == metav1.ConditionTrue {
-			return recheck
+			return p.beside.Again(recheck)
 		}
 	}
-	return restlessRecheck
+	return p.beside.Again(restlessRecheck)
 }

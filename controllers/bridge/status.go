@@ -140,6 +140,7 @@ func computeStatus(p *pass, walked error) v1alpha1.MQTTBridgeStatus {
 		set.Unknown(v1alpha1.ConditionLocalConnected, observeFailed())
 		set.Unknown(v1alpha1.ConditionRemoteConnected, observeFailed())
 	}
+	status.Monitoring = p.beside.Made(p.before.Monitoring)
 	p.beside.Set(set, walked)
 	setApplied(set, p, walked)
 	setReady(set, p, walked)

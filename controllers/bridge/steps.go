@@ -91,6 +91,7 @@ func (r *Reconciler) apply(ctx context.Context, p *pass) error {
 		return apply.Verdict(err)
 	}
 	p.isApplied = true
+	p.beside.Monitoring(ctx, r.Writer, r.Client.RESTMapper(), f.Bridge, desired.BridgeMonitoring(f), desired.BridgeMonitoringOf(f.Bridge), p.before.Monitoring)
 	return nil
 }
 

@@ -29,12 +29,14 @@ import (
 // askTimeout bounds how long one pod may take to answer; the others are asked at the same time.
 const askTimeout = 2 * time.Second
 
-// +kubebuilder:rbac:groups="",resources=configmaps;pods,verbs=get;list;watch
+// +kubebuilder:rbac:groups="",resources=configmaps,verbs=create;delete;get;list;patch;watch
+// +kubebuilder:rbac:groups="",resources=pods,verbs=get;list;watch
 // +kubebuilder:rbac:groups="",resources=secrets;serviceaccounts,verbs=create;get;list;patch;watch
 // +kubebuilder:rbac:groups="",resources=services,verbs=create;delete;get;list;patch;watch
 // +kubebuilder:rbac:groups=apps,resources=statefulsets,verbs=create;get;list;patch;watch
 // +kubebuilder:rbac:groups=cert-manager.io,resources=certificates,verbs=create;delete;get;patch
 // +kubebuilder:rbac:groups=events.k8s.io,resources=events,verbs=create;patch
+// +kubebuilder:rbac:groups=monitoring.coreos.com,resources=podmonitors;prometheusrules,verbs=create;delete;get;patch
 // +kubebuilder:rbac:groups=mqtt-operator.io,resources=mqttaccesspolicies;mqttbrokers;mqttusers,verbs=get;list;watch
 // +kubebuilder:rbac:groups=mqtt-operator.io,resources=mqttbrokers/finalizers;mqttusers/finalizers,verbs=update
 // +kubebuilder:rbac:groups=mqtt-operator.io,resources=mqttbrokers/status;mqttusers/status,verbs=patch

@@ -71,6 +71,7 @@ func computeStatus(p *pass, walked error) v1alpha1.MQTTBrokerStatus {
 		}
 		slices.Sort(status.Certificates)
 	}
+	status.Monitoring = p.beside.Made(p.before.Monitoring)
 	if p.desired != nil && !f.Broker.Paused() {
 		status.Revision = &v1alpha1.RevisionStatus{Desired: &p.desired.Revision, Applied: applied(f)}
 	}

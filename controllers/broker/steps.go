@@ -88,6 +88,7 @@ func (r *Reconciler) apply(ctx context.Context, p *pass) error {
 	}
 	p.applied = true
 	r.applyCertificates(ctx, p)
+	p.beside.Monitoring(ctx, r.Writer, r.Client.RESTMapper(), b, desired.Monitoring(p.facts), desired.MonitoringOf(b), p.before.Monitoring)
 	candidates := []client.Object{}
 	for i := range p.facts.Services {
 		candidates = append(candidates, &p.facts.Services[i])

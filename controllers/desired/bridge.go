@@ -208,7 +208,7 @@ func bridgeContainer(f *verdict.BridgeFacts, resources corev1.ResourceRequiremen
 		},
 		Ports: []corev1.ContainerPort{
 			{Name: "admin", ContainerPort: contract.AdminPort, Protocol: corev1.ProtocolTCP},
-			{Name: "health", ContainerPort: contract.HealthPort, Protocol: corev1.ProtocolTCP},
+			{Name: healthPortName, ContainerPort: contract.HealthPort, Protocol: corev1.ProtocolTCP},
 		},
 		Resources:       resources,
 		SecurityContext: containerSecurity(),

@@ -4,7 +4,6 @@ package desired
 
 import (
 	"bytes"
-	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
@@ -49,9 +48,8 @@ func TestBridges(t *testing.T) {
 			if policy := BridgeNetworkPolicy(f); policy != nil {
 				objects = append(objects, policy)
 			}
-			for _, object := range objects {
-				name := fmt.Sprintf("%T/%s", object, object.GetName())
-				got.Files = append(got.Files, txtar.File{Name: name[strings.IndexByte(name, '.')+1:], Data: render(t, object)})
+			for _, object := range append(objects, BridgeMonitoring(f)...) {
+				got.Files = append(got.Files, txtar.File{Name: nameOf(object), Data: render(t, object)})
 			}
 			if *update {
 				if err := os.WriteFile(file, txtar.Format(got), 0o600); err != nil {

@@ -68,8 +68,8 @@ func TestScenarios(t *testing.T) {
 			if policy := NetworkPolicy(f); policy != nil {
 				objects = append(objects, policy)
 			}
-			for _, object := range objects {
-				got.Files = append(got.Files, txtar.File{Name: fmt.Sprintf("%T/%s", object, object.GetName())[len("*v1."):], Data: render(t, object)})
+			for _, object := range append(objects, Monitoring(f)...) {
+				got.Files = append(got.Files, txtar.File{Name: nameOf(object), Data: render(t, object)})
 			}
 			if *update {
 				if err := os.WriteFile(file, txtar.Format(got), 0o600); err != nil {
@@ -102,6 +102,16 @@ func scenario(t *testing.T, archive *txtar.Archive) (*verdict.Facts, *verdict.Ma
 	}
 	f.Spec = f.Broker.Resolved()
 	return f, material(t, f)
+}
+
+// nameOf is the kind and the name of an object.
+func nameOf(object client.Object) string {
+	kind := object.GetObjectKind().GroupVersionKind().Kind
+	if kind == "" {
+		kind = fmt.Sprintf("%T", object)
+		kind = kind[strings.IndexByte(kind, '.')+1:]
+	}
+	return kind + "/" + object.GetName()
 }
 
 func mustUnmarshal(t *testing.T, text []byte, into any) {

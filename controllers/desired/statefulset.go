@@ -20,9 +20,11 @@ import (
 const (
 	// ContainerName is the broker's container.
 	ContainerName = "broker"
-	dataVolume    = "data"
-	configVolume  = "config"
-	adminVolume   = "admin"
+	// healthPortName is the port of health and metrics, by which a PodMonitor finds it.
+	healthPortName = "health"
+	dataVolume     = "data"
+	configVolume   = "config"
+	adminVolume    = "admin"
 	// nonRoot is the user and group of the broker's image.
 	nonRoot = 65532
 	// gracePeriodSeconds is longer than the broker's own deadline for saying goodbye.
@@ -138,7 +140,7 @@ func container(f *verdict.Facts, resources corev1.ResourceRequirements) corev1.C
 		},
 		Ports: []corev1.ContainerPort{
 			{Name: "admin", ContainerPort: contract.AdminPort, Protocol: corev1.ProtocolTCP},
-			{Name: "health", ContainerPort: contract.HealthPort, Protocol: corev1.ProtocolTCP},
+			{Name: healthPortName, ContainerPort: contract.HealthPort, Protocol: corev1.ProtocolTCP},
 		},
 		Resources:       resources,
 		SecurityContext: containerSecurity(),

@@ -48,6 +48,8 @@ func TestWrongValuesAreRefused(t *testing.T) {
 		"the health port for metrics":  {"two servers on one port", `metrics.port=8081`, "metrics.port: 8081 is where the probes are"},
 		"a port below 1024":            {"the pod may not bind it", `metrics.port=443`, "'/metrics/port': minimum: got 443, want 1,024"},
 		"no ServiceAccount at all":     {"the pods would run as default", `serviceAccount.create=false`, "'/serviceAccount/name': minLength: got 0, want 1"},
+		"alerts without metrics":       {"they would never fire", `metrics={"enabled":false,"prometheusRule":{"enabled":true}}`, "metrics.enabled: false leaves nothing for"},
+		"a label of a ServiceMonitor":  {"the chart's own are not to be replaced", `metrics.serviceMonitor.labels={"app.kubernetes.io/name":"x"}`, "invalid propertyName 'app.kubernetes.io/name'"},
 		"a label of the chart's own":   {"the Deployment would not find its pods", `podLabels={"app.kubernetes.io/name":"x"}`, "invalid propertyName 'app.kubernetes.io/name'"},
 	}
 	for name, c := range cases {

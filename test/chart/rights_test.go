@@ -92,7 +92,7 @@ func TestRightsAreThoseOfConfig(t *testing.T) {
 func TestRightsFitIntoANamespace(t *testing.T) {
 	known := []string{
 		"configmaps", "events", "persistentvolumeclaims", "pods", "secrets", "serviceaccounts", "services",
-		"deployments", "statefulsets", "poddisruptionbudgets", "networkpolicies", "certificates",
+		"deployments", "statefulsets", "poddisruptionbudgets", "networkpolicies", "certificates", "podmonitors", "prometheusrules",
 		"mqttaccesspolicies", "mqttbridges", "mqttbrokers", "mqttusers",
 		"namespaces", // A Role lets read the one that it is in; what else the rule says counts in scope Cluster alone.
 	}

@@ -112,6 +112,7 @@ var opaque = []string{
 	"spec.pod.resources", "spec.pod.affinity", "spec.pod.topologySpreadConstraints", "spec.pod.tolerations",
 	"spec.pod.nodeSelector", "spec.pod.labels", "spec.pod.annotations",
 	"spec.listeners[].from", "spec.networkPolicy.metricsFrom",
+	"spec.monitoring.podMonitor", "spec.monitoring.prometheusRule", "spec.monitoring.dashboard",
 	"spec.allowedNamespaces.selector", "status.conditions", "status.listeners[].conditions",
 }
 
