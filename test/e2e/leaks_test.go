@@ -19,6 +19,7 @@ import (
 
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
+	networkingv1 "k8s.io/api/networking/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -154,6 +155,7 @@ func (s *story) places() map[string]string {
 		"MQTTBridge": &v1alpha1.MQTTBridgeList{}, "Deployment": &appsv1.DeploymentList{}, "ReplicaSet": &appsv1.ReplicaSetList{},
 		"StatefulSet": &appsv1.StatefulSetList{}, "Pod": pods, "Service": &corev1.ServiceList{}, "ServiceAccount": &corev1.ServiceAccountList{},
 		"ConfigMap": &corev1.ConfigMapList{}, "ControllerRevision": &appsv1.ControllerRevisionList{},
+		"NetworkPolicy": &networkingv1.NetworkPolicyList{},
 	} {
 		if err := kube.List(s.ctx, list, client.InNamespace(s.namespace)); err != nil {
 			s.Errorf("%s: %v", kind, err)
@@ -177,7 +179,7 @@ func (s *story) described() string {
 	s.Helper()
 	ctx, cancel := context.WithTimeout(s.ctx, patience)
 	defer cancel()
-	const kinds = "mqttbrokers,mqttusers,mqttaccesspolicies,statefulsets,pods,services,serviceaccounts,secrets,configmaps,persistentvolumeclaims"
+	const kinds = "mqttbrokers,mqttusers,mqttaccesspolicies,statefulsets,pods,services,serviceaccounts,secrets,configmaps,persistentvolumeclaims,networkpolicies"
 	text, err := exec.CommandContext(ctx, "kubectl", "describe", "--namespace", s.namespace, kinds).CombinedOutput()
 	if err != nil {
 		s.Errorf("kubectl describe: %v\n%s", err, text)
