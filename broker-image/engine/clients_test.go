@@ -35,6 +35,9 @@ func TestClients(t *testing.T) {
 	away.bye()
 	eventually(t, "the client must be gone", func() bool { return h.Status().Connections == 2 })
 
+	probe := h.ProbeCredential()
+	h.login(login{version: 5, id: "probe", user: probe.Username, password: probe.Password}).alive()
+
 	// One message is on its way to her, and she does not acknowledge it.
 	otto.published("a", "12345", false)
 	anna.expect(tPublish)
@@ -55,6 +58,10 @@ func TestClients(t *testing.T) {
 
 	if a.Since.Before(before) || a.Since.After(time.Now().Add(time.Second)) {
 		t.Errorf("connected since %s", a.Since)
+	}
+
+	if h.Disconnect("probe") {
+		t.Error("nobody has to do with the probe")
 	}
 
 	cases := map[string]struct {
