@@ -1352,8 +1352,9 @@ type PendingRestart struct {
 	// window names the maintenance window that it waits for.
 	//
 	// +optional
+	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=63
-	Window string `json:"window,omitempty"`
+	Window *string `json:"window,omitempty"`
 
 	// opens is when that window opens.
 	//
