@@ -213,8 +213,8 @@ func (w *world) startOperator() {
 	}
 }
 
-func (w *world) newClient(config *rest.Config, options client.Options) (client.Client, error) {
-	c, err := client.New(config, options)
+func (w *world) newClient(at *rest.Config, options client.Options) (client.Client, error) {
+	c, err := client.New(at, options)
 	if err != nil || w.between == nil {
 		return c, err
 	}

@@ -45,7 +45,7 @@ func TestAChangeThatReplacesPodsWaits(t *testing.T) {
 	c := w.is(broker, v1alpha1.ConditionProgressing, metav1.ConditionTrue, v1alpha1.ReasonWaitingForWindow)
 	w.is(broker, v1alpha1.ConditionReady, metav1.ConditionFalse, v1alpha1.ReasonWaitingForWindow)
 	pending := broker.Status.PendingRestart
-	if pending == nil || pending.Reason != v1alpha1.ReasonImageChanged || pending.Window != "hour" || pending.Opens == nil || !pending.Opens.After(clock.Now()) {
+	if pending == nil || pending.Reason != v1alpha1.ReasonImageChanged || pending.Window == nil || *pending.Window != "hour" || pending.Opens == nil || !pending.Opens.After(clock.Now()) {
 		t.Fatalf("the status does not say what waits for what: %+v", pending)
 	}
 	for _, words := range []string{"ImageChanged", "since " + pending.Since.UTC().Format(time.RFC3339), "window hour, which opens at " + pending.Opens.UTC().Format(time.RFC3339), v1alpha1.AnnotationUrgent} {
@@ -141,7 +141,7 @@ func TestAWindowThatNeverOpens(t *testing.T) {
 		}
 		return nil
 	})
-	if pending := broker.Status.PendingRestart; pending.Window != "" || pending.Opens != nil {
+	if pending := broker.Status.PendingRestart; pending.Window != nil || pending.Opens != nil {
 		t.Errorf("no window opens: %+v", pending)
 	}
 	change(w, broker, func(b *v1alpha1.MQTTBroker) { b.Spec.Updates.MaintenanceWindows[0].TimeZone = new("UTC") })

@@ -1314,8 +1314,9 @@ type PendingRestart struct {
 	// window names the maintenance window that it waits for.
 	//
 	// +optional
+	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=63
-	Window string `json:"window,omitempty"`
+	Window *string `json:"window,omitempty"`
 
 	// opens is when that window opens.
 	//

@@ -313,8 +313,8 @@ func (b *MQTTBroker) Resolved() ResolvedBroker {
 		Replicas:    or(spec.Replicas, DefaultReplicas),
 		Limits:      spec.Limits.resolved(),
 		Persistence: spec.Persistence.resolved(),
-		Drain:       or(or(spec.Updates, BrokerUpdates{}).Drain, BrokerDrain{}).resolved(),
-		Windows:     or(spec.Updates, BrokerUpdates{}).windows(),
+		Drain:       or(spec.Updates, BrokerUpdates{}).Drain.resolved(),
+		Windows:     spec.Updates.windows(),
 
 		ProgressDeadline: or(or(spec.Updates, BrokerUpdates{}).ProgressDeadline, metav1.Duration{Duration: DefaultProgressDeadline}).Duration,
 		Pod:              spec.Pod.resolved(),
@@ -656,10 +656,12 @@ func (o *MonitoringObject) resolved() ResolvedMonitoringObject {
 	return ResolvedMonitoringObject{Enabled: or(object.Enabled, false), Labels: plain(object.Labels)}
 }
 
-func (d BrokerDrain) resolved() ResolvedDrain {
+func (d *BrokerDrain) resolved() ResolvedDrain {
+	drain := or(d, BrokerDrain{})
+
 	return ResolvedDrain{
-		Timeout:        or(d.Timeout, metav1.Duration{Duration: DefaultDrainTimeout}).Duration,
-		DisconnectRate: or(d.DisconnectRate, DefaultDisconnectRate),
+		Timeout:        or(drain.Timeout, metav1.Duration{Duration: DefaultDrainTimeout}).Duration,
+		DisconnectRate: or(drain.DisconnectRate, DefaultDisconnectRate),
 	}
 }
 
@@ -668,11 +670,12 @@ var weekdays = map[Weekday]time.Weekday{
 	"Saturday": time.Saturday, "Sunday": time.Sunday,
 }
 
-func (u BrokerUpdates) windows() []ResolvedWindow {
+func (u *BrokerUpdates) windows() []ResolvedWindow {
 	var windows []ResolvedWindow
 
-	for i := range u.MaintenanceWindows {
-		w := &u.MaintenanceWindows[i]
+	wished := or(u, BrokerUpdates{}).MaintenanceWindows
+	for i := range wished {
+		w := &wished[i]
 		start, _ := time.Parse("15:04", w.Start) // the schema sees to it
 		resolved := ResolvedWindow{
 			Name: w.Name, Hour: start.Hour(), Minute: start.Minute(), Duration: or(w.Duration, metav1.Duration{}).Duration,

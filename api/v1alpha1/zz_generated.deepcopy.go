@@ -1915,6 +1915,11 @@ func (in *PasswordStatus) DeepCopy() *PasswordStatus {
 func (in *PendingRestart) DeepCopyInto(out *PendingRestart) {
 	*out = *in
 	in.Since.DeepCopyInto(&out.Since)
+	if in.Window != nil {
+		in, out := &in.Window, &out.Window
+		*out = new(string)
+		**out = **in
+	}
 	if in.Opens != nil {
 		in, out := &in.Opens, &out.Opens
 		*out = (*in).DeepCopy()

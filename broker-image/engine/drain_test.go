@@ -8,6 +8,7 @@ import (
 	"math"
 	"math/rand/v2"
 	"net"
+	"strconv"
 	"testing"
 	"time"
 
@@ -19,7 +20,7 @@ import (
 // stood still.
 func TestThePaceIsWhatWasAsked(t *testing.T) {
 	for _, rate := range []int{1, 7, 50, 999, 1000, 33_333, 1_000_000} {
-		t.Run(fmt.Sprint(rate), func(t *testing.T) {
+		t.Run(strconv.Itoa(rate), func(t *testing.T) {
 			const seconds = 5
 
 			began := time.Unix(1_800_000_000, 0)
@@ -206,7 +207,7 @@ func TestADrainEndsInTime(t *testing.T) {
 	peers := make([]*peer, 0, clients)
 
 	for i := range clients {
-		peers = append(peers, h.login(login{version: 5, id: fmt.Sprint(i), user: "anna"}))
+		peers = append(peers, h.login(login{version: 5, id: strconv.Itoa(i), user: "anna"}))
 	}
 
 	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)

@@ -57,12 +57,12 @@ func wait(p *pass) {
 	if reason == "" || opening.IsOpen(f.Now) {
 		return
 	}
-	p.pending = &v1alpha1.PendingRestart{Reason: reason, Since: metav1.NewTime(f.Now.Truncate(time.Second)), Window: opening.Window}
+	p.pending = &v1alpha1.PendingRestart{Reason: reason, Since: metav1.NewTime(f.Now.Truncate(time.Second))}
 	if before := p.before.PendingRestart; before != nil {
 		p.pending.Since = before.Since
 	}
 	if opening.Window != "" {
-		p.pending.Opens = new(metav1.NewTime(opening.From.UTC()))
+		p.pending.Window, p.pending.Opens = &opening.Window, new(metav1.NewTime(opening.From.UTC()))
 	}
 	desired.Hold(set, f.StatefulSet)
 }
@@ -70,8 +70,8 @@ func wait(p *pass) {
 // waits says what waits, since when and until when.
 func waits(pending *v1alpha1.PendingRestart) string {
 	text := fmt.Sprintf("A change that replaces pods (%s) waits since %s", pending.Reason, pending.Since.UTC().Format(time.RFC3339))
-	if pending.Opens != nil {
-		text += fmt.Sprintf(" for the maintenance window %s, which opens at %s", pending.Window, pending.Opens.UTC().Format(time.RFC3339))
+	if pending.Window != nil && pending.Opens != nil {
+		text += fmt.Sprintf(" for the maintenance window %s, which opens at %s", *pending.Window, pending.Opens.UTC().Format(time.RFC3339))
 	}
 	return text + "; the annotation " + v1alpha1.AnnotationUrgent + ": \"true\" lets it pass at once."
 }

@@ -18,6 +18,7 @@ import (
 
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -284,11 +285,12 @@ func (r *Reconciler) observePrevious(ctx context.Context, f *verdict.Facts) erro
 	}
 	revision := &appsv1.ControllerRevision{}
 	key := client.ObjectKey{Namespace: f.Broker.Namespace, Name: f.StatefulSet.Status.CurrentRevision}
-	err := r.Live.Get(ctx, key, revision)
-	if client.IgnoreNotFound(err) != nil {
+	switch err := r.Live.Get(ctx, key, revision); {
+	case apierrors.IsNotFound(err):
+		return nil
+	case err != nil:
 		return fmt.Errorf("controllerrevision %s: %w", key.Name, err)
-	}
-	if err != nil || !metav1.IsControlledBy(revision, f.StatefulSet) {
+	case !metav1.IsControlledBy(revision, f.StatefulSet):
 		return nil
 	}
 	patch := struct {

@@ -37,7 +37,7 @@ func (r *Reconciler) grow(ctx context.Context, p *pass) error {
 		for i := range small {
 			err := r.Writer.Grow(ctx, &small[i], f.Spec.Persistence.Size, dry)
 			if refusal, refused := errors.AsType[*apply.RefusedError](err); refused {
-				p.refused = refusedGrowth(f, &small[i], refusal)
+				p.refused = refusedGrowth(&small[i], refusal)
 				return nil
 			}
 			if err != nil {
@@ -54,7 +54,7 @@ func (r *Reconciler) grow(ctx context.Context, p *pass) error {
 	return r.Writer.Orphan(ctx, f.Broker, f.StatefulSet)
 }
 
-func refusedGrowth(f *verdict.Facts, claim *corev1.PersistentVolumeClaim, refusal *apply.RefusedError) *verdict.Finding {
+func refusedGrowth(claim *corev1.PersistentVolumeClaim, refusal *apply.RefusedError) *verdict.Finding {
 	class := "without a storage class"
 	if claim.Spec.StorageClassName != nil && *claim.Spec.StorageClassName != "" {
 		class = "of storage class " + *claim.Spec.StorageClassName
