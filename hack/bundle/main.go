@@ -63,11 +63,11 @@ func run(root, manifests, folder string) error {
 	if err != nil {
 		return err
 	}
-	kinds, err := read(filepath.Join(root, "config/crd/bases/*.yaml"))
+	kinds, err := read(filepath.Join(root, "config", "crd", "bases", "*.yaml"))
 	if err != nil {
 		return err
 	}
-	samples, err := read(filepath.Join(root, "config/samples/*.yaml"))
+	samples, err := read(filepath.Join(root, "config", "samples", "*.yaml"))
 	if err != nil {
 		return err
 	}
@@ -81,10 +81,10 @@ func run(root, manifests, folder string) error {
 	}
 	for name, text := range files {
 		to := filepath.Join(folder, name)
-		if err := os.MkdirAll(filepath.Dir(to), 0o755); err != nil {
+		if err := os.MkdirAll(filepath.Dir(to), 0o750); err != nil {
 			return err
 		}
-		if err := os.WriteFile(to, text, 0o644); err != nil {
+		if err := os.WriteFile(to, text, 0o644); err != nil { //nolint:gosec // for everybody to read
 			return err
 		}
 	}
@@ -415,13 +415,13 @@ func watchWhatOLMSays(container *corev1.Container) {
 
 // relatedImages are what a cluster without a way out has to mirror.
 func relatedImages(container *corev1.Container) ([]map[string]string, error) {
-	const flag = "--broker-image="
-	at := slices.IndexFunc(container.Args, func(a string) bool { return strings.HasPrefix(a, flag) })
+	const option = "--broker-image="
+	at := slices.IndexFunc(container.Args, func(a string) bool { return strings.HasPrefix(a, option) })
 	if at < 0 {
-		return nil, errors.New("the operator has no " + flag)
+		return nil, errors.New("the operator has no " + option)
 	}
 	var images []map[string]string
-	for _, image := range []string{container.Image, strings.TrimPrefix(container.Args[at], flag)} {
+	for _, image := range []string{container.Image, strings.TrimPrefix(container.Args[at], option)} {
 		name, _, _ := strings.Cut(path.Base(image), ":")
 		images = append(images, map[string]string{"name": name, "image": image})
 	}

@@ -103,7 +103,7 @@ func boundPerson(all []object) []object {
 
 // The image has no other way to say what it is.
 func TestLabelsAreTheAnnotations(t *testing.T) {
-	text, err := os.ReadFile(filepath.Join(root, "bundle/Dockerfile"))
+	text, err := os.ReadFile(filepath.Join(root, "bundle", "Dockerfile"))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -76,7 +76,7 @@ func run(ctx context.Context, args []string) error {
 		return fmt.Errorf("--version=%s: want one such as 1.2.3 or 1.2.3-rc.1", o.version)
 	}
 
-	if err := os.MkdirAll(o.out, 0o755); err != nil {
+	if err := os.MkdirAll(o.out, 0o750); err != nil {
 		return err
 	}
 
@@ -96,7 +96,7 @@ func run(ctx context.Context, args []string) error {
 		return err
 	}
 
-	return os.WriteFile(filepath.Join(o.out, "mqtt.yaml"), manifest, 0o644)
+	return os.WriteFile(filepath.Join(o.out, "mqtt.yaml"), manifest, 0o644) //nolint:gosec // for everybody to read
 }
 
 // make compiles the plugin for one platform and packs it.
@@ -139,7 +139,7 @@ func (o options) make(ctx context.Context, platform string) (archive, error) {
 
 	a.SHA256 = fmt.Sprintf("%x", sha256.Sum256(packed))
 
-	return a, os.WriteFile(filepath.Join(o.out, a.Name), packed, 0o644)
+	return a, os.WriteFile(filepath.Join(o.out, a.Name), packed, 0o644) //nolint:gosec // as the manifest
 }
 
 // pack puts files side by side into an archive; the first is the program.

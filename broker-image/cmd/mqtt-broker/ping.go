@@ -156,7 +156,8 @@ func (s *pingSettings) once(ctx context.Context, out io.Writer) error {
 	}
 
 	// The library does not end with the context while it waits for CONNACK.
-	defer context.AfterFunc(ctx, func() { _ = conn.Close() })()
+	stop := context.AfterFunc(ctx, func() { _ = conn.Close() })
+	defer stop()
 	defer conn.Close()
 
 	p := &pinger{endpoint: end.Endpoints[0], topic: s.topic, body: []byte(rand.Text()), back: make(chan struct{}, 1), lost: make(chan error, 1)}
