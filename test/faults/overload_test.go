@@ -494,12 +494,14 @@ func (w *webSocket) Read(p []byte) (int, error) {
 
 		w.left = int(head[1])
 
-		if w.left == 126 {
-			if _, err := io.ReadFull(w.in, head[:]); err != nil {
+		// The length stands behind in two or eight bytes [RFC 6455, 5.2]; no frame here is longer than an int holds.
+		if more := map[int]int{126: 2, 127: 8}[w.left]; more > 0 {
+			var length [8]byte
+			if _, err := io.ReadFull(w.in, length[8-more:]); err != nil {
 				return 0, err
 			}
 
-			w.left = int(binary.BigEndian.Uint16(head[:]))
+			w.left = int(binary.BigEndian.Uint64(length[:])) //nolint:gosec // as said
 		}
 	}
 
