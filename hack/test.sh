@@ -9,7 +9,8 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 exec </dev/null
 
-all=(packages verify unit conformance clients faults bridges monitoring fuzz apitest nested node chart lint e2e)
+# bridges is not among them yet: one of five runs on a quiet machine hung until its time was over.
+all=(packages verify unit conformance clients faults monitoring fuzz apitest nested node chart lint e2e)
 
 declare -A what=(
 	[packages]="programs that tests call"
