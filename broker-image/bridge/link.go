@@ -236,6 +236,10 @@ func (l *link) wait(ctx context.Context, pause time.Duration) {
 	}
 }
 
+// window3 is how many publications of QoS 2 may wait for a server of 3.1.1, which has no way to say its Receive Maximum:
+// Mosquitto closes the connection at the 21st that is not released, whatever the version, and would at each new attempt.
+const window3 = 16
+
 // connect tries each endpoint once, beginning with the one that answered last.
 func (l *link) connect(ctx context.Context) (peer, *fault) {
 	settings := l.end.settings.Load()
@@ -245,6 +249,10 @@ func (l *link) connect(ctx context.Context) (peer, *fault) {
 		// Who only publishes needs no session: what was not acknowledged is published again.
 		clean: l.from == nil || settings.CleanStart,
 		sweep: l.from != nil && l.to != nil && l.to.quality() == 2,
+	}
+
+	if settings.Version == 4 && l.to != nil && l.to.quality() == 2 {
+		w.window = min(w.window, window3)
 	}
 
 	if l.from != nil {
