@@ -501,7 +501,7 @@ func (w *webSocket) Read(p []byte) (int, error) {
 				return 0, err
 			}
 
-			w.left = int(binary.BigEndian.Uint64(length[:])) //nolint:gosec // as said
+			w.left = int(binary.BigEndian.Uint64(length[:]))
 		}
 	}
 
