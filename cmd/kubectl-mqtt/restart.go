@@ -8,10 +8,9 @@ import (
 
 	"github.com/spf13/cobra"
 	"sigs.k8s.io/controller-runtime/pkg/client"
-)
 
-// restartAt is the annotation on an MQTTBroker by which the operator restarts its pods: another time is another restart.
-const restartAt = "mqtt-operator.io/restart-at"
+	"github.com/mqtt-operator/mqtt-operator/api/v1alpha1"
+)
 
 func restart(s streams, open opener) *cobra.Command {
 	f := connection{}
@@ -19,7 +18,7 @@ func restart(s streams, open opener) *cobra.Command {
 		Use:   "restart BROKER",
 		Short: "Have the operator restart the pods of a broker",
 		Long: "Have the operator restart the pods of a broker, one after the other, as for any change that needs it: by the\n" +
-			"annotation " + restartAt + " on the MQTTBroker, with the time of now. Clients are disconnected and come\n" +
+			"annotation " + v1alpha1.AnnotationRestartAt + " on the MQTTBroker, with the time of now. Clients are disconnected and come\n" +
 			"back; nothing that is kept on a volume is lost. The verb does not wait: kubectl mqtt status says how far it is.",
 		Example: "  kubectl mqtt restart plant -n factory",
 		Args:    cobra.ExactArgs(1),
@@ -36,11 +35,11 @@ func restart(s streams, open opener) *cobra.Command {
 			if broker.Annotations == nil {
 				broker.Annotations = map[string]string{}
 			}
-			broker.Annotations[restartAt] = at.now().UTC().Format(time.RFC3339)
+			broker.Annotations[v1alpha1.AnnotationRestartAt] = at.now().UTC().Format(time.RFC3339)
 			if err := at.Patch(c.Context(), broker, client.MergeFrom(before)); err != nil {
 				return &exit{exitUnknown, fmt.Errorf("broker %s/%s: %w", namespace, args[0], err)}
 			}
-			sayf(s.out, "broker %s/%s is to be restarted (%s=%s)", broker.Namespace, broker.Name, restartAt, broker.Annotations[restartAt])
+			sayf(s.out, "broker %s/%s is to be restarted (%s=%s)", broker.Namespace, broker.Name, v1alpha1.AnnotationRestartAt, broker.Annotations[v1alpha1.AnnotationRestartAt])
 			resolved := broker.Resolved()
 			switch {
 			case broker.Paused():

@@ -20,7 +20,7 @@ import (
 
 func TestRestart(t *testing.T) {
 	kept := wellBroker("factory", "kept", func(b *v1alpha1.MQTTBroker) {
-		b.Annotations = map[string]string{"team": "presses", restartAt: "2026-01-01T00:00:00Z"}
+		b.Annotations = map[string]string{"team": "presses", v1alpha1.AnnotationRestartAt: "2026-01-01T00:00:00Z"}
 		b.Spec.Persistence = &v1alpha1.BrokerPersistence{}
 	})
 	paused := wellBroker("factory", "paused", func(b *v1alpha1.MQTTBroker) { b.Annotations = map[string]string{v1alpha1.AnnotationPaused: "true"} })
@@ -47,8 +47,8 @@ func TestRestart(t *testing.T) {
 		if before.Annotations == nil {
 			before.Annotations = map[string]string{}
 		}
-		before.Annotations[restartAt] = "2026-11-24T12:00:00Z"
-		if len(after.Annotations) != len(before.Annotations) || after.Annotations[restartAt] != before.Annotations[restartAt] || after.Annotations["team"] != before.Annotations["team"] {
+		before.Annotations[v1alpha1.AnnotationRestartAt] = "2026-11-24T12:00:00Z"
+		if len(after.Annotations) != len(before.Annotations) || after.Annotations[v1alpha1.AnnotationRestartAt] != before.Annotations[v1alpha1.AnnotationRestartAt] || after.Annotations["team"] != before.Annotations["team"] {
 			t.Errorf("%s: %v", name, after.Annotations)
 		}
 	}
