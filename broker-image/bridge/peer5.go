@@ -473,7 +473,7 @@ func (g *pinger) Run(ctx context.Context, conn net.Conn, keepAlive uint16) error
 		case <-ticker.C:
 		}
 
-		if _, err := conn.Write([]byte{0xc0, 0}); err != nil {
+		if _, err := packets.NewControlPacket(packets.PINGREQ).WriteTo(conn); err != nil {
 			return err
 		}
 	}

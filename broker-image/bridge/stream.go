@@ -49,6 +49,9 @@ type stream struct {
 	// raw is there where a write can be tried without waiting.
 	raw syscall.RawConn
 
+	// packet is held while the library writes one packet in pieces.
+	packet sync.Mutex
+
 	mu      sync.Mutex
 	out     []byte
 	spare   []byte
@@ -107,6 +110,12 @@ func (s *stream) Read(p []byte) (int, error) {
 	return n, nil
 }
 
+// Lock is of sync.Locker: with it paho.golang keeps the pieces of a packet together.
+func (s *stream) Lock() { s.packet.Lock() }
+
+// Unlock is of sync.Locker.
+func (s *stream) Unlock() { s.packet.Unlock() }
+
 // Write is of net.Conn. The bytes are on their way, not sent, when it returns.
 func (s *stream) Write(p []byte) (int, error) {
 	s.mu.Lock()
@@ -123,12 +132,14 @@ func (s *stream) Write(p []byte) (int, error) {
 	}
 }
 
-// gather adds what put appends; it is written at the next flush at the latest.
+// gather adds the packets that put appends; they are written at the next flush at the latest.
 func (s *stream) gather(put func([]byte) []byte) {
+	s.packet.Lock()
 	s.mu.Lock()
 	s.out = put(s.out)
 	size := len(s.out)
 	s.mu.Unlock()
+	s.packet.Unlock()
 	s.dirty.Store(true)
 
 	if size >= earlyFlush {

@@ -25,6 +25,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/eclipse/paho.golang/packets"
 	"github.com/eclipse/paho.golang/paho"
 )
 
@@ -53,7 +54,7 @@ func run(ctx context.Context) error {
 	}
 	topic, told, ended := os.Getenv("MQTT_TOPIC"), make(chan struct{}, 1), make(chan error, 1)
 	client := paho.NewClient(paho.ClientConfig{
-		Conn: conn,
+		Conn: packets.NewThreadSafeConn(conn), // paho pings at once: on a TLS connection it would write into another packet
 		OnPublishReceived: []func(paho.PublishReceived) (bool, error){func(p paho.PublishReceived) (bool, error) {
 			if p.Packet.Topic == topic+"/leave" {
 				told <- struct{}{}
