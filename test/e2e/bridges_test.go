@@ -416,6 +416,9 @@ func TestBridgeToMosquitto(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer again.leave()
+	if !again.present {
+		t.Fatal("the remote broker has forgotten the session of its client")
+	}
 	s.counter(again).take(away)
 	s.awaitReady(bridge)
 }
