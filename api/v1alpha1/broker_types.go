@@ -90,10 +90,9 @@ type MQTTBrokerSpec struct {
 	// +optional
 	NetworkPolicy *PodNetworkPolicy `json:"networkPolicy,omitempty"`
 
-	// not alive: with one pod a budget would only block evictions.
-	// +kubebuilder:validation:XValidation:rule="false",message="spec.podDisruptionBudget is not alive in this version: remove it"
-
-	// podDisruptionBudget keeps evictions from taking more than one pod at a time.
+	// podDisruptionBudget shapes the PodDisruptionBudget <broker>-broker, by which evictions, as those of a node that is
+	// drained, take one pod at a time. It blocks none for good: one pod may always go, and one that is not ready in any
+	// case. Changes are taken without a restart.
 	//
 	// +optional
 	PodDisruptionBudget *BrokerDisruptionBudget `json:"podDisruptionBudget,omitempty"`
@@ -938,8 +937,11 @@ type AllowedNamespaces struct {
 }
 
 // BrokerDisruptionBudget keeps evictions from taking more than one pod at a time.
+//
+// +kubebuilder:validation:MinProperties=1
 type BrokerDisruptionBudget struct {
-	// enabled makes a PodDisruptionBudget where there is more than one pod. Default: true.
+	// enabled makes the PodDisruptionBudget. Default: true where there is more than one pod, else false: it lets a single pod
+	// go as if it were not there.
 	//
 	// +optional
 	Enabled *bool `json:"enabled,omitempty"`
@@ -1070,7 +1072,8 @@ type BrokerOverlay struct {
 // MQTTBrokerStatus is what the operator knows about the broker.
 type MQTTBrokerStatus struct {
 	// conditions are Ready, Available, Progressing, ConfigApplied, TLSReady, AuthenticationReady, StorageReady,
-	// NetworkPolicyReady, MonitoringReady, CertificateExpiring, Paused and Insecure, and Stalled while it is true.
+	// NetworkPolicyReady, MonitoringReady, CertificateExpiring, Paused and Insecure, DisruptionBudgetReady where there is a
+	// PodDisruptionBudget, and Stalled while it is true.
 	//
 	// +optional
 	// +listType=map

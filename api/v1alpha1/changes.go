@@ -34,6 +34,7 @@ var brokerChanges = map[string]Change{
 	"spec.updates.drain.timeout":        ChangeRestart, // it is in the grace period
 	"spec.allowedNamespaces":            ChangeLive,
 	"spec.networkPolicy":                ChangeLive,
+	"spec.podDisruptionBudget":          ChangeLive,
 	"spec.monitoring":                   ChangeLive,
 	"spec.logging":                      ChangeLive,
 	"spec.pod":                          ChangeRestart,

@@ -84,6 +84,7 @@ type ResolvedBroker struct {
 	Pod              ResolvedPod
 	Network          ResolvedNetworkPolicy
 	Monitoring       ResolvedMonitoring
+	DisruptionBudget bool
 }
 
 // ResolvedListener is a listener with every default filled in.
@@ -331,6 +332,7 @@ func (b *MQTTBroker) Resolved() ResolvedBroker {
 		resolved.Listeners = append(resolved.Listeners, l)
 	}
 
+	resolved.DisruptionBudget = or(or(spec.PodDisruptionBudget, BrokerDisruptionBudget{}).Enabled, resolved.Replicas > 1)
 	resolved.Tokens = spec.Authentication.resolved()
 	resolved.Passwords = or(or(spec.Authentication, BrokerAuthentication{}).PasswordCache, DefaultPasswordCache)
 	resolved.ClientGrace = or(or(spec.CA, BrokerCA{}).ClientGrace, metav1.Duration{Duration: DefaultClientGrace}).Duration

@@ -443,7 +443,7 @@ func setReady(set *condition.Set, f *verdict.Facts, walked error) {
 		}
 		return
 	}
-	if c := set.FirstFalse(v1alpha1.ConditionNetworkPolicyReady); c != nil {
+	if c := set.FirstFalse(v1alpha1.ConditionNetworkPolicyReady, v1alpha1.ConditionDisruptionBudgetReady); c != nil {
 		stall(condition.Of(c))
 		return
 	}
