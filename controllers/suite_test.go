@@ -76,6 +76,8 @@ func run(m *testing.M) error {
 		return err
 	}
 	environment := &envtest.Environment{CRDs: definitions, Scheme: scheme}
+	// Services get addresses of both families where they may have both.
+	environment.ControlPlane.GetAPIServer().Configure().Set("service-cluster-ip-range", "10.0.0.0/16,fd00:0:0:1::/108")
 	if apiServer, err = environment.Start(); err != nil {
 		return err
 	}

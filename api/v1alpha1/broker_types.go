@@ -230,6 +230,8 @@ type BrokerListener struct {
 // +kubebuilder:validation:XValidation:rule="!has(self.nodePort) || (has(self.type) && self.type in ['NodePort', 'LoadBalancer'])",message="spec.listeners[].service.nodePort needs type NodePort or LoadBalancer"
 // +kubebuilder:validation:XValidation:rule="!has(self.externalTrafficPolicy) || (has(self.type) && self.type in ['NodePort', 'LoadBalancer'])",message="spec.listeners[].service.externalTrafficPolicy needs type NodePort or LoadBalancer"
 // +kubebuilder:validation:XValidation:rule="!has(self.loadBalancerClass) || (has(self.type) && self.type == 'LoadBalancer')",message="spec.listeners[].service.loadBalancerClass needs type LoadBalancer"
+// +kubebuilder:validation:XValidation:rule="!has(self.ipFamilies) || size(self.ipFamilies) < 2 || !has(self.ipFamilyPolicy) || self.ipFamilyPolicy != 'SingleStack'",message="spec.listeners[].service.ipFamilies may hold one family with ipFamilyPolicy SingleStack"
+// +kubebuilder:validation:XValidation:rule="!has(self.ipFamilies) || !has(oldSelf.ipFamilies) || self.ipFamilies[0] == oldSelf.ipFamilies[0]",message="spec.listeners[].service.ipFamilies cannot begin with another family later: a Service keeps its first; give the listener another name"
 type ListenerService struct {
 	// type is ClusterIP, NodePort or LoadBalancer. Default: ClusterIP.
 	//
@@ -267,6 +269,24 @@ type ListenerService struct {
 	// +optional
 	// +kubebuilder:validation:Enum=Cluster;Local
 	ExternalTrafficPolicy *corev1.ServiceExternalTrafficPolicy `json:"externalTrafficPolicy,omitempty"`
+
+	// ipFamilyPolicy is SingleStack, PreferDualStack or RequireDualStack: whether the Service has addresses of both IPv4 and
+	// IPv6. Default: PreferDualStack, both where the cluster has both. The broker itself listens on all addresses of its pod.
+	//
+	// +optional
+	// +kubebuilder:validation:Enum=SingleStack;PreferDualStack;RequireDualStack
+	IPFamilyPolicy *corev1.IPFamilyPolicy `json:"ipFamilyPolicy,omitempty"`
+
+	// ipFamilies are the families of the Service's addresses, IPv4 and IPv6, at most one of each; the first is that of its
+	// first address, and stays. Default: the order of the cluster.
+	//
+	// +optional
+	// +listType=atomic
+	// +kubebuilder:validation:MinItems=1
+	// +kubebuilder:validation:MaxItems=2
+	// +kubebuilder:validation:items:Enum=IPv4;IPv6
+	// +kubebuilder:validation:XValidation:rule="size(self) < 2 || self[0] != self[1]",message="spec.listeners[].service.ipFamilies may hold a family once"
+	IPFamilies []corev1.IPFamily `json:"ipFamilies,omitempty"`
 }
 
 // TLSVersion is a version of TLS.

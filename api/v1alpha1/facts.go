@@ -47,6 +47,7 @@ const (
 	DefaultLogLevel                  = LogInfo
 	DefaultLogFormat                 = LogJSON
 	DefaultNetworkPolicy             = true
+	DefaultIPFamilyPolicy            = corev1.IPFamilyPolicyPreferDualStack
 	DefaultPodCPU                    = "100m"
 	DefaultPodMemory                 = "128Mi"
 	DefaultRuleMaxQoS          int32 = 2
@@ -141,6 +142,8 @@ type ResolvedService struct {
 	NodePort              int32                               // 0: the cluster picks one
 	LoadBalancerClass     string                              // empty: the cluster's own
 	ExternalTrafficPolicy corev1.ServiceExternalTrafficPolicy // empty with type ClusterIP, which has none
+	IPFamilyPolicy        corev1.IPFamilyPolicy
+	IPFamilies            []corev1.IPFamily // none: the order of the cluster
 }
 
 // ResolvedTLS says where a certificate comes from: from SecretName, or from the operator where it is empty.
@@ -592,6 +595,8 @@ func (s *ListenerService) resolved() ResolvedService {
 		Annotations:       service.Annotations,
 		NodePort:          or(service.NodePort, 0),
 		LoadBalancerClass: or(service.LoadBalancerClass, ""),
+		IPFamilyPolicy:    or(service.IPFamilyPolicy, DefaultIPFamilyPolicy),
+		IPFamilies:        service.IPFamilies,
 	}
 
 	if resolved.Type != corev1.ServiceTypeClusterIP {
