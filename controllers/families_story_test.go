@@ -36,7 +36,7 @@ func (w *world) families(service string, want ...corev1.IPFamily) {
 			}
 		}
 		if s.Spec.ClusterIP != corev1.ClusterIPNone && !slices.Equal(is, want) || !slices.Equal(s.Spec.IPFamilies, want) {
-			return fmt.Errorf("it has %v, and says %v", s.Spec.ClusterIPs, s.Spec.IPFamilies)
+			return fmt.Errorf("it has %v, and says %v, %v", s.Spec.ClusterIPs, s.Spec.IPFamilies, *s.Spec.IPFamilyPolicy)
 		}
 		return nil
 	})
@@ -65,7 +65,7 @@ func TestFamiliesOfServices(t *testing.T) {
 
 	before := w.kubelet.pod("mq").UID
 	change(w, broker, func(b *v1alpha1.MQTTBroker) {
-		b.Spec.Listeners[1].Service.IPFamilyPolicy = new(corev1.IPFamilyPolicyPreferDualStack)
+		b.Spec.Listeners[1].Service = &v1alpha1.ListenerService{IPFamilies: []corev1.IPFamily{corev1.IPv6Protocol, corev1.IPv4Protocol}}
 		b.Spec.Listeners[3].Service = &v1alpha1.ListenerService{IPFamilyPolicy: new(corev1.IPFamilyPolicySingleStack), IPFamilies: []corev1.IPFamily{corev1.IPv6Protocol}}
 	})
 	w.families("mq-six", corev1.IPv6Protocol, corev1.IPv4Protocol)

@@ -230,7 +230,7 @@ type BrokerListener struct {
 // +kubebuilder:validation:XValidation:rule="!has(self.nodePort) || (has(self.type) && self.type in ['NodePort', 'LoadBalancer'])",message="spec.listeners[].service.nodePort needs type NodePort or LoadBalancer"
 // +kubebuilder:validation:XValidation:rule="!has(self.externalTrafficPolicy) || (has(self.type) && self.type in ['NodePort', 'LoadBalancer'])",message="spec.listeners[].service.externalTrafficPolicy needs type NodePort or LoadBalancer"
 // +kubebuilder:validation:XValidation:rule="!has(self.loadBalancerClass) || (has(self.type) && self.type == 'LoadBalancer')",message="spec.listeners[].service.loadBalancerClass needs type LoadBalancer"
-// +kubebuilder:validation:XValidation:rule="!has(self.ipFamilies) || size(self.ipFamilies) < 2 || !has(self.ipFamilyPolicy) || self.ipFamilyPolicy != 'SingleStack'",message="spec.listeners[].service.ipFamilies may hold one family with ipFamilyPolicy SingleStack"
+// +kubebuilder:validation:XValidation:rule="!has(self.ipFamilies) || (size(self.ipFamilies) == 1) == (has(self.ipFamilyPolicy) && self.ipFamilyPolicy == 'SingleStack')",message="spec.listeners[].service.ipFamilies holds one family with ipFamilyPolicy SingleStack, and both with any other"
 // +kubebuilder:validation:XValidation:rule="!has(self.ipFamilies) || !has(oldSelf.ipFamilies) || self.ipFamilies[0] == oldSelf.ipFamilies[0]",message="spec.listeners[].service.ipFamilies cannot begin with another family later: a Service keeps its first; give the listener another name"
 type ListenerService struct {
 	// type is ClusterIP, NodePort or LoadBalancer. Default: ClusterIP.
@@ -277,8 +277,8 @@ type ListenerService struct {
 	// +kubebuilder:validation:Enum=SingleStack;PreferDualStack;RequireDualStack
 	IPFamilyPolicy *corev1.IPFamilyPolicy `json:"ipFamilyPolicy,omitempty"`
 
-	// ipFamilies are the families of the Service's addresses, IPv4 and IPv6, at most one of each; the first is that of its
-	// first address, and stays. Default: the order of the cluster.
+	// ipFamilies are the families of the Service's addresses: IPv4 or IPv6 with ipFamilyPolicy SingleStack, and with any other
+	// both, in the order of the addresses. The first one stays. Default: the order of the cluster.
 	//
 	// +optional
 	// +listType=atomic
