@@ -16,7 +16,7 @@ func TestThePageShowsWhatIsPrinted(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, name := range []string{"status-troubled", "status-table", "top-busy", "clients", "kick", "cert", "restart", "bridge-flows"} {
+	for _, name := range []string{"status-troubled", "status-table", "top-busy", "clients", "kick", "cert", "restart", "bridge-flows", "diff-window", "diff-policy"} {
 		shows, err := os.ReadFile(filepath.Join("testdata", name+".txt"))
 		if err != nil {
 			t.Fatal(err)
