@@ -22,6 +22,7 @@ import (
 
 // state is a configuration made ready for use. It never changes after compile.
 type state struct {
+	name     string // namespace/name of the broker
 	revision int64
 	limits   limits
 	users    map[string]*user
@@ -114,7 +115,7 @@ func (d *door) settings(l *limits) listen.Settings {
 // with. guest is the certificate of the process's own probe; nil if there is none.
 func compile(config *contract.Config, before *state, guest *x509.Certificate) (*state, error) {
 	s := &state{
-		revision: config.Revision, limits: config.Limits.Resolved(), users: make(map[string]*user, len(config.Users)),
+		name: config.Name, revision: config.Revision, limits: config.Limits.Resolved(), users: make(map[string]*user, len(config.Users)),
 		lists: lists{}, policies: make(map[string]shared, len(config.Policies)), byName: map[string]*door{},
 		disconnectRate: config.Drain.Resolved().DisconnectRate,
 	}

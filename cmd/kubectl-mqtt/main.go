@@ -25,7 +25,7 @@ var version = "dev"
 // Exit codes. They are part of the interface: scripts rely on them.
 const (
 	exitYes        = 0 // done; can-i: yes
-	exitNo         = 1 // can-i: no; status: not as it should be; kick: nobody there; import: a file cannot be read; diff: changes
+	exitNo         = 1 // can-i: no; status: not as it should be; kick: nobody there; import, restore: a file cannot be read, or the broker refuses it; diff: changes
 	exitUsage      = 2 // the command line is wrong
 	exitIncomplete = 3 // import, support-bundle: written, but something is missing; diff: an object is refused
 	exitUnknown    = 4 // the question could not be answered
@@ -70,7 +70,7 @@ func run(ctx context.Context, args []string, s streams, open opener) int {
 	//nolint:contextcheck // cobra hands the context on
 	root.AddCommand(
 		status(s, open), top(s, open), clients(s, open), kick(s, open), trace(s, open), pub(s, open), sub(s, open), cert(s, open),
-		restart(s, open), diff(s, open), supportBundle(s, open), canI(s, open), whoCan(s, open), bridges(s, open), importer(s), versionOf(s),
+		restart(s, open), diff(s, open), backup(s, open), restore(s, open), supportBundle(s, open), canI(s, open), whoCan(s, open), bridges(s, open), importer(s), versionOf(s),
 	)
 	completeFlags(root, open) //nolint:contextcheck // as above
 	root.SetArgs(args)
