@@ -25,3 +25,6 @@ hack/chart.sh
 
 # The bundle for the Operator Lifecycle Manager, from what stands in config/ now.
 go run ./hack/bundle
+
+# What every field means, from the kinds.
+go run ./hack/reference config/crd/bases docs/reference
