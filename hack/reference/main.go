@@ -30,10 +30,10 @@ func run(definitions, out string) error {
 	if err != nil || len(files) == 0 {
 		return errors.Join(fmt.Errorf("%s: no definitions", definitions), err)
 	}
-	if err := os.RemoveAll(out); err != nil {
+	if err := os.RemoveAll(out); err != nil { //nolint:gosec // A path from the command line is this tool's work.
 		return err
 	}
-	if err := os.MkdirAll(out, 0o755); err != nil {
+	if err := os.MkdirAll(out, 0o755); err != nil { //nolint:gosec // A page is for everybody.
 		return err
 	}
 	for _, file := range files {

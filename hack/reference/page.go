@@ -160,10 +160,10 @@ func linesOf(prefix string, s *schema) []string {
 			list = append(list, messages(field.Items.Schema)...)
 		}
 		for _, text := range list {
-			lines = append(lines, fmt.Sprintf("* `%s`: %s\n", prefix+name, prose(text)))
+			lines = append(lines, about(prefix+name, ": "+prose(text)))
 		}
 		if text := pattern(&field); text != "" && object == nil {
-			lines = append(lines, fmt.Sprintf("* `%s` matches `%s`\n", prefix+name, text))
+			lines = append(lines, about(prefix+name, " matches `"+text+"`"))
 		}
 		if object != nil && isRow && !isRefused(&field) && !isForeign(name) {
 			lines = append(lines, rulesOfSmall(prefix+name+suffix(&field), object, field.Items != nil)...)
@@ -172,12 +172,14 @@ func linesOf(prefix string, s *schema) []string {
 	return lines
 }
 
+func about(field, text string) string { return "* `" + field + "`" + text + "\n" }
+
 // rulesOfSmall are the rules of an object that has no section: its own, where it stands in a list, and those of its fields.
 func rulesOfSmall(path string, object *schema, isItem bool) []string {
 	var lines []string
 	if isItem {
 		for _, text := range messages(object) {
-			lines = append(lines, fmt.Sprintf("* `%s`: %s\n", path, prose(text)))
+			lines = append(lines, about(path, ": "+prose(text)))
 		}
 	}
 	return append(lines, linesOf(path+".", object)...)

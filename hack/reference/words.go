@@ -110,7 +110,7 @@ func text(s *schema) string {
 func bounds(low, high *int64) string {
 	switch {
 	case low != nil && high != nil && *low == *high:
-		return fmt.Sprint(*low)
+		return strconv.FormatInt(*low, 10)
 	case low != nil && high != nil:
 		return fmt.Sprintf("%d to %d", *low, *high)
 	case low != nil:
