@@ -11,7 +11,7 @@ TAG ?=
 export CLUSTER
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test unit apitest nested chart-test lint verify e2e conformance clients faults monitoring bridges bench bench-bridge bench-control soak generate fmt images dockerfiles node-up node-down clean plugin
+.PHONY: help docs docs-serve demo test unit apitest nested chart-test lint verify e2e conformance clients faults monitoring bridges bench bench-bridge bench-control soak generate fmt images dockerfiles node-up node-down clean plugin
 
 help: ## Show this
 	@echo "make TARGET [CLUSTER=kind|current] [VERSION=…] [TAG=…]"
@@ -59,6 +59,12 @@ faults: ## Crashes, full disks, slow and hostile peers, in their short form
 
 monitoring: ## Alerts under promtool, and every query against a real scrape
 	@hack/test.sh packages monitoring
+
+docs: ## Make the site of docs/ in dist/site, and follow every link in it; the first time Hugo is built, some minutes
+	@hack/test.sh docs
+
+docs-serve: ## Show it on http://127.0.0.1:1313, and anew when a page changes
+	@hack/site.sh serve
 
 bridges: ## The bridge with eight other brokers, killed, cut off and overtaken, into docs/bridges.md; half an hour
 	@hack/bridges.sh

@@ -25,3 +25,9 @@ hack/chart.sh
 
 # The bundle for the Operator Lifecycle Manager, from what stands in config/ now.
 go run ./hack/bundle
+
+# What every field means, from the kinds.
+go run ./hack/reference config/crd/bases docs/reference
+
+# Pictures of a terminal, from what the plugin's tests hold.
+go run ./hack/terminal "kubectl mqtt status troubled -n factory" cmd/kubectl-mqtt/testdata/status-colour.txt docs/images/kubectl-mqtt-status.svg

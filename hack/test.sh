@@ -10,7 +10,7 @@ cd "$(dirname "$0")/.."
 exec </dev/null
 
 # bridges is not among them yet: it has to show first that it is steady on a busy machine.
-all=(packages verify unit conformance clients faults monitoring fuzz apitest nested node chart lint e2e)
+all=(packages verify unit conformance clients faults monitoring fuzz apitest nested node chart docs lint e2e)
 
 declare -A what=(
 	[packages]="programs that tests call"
@@ -26,6 +26,7 @@ declare -A what=(
 	[nested]="tests of the modules under hack/"
 	[node]="the development node comes up, and leaves nothing behind"
 	[chart]="tests of the Helm chart, of config/ and of bundle/"
+	[docs]="the site of docs/ is made, and every link in it leads somewhere"
 	[lint]="all linters, of the code and of the workflows of GitHub"
 	[e2e]="the whole product on a cluster: ${CLUSTER:-the development node}"
 )
@@ -121,6 +122,8 @@ step_chart() {
 	hack/helm.sh version --short
 	go test -timeout 20m ./test/chart/...
 }
+
+step_docs() { hack/site.sh; }
 
 step_lint() {
 	hack/lint.sh

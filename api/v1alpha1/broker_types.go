@@ -1373,9 +1373,11 @@ type MQTTBroker struct {
 	// +required
 	Spec MQTTBrokerSpec `json:"spec,omitzero"`
 
-	// status says what is true now.
+	// status says what is true now. Until the operator has looked at the object, observedGeneration is -1: tools that read
+	// kstatus take an object without a status for one that is ready.
 	//
 	// +optional
+	// +default={"observedGeneration":-1}
 	Status MQTTBrokerStatus `json:"status,omitzero"`
 }
 

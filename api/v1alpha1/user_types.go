@@ -423,9 +423,11 @@ type MQTTUser struct {
 	// +required
 	Spec MQTTUserSpec `json:"spec,omitzero"`
 
-	// status says what is true now.
+	// status says what is true now. Until the operator has looked at the object, observedGeneration is -1: tools that read
+	// kstatus take an object without a status for one that is ready.
 	//
 	// +optional
+	// +default={"observedGeneration":-1}
 	Status MQTTUserStatus `json:"status,omitzero"`
 }
 

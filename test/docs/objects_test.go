@@ -19,9 +19,13 @@ import (
 	"github.com/mqtt-operator/mqtt-operator/api/v1alpha1"
 )
 
-// foreign are the API groups that a page may show and that our API server does not know.
+// foreign are the API groups that a page may show and that our API server does not know. hack/gitops holds what is shown of
+// them against their own definitions.
 var foreign = map[string]string{
-	"cert-manager.io": "tls.md shows how its Certificate writes a Secret that a listener can use",
+	"argoproj.io":                 "gitops.md shows an Application",
+	"cert-manager.io":             "tls.md shows how its Certificate writes a Secret that a listener can use",
+	"kustomize.toolkit.fluxcd.io": "gitops.md shows how Flux applies and waits",
+	"source.toolkit.fluxcd.io":    "gitops.md shows where it fetches from",
 }
 
 // leastObjects keeps the examples from vanishing unnoticed.
