@@ -389,7 +389,8 @@ func TestBridgeToMosquitto(t *testing.T) {
 	s.update(login, func() { login.Data["password"] = []byte(remote.password) })
 	s.sayf("with the right one it is ready after %.1fs", s.awaitReady(bridge).Seconds())
 
-	office, err := connectWith(remote.binding, session{clientID: "office", expiry: 3600})
+	// Mosquitto stores no session that began with Clean Start.
+	office, err := connectWith(remote.binding, session{clientID: "office", expiry: 3600, resume: true})
 	if err != nil {
 		t.Fatal(err)
 	}
