@@ -11,14 +11,15 @@ import (
 )
 
 // What the operator holds is small beside what one look at a broker with ten thousand users leaves behind, and it has time:
-// so beside what is in use it may have a quarter of that and a little more, where Go's default is as much again. A fixed limit would not do, because what is in use grows with the cluster, and a collector at its limit never rests.
+// so beside what is in use it may have an eighth of that and a little more, where Go's default is as much again. A fixed
+// limit would not do, because what is in use grows with the cluster, and a collector at its limit never rests.
 const (
 	gcPercent = 50
 	// leastMemory is what the operator may have in any case, headroom in bytes and in parts what it may have beside what
 	// is in use.
 	leastMemory   = 64 << 20
-	headroom      = 24 << 20
-	headroomParts = 4
+	headroom      = 12 << 20
+	headroomParts = 8
 	// memoryEvery is how often the limit follows what is in use.
 	memoryEvery = time.Second
 )

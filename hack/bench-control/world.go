@@ -65,7 +65,8 @@ func (b *bench) newWorld(ctx context.Context, name string, play player) (*world,
 	}
 	w.audit = &audit{path: logs}
 	w.server = &envtest.Environment{CRDDirectoryPaths: []string{filepath.Join(b.root, "config", "crd", "bases")}, ErrorIfCRDPathMissing: true, Scheme: scheme}
-	w.server.ControlPlane.GetAPIServer().Configure().Set("audit-policy-file", policy).Set("audit-log-path", logs).Set("audit-log-maxsize", "4096")
+	w.server.ControlPlane.GetAPIServer().Configure().Set("audit-policy-file", policy).Set("audit-log-path", logs).Set("audit-log-maxsize", "4096").
+		Set("service-cluster-ip-range", "10.96.0.0/16") // the default has 256 addresses
 	config, err := w.server.Start()
 	if err != nil {
 		return nil, fmt.Errorf("API server: %w", err)
