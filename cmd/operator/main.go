@@ -93,7 +93,7 @@ func run(o options) error {
 	if err != nil {
 		return err
 	}
-	defer endTracing(tracing) //nolint:contextcheck // the context is over by then
+	defer endTracing(tracing)
 	mgr, err := ctrl.NewManager(config, manager.Options{
 		Scheme: scheme, Cache: cached, Metrics: metrics(o), HealthProbeBindAddress: o.healthAddress, PprofBindAddress: o.profiling,
 		LeaderElection: o.leaderElect, LeaderElectionID: "mqtt-operator", LeaderElectionNamespace: o.leaderNamespace,

@@ -34,7 +34,8 @@ func TestWithoutAnEndpointNothingIsDone(t *testing.T) {
 		t.Error("the reconciler was wrapped")
 	}
 	config := &rest.Config{}
-	if none.Wrap(config); config.WrapTransport != nil {
+	none.Wrap(config)
+	if config.WrapTransport != nil {
 		t.Error("the connection was wrapped")
 	}
 	if err := none.End(t.Context()); err != nil {
