@@ -237,8 +237,8 @@ func TestWhatIsForetoldHappens(t *testing.T) {
 	if said.Action != "refused" || err == nil || !strings.Contains(err.Error(), said.Refusal) || !strings.Contains(said.Refusal, "may grow but not shrink") {
 		t.Errorf("what was said is %q, and the answer was %v", said.Refusal, err)
 	}
-	unknown := bytes.Replace(w.file(wish), []byte(`"persistence"`), []byte(`"persistance"`), 1)
-	if said := p.diff(3, unknown); !strings.Contains(said.Refusal, `unknown field "spec.persistance"`) {
+	unknown := bytes.Replace(w.file(wish), []byte(`"persistence"`), []byte(`"storage"`), 1)
+	if said := p.diff(3, unknown); !strings.Contains(said.Refusal, `unknown field "spec.storage"`) {
 		t.Errorf("%+v", said)
 	}
 

@@ -4,7 +4,6 @@ package controllers_test
 
 import (
 	"errors"
-	"fmt"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -96,7 +95,7 @@ func TestSomebodyElsesDisruptionBudget(t *testing.T) {
 	})
 	must(t, k8s.Get(t.Context(), client.ObjectKeyFromObject(foreign), foreign))
 	if foreign.Spec.MinAvailable == nil || len(foreign.OwnerReferences) > 0 {
-		t.Error(fmt.Sprintf("it was taken over: %+v", foreign))
+		t.Errorf("it was taken over: %+v", foreign)
 	}
 	change(w, broker, func(b *v1alpha1.MQTTBroker) { b.Spec.PodDisruptionBudget.Enabled = new(false) })
 	w.ready(broker)

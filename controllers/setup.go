@@ -39,6 +39,7 @@ import (
 	mqttbridge "github.com/mqtt-operator/mqtt-operator/controllers/bridge"
 	mqttbroker "github.com/mqtt-operator/mqtt-operator/controllers/broker"
 	"github.com/mqtt-operator/mqtt-operator/controllers/scope"
+	"github.com/mqtt-operator/mqtt-operator/controllers/traces"
 	mqttuser "github.com/mqtt-operator/mqtt-operator/controllers/user"
 	"github.com/mqtt-operator/mqtt-operator/controllers/verdict"
 )
@@ -60,6 +61,8 @@ type Options struct {
 	Namespaces []string
 	// Operator is where the operator's own pods are; unknown where it does not run in the cluster.
 	Operator verdict.Operator
+	// Tracing makes a span of each reconcile; nil makes none.
+	Tracing *traces.Tracing
 }
 
 func (o *Options) resolve() {
@@ -245,7 +248,7 @@ func setupBroker(mgr manager.Manager, o Options, writer *apply.Writer, looksAfte
 		Watches(&corev1.Secret{}, handler.EnqueueRequestsFromMapFunc(brokersNaming(c, indexBrokerReference)), builder.WithPredicates(predicate.Not(isVerifier()))).
 		Watches(&corev1.ConfigMap{}, handler.EnqueueRequestsFromMapFunc(brokersNaming(c, indexBrokerConfigMap))).
 		WithOptions(controller.Options{MaxConcurrentReconciles: o.Concurrency})
-	return watchNamespaces(b, looksAfter, brokersOfNamespace(c)).Complete(reconcile.AsReconciler(c, r))
+	return watchNamespaces(b, looksAfter, brokersOfNamespace(c)).Complete(o.Tracing.Reconciler("MQTTBroker", reconcile.AsReconciler(c, r)))
 }
 
 func setupUser(mgr manager.Manager, o Options, writer *apply.Writer, looksAfter *scope.Scope) error {
@@ -261,7 +264,7 @@ func setupUser(mgr manager.Manager, o Options, writer *apply.Writer, looksAfter 
 		Watches(&v1alpha1.MQTTAccessPolicy{}, usersOfPolicy(c), builder.WithPredicates(wished())).
 		Watches(&corev1.Secret{}, handler.EnqueueRequestsFromMapFunc(usersOfSecret(c))).
 		WithOptions(controller.Options{MaxConcurrentReconciles: o.Concurrency})
-	return watchNamespaces(b, looksAfter, usersOfNamespace(c)).Complete(reconcile.AsReconciler(c, r))
+	return watchNamespaces(b, looksAfter, usersOfNamespace(c)).Complete(o.Tracing.Reconciler("MQTTUser", reconcile.AsReconciler(c, r)))
 }
 
 func setupAccessPolicy(mgr manager.Manager, o Options, writer *apply.Writer, looksAfter *scope.Scope) error {
@@ -272,7 +275,7 @@ func setupAccessPolicy(mgr manager.Manager, o Options, writer *apply.Writer, loo
 		Watches(&v1alpha1.MQTTUser{}, policyPacer(c, clock.RealClock{}).paced(policiesOfUser(c)), builder.WithPredicates(wished())).
 		Watches(&v1alpha1.MQTTBroker{}, policiesOfBroker(c)).
 		WithOptions(controller.Options{MaxConcurrentReconciles: o.Concurrency}).
-		Complete(reconcile.AsReconciler(c, r))
+		Complete(o.Tracing.Reconciler("MQTTAccessPolicy", reconcile.AsReconciler(c, r)))
 }
 
 func setupBridge(mgr manager.Manager, o Options, writer *apply.Writer) error {
@@ -291,7 +294,7 @@ func setupBridge(mgr manager.Manager, o Options, writer *apply.Writer) error {
 		Watches(&corev1.Pod{}, handler.EnqueueRequestsFromMapFunc(bridgeOfPod)).
 		Watches(&corev1.Secret{}, handler.EnqueueRequestsFromMapFunc(bridgesOfSecret(c))).
 		WithOptions(controller.Options{MaxConcurrentReconciles: o.Concurrency}).
-		Complete(reconcile.AsReconciler(c, r))
+		Complete(o.Tracing.Reconciler("MQTTBridge", reconcile.AsReconciler(c, r)))
 }
 
 // watchNamespaces wakes those who tell namespaces apart by their labels when these change. An operator that looks after

@@ -42,6 +42,7 @@ import (
 	"github.com/mqtt-operator/mqtt-operator/controllers/apply"
 	mqttbridge "github.com/mqtt-operator/mqtt-operator/controllers/bridge"
 	mqttbroker "github.com/mqtt-operator/mqtt-operator/controllers/broker"
+	"github.com/mqtt-operator/mqtt-operator/controllers/traces"
 	mqttuser "github.com/mqtt-operator/mqtt-operator/controllers/user"
 	"github.com/mqtt-operator/mqtt-operator/controllers/verdict"
 )
@@ -148,6 +149,8 @@ type world struct {
 	clock  clock.PassiveClock
 	// image is the broker image that belongs to the operator's release.
 	image string
+	// tracing takes spans; nil where nobody does.
+	tracing *traces.Tracing
 	// between stands between the operator and the API server, if it is not nil.
 	between func(client.Client) client.Client
 }
@@ -161,7 +164,13 @@ func newWorld(t *testing.T, labelsOfOthers ...map[string]string) *world {
 // newWorldOf is newWorld with a clock of its own; nil is the system's.
 func newWorldOf(t *testing.T, now clock.PassiveClock, labelsOfOthers ...map[string]string) *world {
 	t.Helper()
-	w := &world{t: t, log: &logBuffer{}, stop: func() {}, image: "example.com/broker:1", clock: now}
+	return newWorldFrom(t, &world{clock: now}, labelsOfOthers...)
+}
+
+// newWorldFrom is newWorld with something about it that is different.
+func newWorldFrom(t *testing.T, w *world, labelsOfOthers ...map[string]string) *world {
+	t.Helper()
+	w.t, w.log, w.stop, w.image = t, &logBuffer{}, func() {}, "example.com/broker:1"
 	w.namespace = w.newNamespace(nil)
 	for _, labels := range labelsOfOthers {
 		w.others = append(w.others, w.newNamespace(labels))
@@ -192,7 +201,9 @@ func (w *world) startOperator() {
 	must(w.t, err)
 	cached, err := controllers.CacheOptions(w.namespaces())
 	must(w.t, err)
-	mgr, err := ctrl.NewManager(apiServer, manager.Options{
+	at := rest.CopyConfig(apiServer)
+	w.tracing.Wrap(at)
+	mgr, err := ctrl.NewManager(at, manager.Options{
 		Scheme: scheme, Cache: cached, Metrics: server.Options{BindAddress: "0"}, HealthProbeBindAddress: "0",
 		Controller: config.Controller{SkipNameValidation: new(true)}, Logger: w.log.logger(),
 		LeaderElection: w.elects, LeaderElectionID: "mqtt-operator", LeaderElectionNamespace: w.namespace, LeaderElectionReleaseOnCancel: true, NewClient: w.newClient,
@@ -201,6 +212,7 @@ func (w *world) startOperator() {
 	ctx, cancel := context.WithCancel(context.Background())
 	must(w.t, controllers.Setup(ctx, mgr, controllers.Options{
 		Image: w.image, Clock: w.clock, AdminAddress: w.kubelet.adminAddress, Namespaces: w.namespaces(), Operator: operatorPods,
+		Tracing: w.tracing,
 	}))
 	ended := make(chan error, 1)
 	go func() { ended <- mgr.Start(ctx) }()

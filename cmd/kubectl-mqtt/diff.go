@@ -526,7 +526,9 @@ func cell(value any) string {
 		var b bytes.Buffer
 		encoder := json.NewEncoder(&b)
 		encoder.SetEscapeHTML(false)
-		_ = encoder.Encode(value) // it came as JSON
+		if err := encoder.Encode(value); err != nil {
+			return unsaid // it came as JSON, so that this is never so
+		}
 		text = oneLine(b.String())
 	}
 	if runes := []rune(text); len(runes) > longestCell {

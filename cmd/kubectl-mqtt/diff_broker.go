@@ -55,7 +55,7 @@ func (f *foresight) broker(ctx context.Context, d *objectDiff, before, after *v1
 	f.members(d, after)
 	f.others(d, before, after)
 	if len(d.Effects) == 0 {
-		d.tell("Live", false, "the running broker takes it")
+		d.tell("Live", false, "no pod is replaced, and nobody is disconnected")
 	}
 	return nil
 }
@@ -177,10 +177,8 @@ func (f *foresight) pods(d *objectDiff, before, after *v1alpha1.MQTTBroker, set 
 		return
 	}
 	reason := desired.WhyReplaced(&then.Spec.Template, &now.Spec.Template)
-	when, opening, waits := "now", verdict.Opening{}, false
-	if set != nil {
-		opening, waits = verdict.WaitsFor(is)
-	}
+	when := "now"
+	opening, waits := verdict.WaitsFor(seen(is, len(names)))
 	switch {
 	case waits && opening.Window == "":
 		d.tell("Waits", false, "no maintenance window ever opens, so pods are replaced only with the annotation %s: \"true\" (%s)", v1alpha1.AnnotationUrgent, reason).Reason = string(reason)
@@ -208,6 +206,16 @@ func (f *foresight) facts(b *v1alpha1.MQTTBroker, set *appsv1.StatefulSet) *verd
 	return &verdict.Facts{Broker: b, Spec: b.Resolved(), Now: f.now(), StatefulSet: set}
 }
 
+// seen is the same facts with a StatefulSet of so many pods, where it may not be seen.
+func seen(is *verdict.Facts, pods int) *verdict.Facts {
+	if is.StatefulSet != nil {
+		return is
+	}
+	guess := *is
+	guess.StatefulSet = &appsv1.StatefulSet{Spec: appsv1.StatefulSetSpec{Replicas: new(int32(pods))}} //nolint:gosec // bounded by the schema
+	return &guess
+}
+
 // lost says what goes with a pod that has no volume.
 func (f *foresight) lost(d *objectDiff, is *verdict.Facts) {
 	if is.Spec.Persistence == nil {
@@ -226,7 +234,7 @@ func (f *foresight) stillWaits(d *objectDiff, is *verdict.Facts, waiting *v1alph
 		}
 		return
 	}
-	opening, waits := verdict.WaitsFor(is)
+	opening, waits := verdict.WaitsFor(seen(is, len(is.Broker.Status.Pods)))
 	if waits && opening.Window != "" {
 		d.tell("Waits", false, "a change that replaces pods (%s) waits already, for the maintenance window %s, which opens at %s", waiting.Reason, opening.Window, timeOf(metav1.NewTime(opening.From)))
 		return
@@ -459,6 +467,11 @@ func (f *foresight) others(d *objectDiff, before, after *v1alpha1.MQTTBroker) {
 	}
 	if wish := after.Annotations[v1alpha1.AnnotationRotateCA]; wish != "" && wish != before.Annotations[v1alpha1.AnnotationRotateCA] {
 		d.tell("CARotated", false, "the broker's CAs are replaced in stages of %s at least: clients have to fetch the new ca.crt in the first", is.ClientGrace)
+	}
+	if budget := v1alpha1.DisruptionBudgetName(d.Name); is.DisruptionBudget && !was.DisruptionBudget {
+		d.tell("BudgetAdded", false, "evictions take one pod at a time, by PodDisruptionBudget %s", budget)
+	} else if was.DisruptionBudget && !is.DisruptionBudget {
+		d.tell("BudgetRemoved", false, "PodDisruptionBudget %s goes", budget)
 	}
 	if before.Paused() && !after.Paused() {
 		d.tell("Resumed", false, "the pause ends: what else was changed meanwhile is done, too")

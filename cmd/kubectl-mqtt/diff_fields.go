@@ -211,16 +211,17 @@ func longestCommon(a, b []any) [][2]int {
 		pairs = append(pairs, [2]int{head, head})
 	}
 	tail := 0
-	for ; tail < len(a)-head && tail < len(b)-head && reflect.DeepEqual(a[len(a)-1-tail], b[len(b)-1-tail]); tail++ { //nolint:revive // it counts
+	for tail < len(a)-head && tail < len(b)-head && reflect.DeepEqual(a[len(a)-1-tail], b[len(b)-1-tail]) {
+		tail++
 	}
 	x, y := a[head:len(a)-tail], b[head:len(b)-tail]
 	length := make([][]int, len(x)+1)
 	for i := range length {
 		length[i] = make([]int, len(y)+1)
 	}
-	for i := len(x) - 1; i >= 0; i-- {
-		for j := len(y) - 1; j >= 0; j-- {
-			if reflect.DeepEqual(x[i], y[j]) {
+	for i, left := range slices.Backward(x) {
+		for j, right := range slices.Backward(y) {
+			if reflect.DeepEqual(left, right) {
 				length[i][j] = length[i+1][j+1] + 1
 			} else {
 				length[i][j] = max(length[i+1][j], length[i][j+1])

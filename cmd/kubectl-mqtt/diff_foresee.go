@@ -5,6 +5,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"reflect"
 	"slices"
 	"strings"
 
@@ -171,25 +172,9 @@ func (f *foresight) bothUsers(user *v1alpha1.MQTTUser) {
 
 // lookAbroad reads the brokers of other namespaces that users name, and the users in other namespaces of brokers that change.
 func (f *foresight) lookAbroad(ctx context.Context, looked map[string]bool) error {
-	everywhere := false
-	for _, d := range f.info.Objects {
-		for _, broker := range []*v1alpha1.MQTTBroker{f.before.brokers[d.Namespace+"/"+d.Name], f.after.brokers[d.Namespace+"/"+d.Name]} {
-			everywhere = everywhere || d.Kind == "MQTTBroker" && d.Action != diffUnchanged && broker != nil && broker.Spec.AllowedNamespaces != nil
-		}
-	}
-	if everywhere {
-		list := &v1alpha1.MQTTUserList{}
-		err := f.List(ctx, list)
-		if err != nil && !apierrors.IsForbidden(err) {
-			return &exit{exitUnknown, explained(err)}
-		}
-		if err != nil {
-			f.info.notef("you may not list the users of all namespaces: what changes for those of others is not known")
-		}
-		for i := range list.Items {
-			if !looked[list.Items[i].Namespace] {
-				f.bothUsers(&list.Items[i])
-			}
+	if f.areUsersAbroad() {
+		if err := f.lookEverywhere(ctx, looked); err != nil {
+			return err
 		}
 	}
 	for _, users := range []map[string]*v1alpha1.MQTTUser{f.before.users, f.after.users} {
@@ -209,6 +194,33 @@ func (f *foresight) lookAbroad(ctx context.Context, looked map[string]bool) erro
 		}
 	}
 	return f.lookAtLabels(ctx)
+}
+
+// areUsersAbroad reports whether a broker that changes takes users of other namespaces, or did.
+func (f *foresight) areUsersAbroad() bool {
+	return slices.ContainsFunc(f.info.Objects, func(d *objectDiff) bool {
+		before, after := f.before.brokers[d.Namespace+"/"+d.Name], f.after.brokers[d.Namespace+"/"+d.Name]
+		return d.Kind == "MQTTBroker" && d.Action != diffUnchanged &&
+			(before != nil && before.Spec.AllowedNamespaces != nil || after != nil && after.Spec.AllowedNamespaces != nil)
+	})
+}
+
+// lookEverywhere reads the users of all namespaces.
+func (f *foresight) lookEverywhere(ctx context.Context, looked map[string]bool) error {
+	list := &v1alpha1.MQTTUserList{}
+	err := f.List(ctx, list)
+	if err != nil && !apierrors.IsForbidden(err) {
+		return &exit{exitUnknown, explained(err)}
+	}
+	if err != nil {
+		f.info.notef("you may not list the users of all namespaces: what changes for those of others is not known")
+	}
+	for i := range list.Items {
+		if !looked[list.Items[i].Namespace] {
+			f.bothUsers(&list.Items[i])
+		}
+	}
+	return nil
 }
 
 // lookAtLabels reads the labels of the namespaces of users where a broker tells them apart by these.
@@ -415,30 +427,113 @@ func (f *foresight) differences(d *objectDiff, whose string, users []string, who
 	}
 }
 
-// mostUsers is how many are named for one policy.
-const mostUsers = 10
+const (
+	// mostUsers is how many are named in one line, and how many lines are about users of one policy.
+	mostUsers = 10
+	// mostCompared is how many users of one policy are looked at, each by itself.
+	mostCompared = 1000
+)
 
-// policy says whose rules another policy changes.
+// alike are users for whom a policy changes the same.
+type alike struct {
+	less, more, kept string
+	// isFresh says that rules come into force which something was in the way of.
+	isFresh     bool
+	names, keys []string
+}
+
+// policy says whose rules another policy changes, in one line for all for whom it is the same.
 func (f *foresight) policy(d *objectDiff, before, after *v1alpha1.MQTTAccessPolicy) {
-	bound := 0
-	for _, key := range keysOfMap(f.before.users, f.after.users) {
-		user := f.after.users[key]
-		if user == nil || f.before.users[key] == nil || !(before != nil && verdict.Binds(before, user) || after != nil && verdict.Binds(after, user)) {
-			continue // who comes or goes has an entry of its own
+	bound := f.bound(before, after)
+	if len(bound) == 0 {
+		d.tell("NobodyBound", false, "no user that a broker knows is bound by it")
+		return
+	}
+	groups := f.alike(bound[:min(len(bound), mostCompared)])
+	if len(groups) == 0 {
+		d.tell("NobodyAffected", false, "nobody may do more or less")
+	}
+	for i, g := range groups {
+		if i == mostUsers {
+			rest := 0
+			disturbs := false
+			for _, other := range groups[i:] {
+				rest += len(other.keys)
+				disturbs = disturbs || other.less != ""
+			}
+			d.tell("RulesChanged", disturbs, "and something else for each of %s more", plural(rest, "user"))
+			break
 		}
-		was, is := f.before.standing(f.before.users[key]), f.after.standing(user)
-		if was.out != "" || is.out != "" {
+		g.tell(d)
+	}
+	if len(bound) > mostCompared {
+		f.info.notef("%s binds %d users; the first %d were looked at", d.key(), len(bound), mostCompared)
+	}
+}
+
+// bound are the users that a policy binds, or did, and that a broker knows before and afterwards: who comes or goes has an entry of
+// its own.
+func (f *foresight) bound(before, after *v1alpha1.MQTTAccessPolicy) []string {
+	binds := func(policy *v1alpha1.MQTTAccessPolicy, user *v1alpha1.MQTTUser) bool {
+		return policy != nil && verdict.Binds(policy, user)
+	}
+	var keys []string
+	for _, key := range keysOfMap(f.before.users, f.after.users) {
+		was, is := f.before.users[key], f.after.users[key]
+		if was == nil || is == nil || !binds(before, was) && !binds(after, is) {
 			continue
 		}
-		if bound++; bound <= mostUsers {
-			f.rules(d, user, was, is)
+		if f.before.standing(was).out == "" && f.after.standing(is).out == "" {
+			keys = append(keys, key)
 		}
 	}
-	switch {
-	case bound == 0:
-		d.tell("NobodyBound", false, "no user that a broker knows is bound by it")
-	case bound > mostUsers:
-		d.tell("RulesChanged", true, "it binds %d users more, of which the same may hold", bound-mostUsers)
+	return keys
+}
+
+// alike puts users together for whom the same changes.
+func (f *foresight) alike(keys []string) []*alike {
+	var groups []*alike
+	for _, key := range keys {
+		user := f.after.users[key]
+		was, is := f.before.standing(f.before.users[key]), f.after.standing(user)
+		g := alike{}
+		switch {
+		case is.kept != "" && was.kept != "":
+			continue
+		case was.kept != "":
+			g.isFresh = true
+		case is.kept != "":
+			g.kept = is.kept
+		default:
+			less, more := lessAndMore(acl.Subject{Username: user.Username()}, was.rules, is.rules)
+			g.less, g.more = strings.Join(less, ", "), strings.Join(more, ", ")
+		}
+		if g.less+g.more+g.kept == "" && !g.isFresh {
+			continue
+		}
+		at := slices.IndexFunc(groups, func(other *alike) bool {
+			return other.less == g.less && other.more == g.more && other.kept == g.kept && other.isFresh == g.isFresh
+		})
+		if at < 0 {
+			at, groups = len(groups), append(groups, &g)
+		}
+		groups[at].names, groups[at].keys = append(groups[at].names, shown(user.Username())), append(groups[at].keys, key)
+	}
+	return groups
+}
+
+func (g *alike) tell(d *objectDiff) {
+	if g.kept != "" {
+		d.tell("RulesKept", false, "%s: what rules there were stay: %s", some(g.names), g.kept).Users = g.keys
+	}
+	if g.isFresh {
+		d.tell("RulesChanged", false, "%s: what the specs say holds from then on; which rules there were until now, only the broker knows", some(g.names)).Users = g.keys
+	}
+	if g.less != "" {
+		d.tell("RulesNarrowed", true, "%s may do less, at once and on open connections: no more %s", some(g.names), g.less).Users = g.keys
+	}
+	if g.more != "" {
+		d.tell("RulesWidened", false, "%s may do more: %s", some(g.names), g.more).Users = g.keys
 	}
 }
 
@@ -512,7 +607,11 @@ func (f *foresight) find(ctx context.Context, key client.ObjectKey, into client.
 	err := f.Get(ctx, key, into)
 	switch {
 	case apierrors.IsForbidden(err):
-		f.info.notef("you may not see %T %s: pods are compared by what the specs say alone", into, key)
+		kind := into.GetObjectKind().GroupVersionKind().Kind
+		if kind == "" {
+			kind = strings.TrimPrefix(reflect.TypeOf(into).String(), "*v1.")
+		}
+		f.info.notef("you may not see %s %s: what it would tell is left out", kind, strings.TrimPrefix(key.String(), "/"))
 		return false, nil
 	case apierrors.IsNotFound(err):
 		return false, nil

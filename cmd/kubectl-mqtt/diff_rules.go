@@ -44,25 +44,11 @@ func lessAndMore(who acl.Subject, before, after []acl.Rule) (less, more []string
 
 // regions are filters for the parts of all topics about which the two lists may say different things.
 func regions(who acl.Subject, before, after []acl.Rule) []string {
-	named := func(rule *acl.Rule) string {
-		levels := strings.Split(rule.Filter, "/")
-		for i, level := range levels {
-			switch level {
-			case acl.TokenUsername:
-				levels[i] = who.Username
-			case acl.TokenClientID:
-				levels[i] = who.ClientID
-			case acl.TokenCommonName:
-				levels[i] = who.CommonName
-			}
-		}
-		return strings.Join(levels, "/")
-	}
 	var all, changed []string
 	kept := commonRules(before, after)
 	for n, list := range [][]acl.Rule{before, after} {
 		for i := range list {
-			filter := named(&list[i])
+			filter := named(who, list[i].Filter)
 			all = append(all, filter)
 			if !slices.ContainsFunc(kept, func(pair [2]int) bool { return pair[n] == i }) {
 				changed = append(changed, filter)
@@ -86,14 +72,37 @@ func regions(who acl.Subject, before, after []acl.Rule) []string {
 			}
 			add(both)
 			add(other) // a subscription to it is about both
-			for _, third := range all {
-				if three, meet := intersection(both, third); meet && len(all) <= manyRules {
-					add(three)
-				}
+			if len(all) <= manyRules {
+				meetings(both, all, add)
 			}
 		}
 	}
 	return list
+}
+
+// meetings adds what a filter has in common with each of the others.
+func meetings(filter string, others []string, add func(string)) {
+	for _, other := range others {
+		if both, meet := intersection(filter, other); meet {
+			add(both)
+		}
+	}
+}
+
+// named is a filter with names in the place of tokens.
+func named(who acl.Subject, filter string) string {
+	levels := strings.Split(filter, "/")
+	for i, level := range levels {
+		switch level {
+		case acl.TokenUsername:
+			levels[i] = who.Username
+		case acl.TokenClientID:
+			levels[i] = who.ClientID
+		case acl.TokenCommonName:
+			levels[i] = who.CommonName
+		}
+	}
+	return strings.Join(levels, "/")
 }
 
 // commonRules are the places of the rules that both lists have in the same order.

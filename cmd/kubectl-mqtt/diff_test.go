@@ -6,6 +6,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
@@ -13,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/resource"
@@ -179,78 +181,62 @@ func remembering(t *testing.T, objects []client.Object) {
 
 func TestDiff(t *testing.T) {
 	objects := plant()
-	broker := func(change func(*v1alpha1.MQTTBroker)) func(*testing.T) string {
-		return func(t *testing.T) string { return applied(t, pick[*v1alpha1.MQTTBroker](objects, "plant"), change) }
+	broker := func(change func(*v1alpha1.MQTTBroker)) string {
+		return applied(t, pick[*v1alpha1.MQTTBroker](objects, "plant"), change)
 	}
 	nightly := []v1alpha1.MaintenanceWindow{{Name: "night", Start: "22:00", Duration: &metav1.Duration{Duration: time.Hour}}}
 	for name, tc := range map[string]struct {
-		files []func(*testing.T) string
+		files []string
 		args  string
 		code  int
 	}{
-		"nothing": {files: []func(*testing.T) string{broker(func(*v1alpha1.MQTTBroker) {})}, code: exitYes},
-		"restart": {files: []func(*testing.T) string{broker(func(b *v1alpha1.MQTTBroker) {
+		"nothing": {files: []string{broker(func(*v1alpha1.MQTTBroker) {})}, code: exitYes},
+		"restart": {files: []string{broker(func(b *v1alpha1.MQTTBroker) {
 			b.Spec.Image = new("example.com/broker:2")
 			b.Spec.Limits = &v1alpha1.BrokerLimits{MaxQueuedMessages: new(int32(5))}
 		})}, code: exitNo},
-		"window": {files: []func(*testing.T) string{broker(func(b *v1alpha1.MQTTBroker) {
+		"window": {files: []string{broker(func(b *v1alpha1.MQTTBroker) {
 			b.Spec.Pod = &v1alpha1.BrokerPod{PriorityClassName: new("first")}
 			b.Spec.Updates = &v1alpha1.BrokerUpdates{MaintenanceWindows: nightly}
 		})}, code: exitNo},
-		"live": {files: []func(*testing.T) string{broker(func(b *v1alpha1.MQTTBroker) {
+		"live": {files: []string{broker(func(b *v1alpha1.MQTTBroker) {
 			b.Spec.Listeners = append(b.Spec.Listeners, gen.Plain("web", 8080))
 			b.Spec.Listeners[2].Protocol = v1alpha1.ProtocolWS
 			b.Spec.Persistence.Size = new(resource.MustParse("2Gi"))
 			b.Labels = map[string]string{"team": "presses"}
 		})}, code: exitNo},
-		"listeners": {files: []func(*testing.T) string{broker(func(b *v1alpha1.MQTTBroker) {
+		"listeners": {files: []string{broker(func(b *v1alpha1.MQTTBroker) {
 			b.Spec.Listeners[0].Port = 8884
 			b.Spec.Listeners = b.Spec.Listeners[:1]
 			b.Spec.Listeners[0].TLS.ClientAuth = new(v1alpha1.ClientAuthRequired)
 			b.Spec.AllowedNamespaces = nil
 		})}, code: exitNo},
-		"hibernates": {files: []func(*testing.T) string{broker(func(b *v1alpha1.MQTTBroker) {
+		"hibernates": {files: []string{broker(func(b *v1alpha1.MQTTBroker) {
 			b.Spec.Replicas = new(int32(0))
 			b.Spec.Persistence.Retention = &v1alpha1.PersistenceRetention{WhenScaled: new(v1alpha1.DeleteVolume)}
 		})}, code: exitNo},
-		"policy": {files: []func(*testing.T) string{func(t *testing.T) string {
-			return applied(t, pick[*v1alpha1.MQTTAccessPolicy](objects, "readers"), func(p *v1alpha1.MQTTAccessPolicy) {
-				p.Spec.Rules = append([]v1alpha1.ACLRule{gen.Rule(v1alpha1.ACLDeny, "plant/secret/#", v1alpha1.ACLSubscribe)}, p.Spec.Rules...)
-			})
-		}}, code: exitNo},
-		"users": {files: []func(*testing.T) string{
-			func(t *testing.T) string {
-				return applied(t, pick[*v1alpha1.MQTTUser](objects, "alice"), func(u *v1alpha1.MQTTUser) {
-					u.Labels = nil
-					u.Spec.ACL[0].MaxQoS = new(int32(1))
-					u.Spec.ClientIDs = &v1alpha1.UserClientIDs{Prefix: new("alice-")}
-				})
-			},
-			func(t *testing.T) string {
-				return applied(t, pick[*v1alpha1.MQTTUser](objects, "bob"), func(u *v1alpha1.MQTTUser) { u.Spec.Suspend = new(true) })
-			},
-			func(t *testing.T) string {
-				return applied(t, gen.User("factory", "carol", "plant"), func(*v1alpha1.MQTTUser) {})
-			},
-			func(t *testing.T) string {
-				return applied(t, gen.User("lab", "twin", "plant", gen.OfNamespace("factory"), gen.WithUsername("bob")), func(*v1alpha1.MQTTUser) {})
-			},
+		"policy": {files: []string{applied(t, pick[*v1alpha1.MQTTAccessPolicy](objects, "readers"), func(p *v1alpha1.MQTTAccessPolicy) {
+			p.Spec.Rules = append([]v1alpha1.ACLRule{gen.Rule(v1alpha1.ACLDeny, "plant/secret/#", v1alpha1.ACLSubscribe)}, p.Spec.Rules...)
+		})}, code: exitNo},
+		"users": {files: []string{
+			applied(t, pick[*v1alpha1.MQTTUser](objects, "alice"), func(u *v1alpha1.MQTTUser) {
+				u.Labels = nil
+				u.Spec.ACL[0].MaxQoS = new(int32(1))
+				u.Spec.ClientIDs = &v1alpha1.UserClientIDs{Prefix: new("alice-")}
+			}),
+			applied(t, pick[*v1alpha1.MQTTUser](objects, "bob"), func(u *v1alpha1.MQTTUser) { u.Spec.Suspend = new(true) }),
+			applied(t, gen.User("factory", "carol", "plant"), func(*v1alpha1.MQTTUser) {}),
+			applied(t, gen.User("lab", "twin", "plant", gen.OfNamespace("factory"), gen.WithUsername("bob")), func(*v1alpha1.MQTTUser) {}),
 		}, code: exitNo},
-		"prune": {files: []func(*testing.T) string{
+		"prune": {files: []string{
 			broker(func(*v1alpha1.MQTTBroker) {}),
-			func(t *testing.T) string {
-				return applied(t, pick[*v1alpha1.MQTTUser](objects, "bob"), func(*v1alpha1.MQTTUser) {})
-			},
+			applied(t, pick[*v1alpha1.MQTTUser](objects, "bob"), func(*v1alpha1.MQTTUser) {}),
 		}, args: "--prune", code: exitNo},
-		"bridge": {files: []func(*testing.T) string{func(t *testing.T) string {
-			return applied(t, pick[*v1alpha1.MQTTBridge](objects, "cloud"), func(b *v1alpha1.MQTTBridge) {
-				b.Spec.Routes = []v1alpha1.BridgeRoute{gen.Route("commands", v1alpha1.RouteIn, "commands/#")}
-				b.Spec.Image = new("example.com/broker:2")
-			})
-		}}, code: exitNo},
-		"created": {files: []func(*testing.T) string{func(t *testing.T) string {
-			return applied(t, gen.Broker("factory", "second", gen.WithVolume("5Gi", "fast")), func(*v1alpha1.MQTTBroker) {})
-		}}, code: exitNo},
+		"bridge": {files: []string{applied(t, pick[*v1alpha1.MQTTBridge](objects, "cloud"), func(b *v1alpha1.MQTTBridge) {
+			b.Spec.Routes = []v1alpha1.BridgeRoute{gen.Route("commands", v1alpha1.RouteIn, "commands/#")}
+			b.Spec.Image = new("example.com/broker:2")
+		})}, code: exitNo},
+		"created": {files: []string{applied(t, gen.Broker("factory", "second", gen.WithVolume("5Gi", "fast")), func(*v1alpha1.MQTTBroker) {})}, code: exitNo},
 	} {
 		t.Run(name, func(t *testing.T) {
 			standing := plant()
@@ -259,7 +245,7 @@ func TestDiff(t *testing.T) {
 			dir := t.TempDir()
 			for i, file := range tc.files {
 				// A Secret beside them is passed over, and nothing of it is shown.
-				text := file(t) + "---\napiVersion: v1\nkind: Secret\nmetadata:\n  name: x\nstringData:\n  password: " + marker + "\n---\n# end\n"
+				text := file + "---\napiVersion: v1\nkind: Secret\nmetadata:\n  name: x\nstringData:\n  password: " + marker + "\n---\n# end\n"
 				if err := os.WriteFile(filepath.Join(dir, string(rune('a'+i))+".yaml"), []byte(text), 0o600); err != nil {
 					t.Fatal(err)
 				}
@@ -362,6 +348,91 @@ func TestDiffOfWhatThePodsHaveAlready(t *testing.T) {
 				t.Errorf("%+v", got.Objects[0].Effects)
 			}
 		})
+	}
+}
+
+// TestDiffOfAPolicyOfMany: users for whom the same changes are in one line, and there are not too many lines.
+func TestDiffOfAPolicyOfMany(t *testing.T) {
+	objects := plant()
+	policy := pick[*v1alpha1.MQTTAccessPolicy](objects, "readers")
+	policy.Spec.Rules = append(policy.Spec.Rules, gen.Rule(v1alpha1.ACLAllow, "home/%u/#", v1alpha1.ACLPublish))
+	for i := range 15 {
+		objects = append(objects, gen.User("factory", fmt.Sprintf("u%02d", i), "plant", gen.WithLabels(map[string]string{"role": "reader"})))
+	}
+	for name, tc := range map[string]struct {
+		rules []v1alpha1.ACLRule
+		lines int
+		last  string
+	}{
+		"the same for all":  {policy.Spec.Rules[1:], 1, "alice, bob, u00, u01, u02, u03, u04, u05, u06, u07 and 7 more may do less, at once and on open connections: no more subscribe plant/#"},
+		"for each his own":  {policy.Spec.Rules[:1], 11, "and something else for each of 7 users more"},
+		"nothing of effect": {append(policy.Spec.Rules[:2:2], gen.Rule(v1alpha1.ACLAllow, "plant/x", v1alpha1.ACLSubscribe)), 1, "nobody may do more or less"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			at := town(t, objects, dryRuns)
+			file := filepath.Join(t.TempDir(), "readers.yaml")
+			if err := os.WriteFile(file, []byte(applied(t, policy, func(p *v1alpha1.MQTTAccessPolicy) { p.Spec.Rules = tc.rules })), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			_, out, errs := call(t, at.opens, "diff", "-f", file, "-o", "json")
+			got := diffInfo{}
+			if err := json.Unmarshal([]byte(out), &got); err != nil || len(got.Objects) != 1 {
+				t.Fatalf("%v %s%s", err, out, errs)
+			}
+			effects := got.Objects[0].Effects
+			if len(effects) != tc.lines || effects[tc.lines-1].Text != tc.last || got.Disturbs != (name != "nothing of effect") {
+				t.Errorf("%+v", effects)
+			}
+		})
+	}
+}
+
+// TestDiffWithFewRights says less, and what it does not know.
+func TestDiffWithFewRights(t *testing.T) {
+	objects := plant()
+	at := town(t, objects, func(b *fake.ClientBuilder) {
+		b.WithInterceptorFuncs(interceptor.Funcs{
+			Get: func(ctx context.Context, c client.WithWatch, key client.ObjectKey, o client.Object, options ...client.GetOption) error {
+				switch o.(type) {
+				case *appsv1.StatefulSet, *corev1.Namespace:
+					return apierrors.NewForbidden(schema.GroupResource{}, key.Name, errors.New("no"))
+				}
+				return c.Get(ctx, key, o, options...)
+			},
+			List: func(ctx context.Context, c client.WithWatch, list client.ObjectList, options ...client.ListOption) error {
+				if asked := (&client.ListOptions{}).ApplyOptions(options); asked.Namespace == "" {
+					return apierrors.NewForbidden(schema.GroupResource{}, "", errors.New("no"))
+				}
+				return c.List(ctx, list, options...)
+			},
+			Patch: func(_ context.Context, _ client.WithWatch, o client.Object, patch client.Patch, _ ...client.PatchOption) error {
+				change := map[string]any{}
+				text, err := patch.Data(o)
+				if err == nil {
+					err = kjson.Unmarshal(text, &change)
+				}
+				if object, isUntyped := o.(*unstructured.Unstructured); err == nil && isUntyped {
+					merge(object.Object, change)
+				}
+				return err
+			},
+		})
+	})
+	file := filepath.Join(t.TempDir(), "plant.yaml")
+	if err := os.WriteFile(file, []byte(applied(t, pick[*v1alpha1.MQTTBroker](objects, "plant"), func(b *v1alpha1.MQTTBroker) {
+		b.Spec.Image = new("example.com/broker:2")
+		b.Spec.Updates = &v1alpha1.BrokerUpdates{MaintenanceWindows: []v1alpha1.MaintenanceWindow{{Name: "night", Start: "22:00", Duration: &metav1.Duration{Duration: time.Hour}}}}
+	})), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	code, out, errs := call(t, at.opens, "diff", "-f", file)
+	if code != exitNo || !strings.Contains(out, "pod plant-broker-0 is replaced, in the maintenance window night") {
+		t.Errorf("%d %s", code, out)
+	}
+	for _, note := range []string{"StatefulSet factory/plant-broker", "users of all namespaces"} {
+		if !strings.Contains(errs, note) {
+			t.Errorf("no note tells of the %s: %s", note, errs)
+		}
 	}
 }
 

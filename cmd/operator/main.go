@@ -19,6 +19,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/manager"
 
 	"github.com/mqtt-operator/mqtt-operator/controllers"
+	"github.com/mqtt-operator/mqtt-operator/controllers/traces"
 	"github.com/mqtt-operator/mqtt-operator/controllers/verdict"
 )
 
@@ -30,6 +31,7 @@ type options struct {
 	ownNamespace, ownLabels                  string
 	healthAddress, metricsAddress, profiling string
 	logLevel, logFormat                      string
+	traces                                   traces.Options
 	leaderElect, metricsSecure, showVersion  bool
 }
 
@@ -47,6 +49,7 @@ func main() {
 	flag.BoolVar(&o.metricsSecure, "metrics-secure", true, "serve /metrics by HTTPS to those whom the cluster allows it")
 	flag.StringVar(&o.logLevel, "log-level", "info", "debug, info, warn or error")
 	flag.StringVar(&o.logFormat, "log-format", "text", "text or json")
+	traceFlags(&o.traces)
 	flag.BoolVar(&o.showVersion, "version", false, "print the version and end")
 	flag.Parse()
 	if o.showVersion {
@@ -86,13 +89,11 @@ func run(o options) error {
 	if err != nil {
 		return err
 	}
-	config, err := ctrl.GetConfig()
+	config, tracing, err := connect(ctx, o.traces)
 	if err != nil {
-		return fmt.Errorf("connection to the cluster: %w", err)
+		return err
 	}
-	// The API server shares itself out among its clients (API Priority and Fairness), and what the operator asks at the
-	// same time is bounded by its workers. A bound here would only make ten thousand new users wait in a queue.
-	config.QPS = -1
+	defer endTracing(tracing)
 	mgr, err := ctrl.NewManager(config, manager.Options{
 		Scheme: scheme, Cache: cached, Metrics: metrics(o), HealthProbeBindAddress: o.healthAddress, PprofBindAddress: o.profiling,
 		LeaderElection: o.leaderElect, LeaderElectionID: "mqtt-operator", LeaderElectionNamespace: o.leaderNamespace,
@@ -106,7 +107,7 @@ func run(o options) error {
 		return fmt.Errorf("health: %w", err)
 	}
 	if err := controllers.Setup(ctx, mgr, controllers.Options{
-		Image: o.brokerImage, Namespaces: namespaces, Operator: verdict.Operator{Namespace: o.ownNamespace, Labels: own},
+		Image: o.brokerImage, Namespaces: namespaces, Operator: verdict.Operator{Namespace: o.ownNamespace, Labels: own}, Tracing: tracing,
 	}); err != nil {
 		return err
 	}

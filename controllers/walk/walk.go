@@ -10,6 +10,9 @@ import (
 	"fmt"
 	"time"
 
+	"go.opentelemetry.io/otel/attribute"
+	"go.opentelemetry.io/otel/codes"
+	"go.opentelemetry.io/otel/trace"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	ctrl "sigs.k8s.io/controller-runtime"
@@ -26,14 +29,41 @@ type Step[P any] struct {
 // Steps run in order until one returns an error.
 type Steps[P any] []Step[P]
 
-// Run wraps the error of the step that ended the walk with the step's name.
+// Run wraps the error of the step that ended the walk with the step's name. Where the walk is traced, each step is.
 func (s Steps[P]) Run(ctx context.Context, pass P) error {
+	around := trace.SpanFromContext(ctx)
 	for _, step := range s {
-		if err := step.Do(ctx, pass); err != nil {
+		do := step.Do
+		if around.IsRecording() {
+			do = step.traced(around.TracerProvider().Tracer("github.com/mqtt-operator/mqtt-operator"))
+		}
+		if err := do(ctx, pass); err != nil {
 			return fmt.Errorf("%s: %w", step.Name, err)
 		}
 	}
 	return nil
+}
+
+// traced is the step within a span, which says under which reason it ended the walk.
+func (s Step[P]) traced(tracer trace.Tracer) func(context.Context, P) error {
+	return func(ctx context.Context, pass P) error {
+		ctx, span := tracer.Start(ctx, s.Name)
+		defer span.End()
+		err := s.Do(ctx, pass)
+		var (
+			stalled *verdict.Stalled
+			waiting *verdict.Waiting
+		)
+		switch {
+		case errors.As(err, &stalled):
+			span.SetAttributes(attribute.String("mqtt_operator.reason", string(stalled.Reason)))
+		case errors.As(err, &waiting):
+			span.SetAttributes(attribute.String("mqtt_operator.reason", string(waiting.Reason)))
+		case err != nil:
+			span.SetStatus(codes.Error, "") // not the text: it may quote what it complains about
+		}
+		return err
+	}
 }
 
 // conflictDelay lets the cache catch up with what was written.

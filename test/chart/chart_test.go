@@ -81,7 +81,7 @@ func TestEveryValueRefusesAnotherType(t *testing.T) {
 	if err := json.Unmarshal([]byte(read(t, chart+"/values.schema.json")), &schema); err != nil {
 		t.Fatal(err)
 	}
-	wrong := map[string]string{"string": "7", "integer": `"x"`, "boolean": `"x"`, "array": `"x"`, "object": `"x"`}
+	wrong := map[string]string{"string": "7", "integer": `"x"`, "number": `"x"`, "boolean": `"x"`, "array": `"x"`, "object": `"x"`}
 	tried := 0
 	schema.walk("", func(path string, p property) {
 		if path == "" || path == "global" {

@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	"sigs.k8s.io/yaml"
 
@@ -23,6 +24,32 @@ func TestNobodyWatchesTheOperatorUnasked(t *testing.T) {
 		if found := rendered.named(kind, ""); len(found) != 0 {
 			t.Errorf("by default there is %v", found)
 		}
+	}
+}
+
+func TestTracesAreSentWhereTheyAreWanted(t *testing.T) {
+	t.Parallel()
+	container := func(values ...string) corev1.Container {
+		return one[appsv1.Deployment](t, render(t, values...), "Deployment", "").Spec.Template.Spec.Containers[0]
+	}
+	if quiet := container(`tracing.headersSecret="collector"`); strings.Contains(strings.Join(quiet.Args, " "), "otlp") || len(quiet.Env) > 0 {
+		t.Errorf("nobody takes traces, and the operator is told %q %v", quiet.Args, quiet.Env)
+	}
+	told := container(`tracing={"endpoint":"[fd00::7]:4317","ratio":0.25,"headersSecret":"collector","caSecret":"collector-ca"}`)
+	args := " " + strings.Join(told.Args, " ") + " "
+	for _, want := range []string{" --otlp-endpoint=[fd00::7]:4317 ", " --otlp-insecure=false ", " --otlp-ratio=0.25 "} {
+		if !strings.Contains(args, want) {
+			t.Errorf("the operator is not told%sbut%s", want, args)
+		}
+	}
+	env := []corev1.EnvVar{{Name: "OTEL_EXPORTER_OTLP_HEADERS", ValueFrom: &corev1.EnvVarSource{
+		SecretKeyRef: &corev1.SecretKeySelector{LocalObjectReference: corev1.LocalObjectReference{Name: "collector"}, Key: "headers"},
+	}}, {Name: "OTEL_EXPORTER_OTLP_CERTIFICATE", Value: "/etc/mqtt-operator/otlp/ca.crt"}}
+	if len(told.VolumeMounts) != 1 || told.VolumeMounts[0].MountPath != "/etc/mqtt-operator/otlp" {
+		t.Errorf("the CA is not there: %+v", told.VolumeMounts)
+	}
+	if diff := cmp.Diff(env, told.Env); diff != "" {
+		t.Errorf("environment (-want +got):\n%s", diff)
 	}
 }
 
