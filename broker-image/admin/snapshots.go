@@ -72,7 +72,7 @@ func WithSnapshots(snapshots Snapshots) Option {
 func getSnapshot(w http.ResponseWriter, r *http.Request, snapshots Snapshots) {
 	control := http.NewResponseController(w)
 	_ = control.SetReadDeadline(time.Time{})
-	out := &snapshotWriter{to: w, control: control}
+	out := &snapshotWriter{to: w, control: control, kind: "application/octet-stream"}
 	switch err := snapshots.Backup(r.Context(), out); {
 	case err == nil:
 	case out.begun:
@@ -86,6 +86,7 @@ func getSnapshot(w http.ResponseWriter, r *http.Request, snapshots Snapshots) {
 type snapshotWriter struct {
 	to      http.ResponseWriter
 	control *http.ResponseController
+	kind    string
 	begun   bool
 }
 
@@ -95,7 +96,7 @@ func (s *snapshotWriter) Write(b []byte) (int, error) {
 	}
 	if !s.begun {
 		s.begun = true
-		s.to.Header().Set("Content-Type", "application/octet-stream")
+		s.to.Header().Set("Content-Type", s.kind)
 		s.to.Header().Set("Cache-Control", "no-store")
 		s.to.WriteHeader(http.StatusOK)
 	}

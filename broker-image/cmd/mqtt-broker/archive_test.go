@@ -8,6 +8,7 @@ import (
 	"errors"
 	"io"
 	"net"
+	"regexp"
 	"strings"
 	"testing"
 	"testing/iotest"
@@ -187,5 +188,44 @@ func TestBackupAndRestore(t *testing.T) {
 
 	if code := to.stop(); code != 0 || !strings.Contains(to.errs.String(), "broker begins anew with what was restored") {
 		t.Errorf("exit code %d\n%s", code, to.errs)
+	}
+}
+
+// TestRetainedMessagesGoFromBrokerToBroker: with all that belongs to them.
+func TestRetainedMessagesGoFromBrokerToBroker(t *testing.T) {
+	from, to := served(t), served(t)
+
+	const list = `{"topic":"a","qos":2,"expires":4000000000,"payloadBase64":"/wA=","properties":{"payloadFormat":0,"contentType":"t","responseTopic":"r","correlationDataBase64":"AQ==","user":[["k","v"]]}}
+{"topic":"b","qos":0,"payload":"x","properties":{"payloadFormat":1}}
+{"topic":"c","qos":1,"payload":"y"}
+`
+	if n, err := from.Retain(t.Context(), "#", strings.NewReader(list)); n != 3 || err != nil {
+		t.Fatalf("%d, %v", n, err)
+	}
+
+	for _, b := range []*brokerAt{from, to} {
+		body, err := b.Retained(t.Context(), "#")
+		if err != nil {
+			t.Fatal(err)
+		}
+
+		text, err := io.ReadAll(body)
+		_ = body.Close()
+
+		if err != nil {
+			t.Fatal(err)
+		}
+
+		if b == from {
+			if _, err := to.Retain(t.Context(), "#", bytes.NewReader(text)); err != nil {
+				t.Error(err)
+			}
+		}
+
+		// What is left of the time is less by now.
+		got := regexp.MustCompile(`"expires":39999\d+`).ReplaceAllString(string(text), `"expires":4000000000`)
+		if got != list {
+			t.Errorf("got\n%s\nwant\n%s", got, list)
+		}
 	}
 }
