@@ -7,7 +7,7 @@
 // [Engine.Targets] and [Engine.Trace] tell. Only cmd/mqtt-broker and tests import it.
 //
 //	engine.go     a broker's life: New, Apply, connections that come and go, Shutdown
-//	drain.go      how clients are sent away at the end
+//	drain.go      how clients are sent away at the end, or when somebody asks for it
 //	compile.go    a configuration made ready for use; what a new one means for who is connected
 //	worker_*.go   event loops: many connections on one goroutine
 //	stream.go     one goroutine per connection, where there is TLS, WebSocket, or no epoll

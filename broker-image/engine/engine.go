@@ -118,6 +118,9 @@ type Engine struct {
 	doors    map[string]*metrics.Listener
 
 	drainClock drainClock
+	// drained: clients are sent away while the broker goes on, and nobody is let in. It is set under mu and drainMu.
+	drained atomic.Pointer[drainage]
+	drainMu sync.Mutex
 
 	busyDisk  int64
 	stalledMu sync.Mutex
@@ -541,12 +544,12 @@ func (e *Engine) enter(c *conn) bool {
 	return true
 }
 
-// join counts a connection as a client's. It is false if the broker is shutting down.
+// join counts a connection as a client's. It is false if the broker is shutting down or sends its clients away.
 func (e *Engine) join(c *conn) bool {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 
-	if e.stopping.Load() {
+	if e.stopping.Load() || e.closedByDrain(c.who) != nil {
 		return false
 	}
 
@@ -633,6 +636,10 @@ func (e *Engine) Shutdown(ctx context.Context) error {
 		_ = l.Close()
 	}
 	e.applying.Unlock()
+
+	e.drainMu.Lock()
+	e.haltDrain() // one at a time keeps the rate
+	e.drainMu.Unlock()
 
 	draining, drained := drainTime(ctx)
 	e.drain(draining)

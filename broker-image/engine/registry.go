@@ -133,8 +133,17 @@ func (e *Engine) establish(r *round, c *conn, now *state, w *will, assigned stri
 	}
 
 	if !ok {
-		c.turnAway(r, &refusal{wire.ServerShuttingDown, "the broker is shutting down", metrics.Unavailable})
+		c.turnAway(r, e.whyClosed(c.who))
 	}
+}
+
+// whyClosed is why somebody could not join.
+func (e *Engine) whyClosed(who *identity) *refusal {
+	if refused := e.closedByDrain(who); refused != nil && !e.stopping.Load() {
+		return refused
+	}
+
+	return &refusal{wire.ServerShuttingDown, "the broker is shutting down", metrics.Unavailable}
 }
 
 // sessionExpiry is how long the session outlives the connection, in seconds. Before MQTT 5 that is for ever or not at
