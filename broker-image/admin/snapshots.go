@@ -146,7 +146,11 @@ func (s *snapshotReader) Read(b []byte) (int, error) {
 	if err := s.control.SetReadDeadline(time.Now().Add(slowPeer)); err != nil {
 		return 0, err
 	}
-	return s.from.Read(b)
+	n, err := s.from.Read(b)
+	if errors.Is(err, io.EOF) {
+		_ = s.control.SetReadDeadline(time.Time{}) // what is done with it may take its time
+	}
+	return n, err
 }
 
 // refuseSnapshot says why there is none. Who asks may do with the broker what he likes, and may know all of it.
