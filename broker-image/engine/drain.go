@@ -216,7 +216,7 @@ func (e *Engine) Drain(o DrainOptions) error {
 	ctx, cancel := context.WithCancel(context.Background())
 	d := &drainage{DrainOptions: o, began: e.drainClock.now(), cancel: cancel, over: make(chan struct{})}
 
-	// Who joins sees it, and all who have joined before are sent away.
+	// Who joins from now on sees it, and all who have joined before are on the list of those who are sent away.
 	e.mu.Lock()
 	stopping := e.stopping.Load()
 

@@ -544,12 +544,12 @@ func (e *Engine) enter(c *conn) bool {
 	return true
 }
 
-// join counts a connection as a client's. It is false if the broker is shutting down or sends its clients away.
+// join counts a connection as a client's. It is false if the broker is shutting down.
 func (e *Engine) join(c *conn) bool {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 
-	if e.stopping.Load() || e.closedByDrain(c.who) != nil {
+	if e.stopping.Load() {
 		return false
 	}
 
