@@ -72,7 +72,7 @@ func WithSnapshots(snapshots Snapshots) Option {
 func getSnapshot(w http.ResponseWriter, r *http.Request, snapshots Snapshots) {
 	control := http.NewResponseController(w)
 	_ = control.SetReadDeadline(time.Time{})
-	out := &snapshotWriter{to: w, control: control}
+	out := &snapshotWriter{to: w, control: control, kind: "application/octet-stream"}
 	switch err := snapshots.Backup(r.Context(), out); {
 	case err == nil:
 	case out.begun:
@@ -86,6 +86,7 @@ func getSnapshot(w http.ResponseWriter, r *http.Request, snapshots Snapshots) {
 type snapshotWriter struct {
 	to      http.ResponseWriter
 	control *http.ResponseController
+	kind    string
 	begun   bool
 }
 
@@ -95,7 +96,7 @@ func (s *snapshotWriter) Write(b []byte) (int, error) {
 	}
 	if !s.begun {
 		s.begun = true
-		s.to.Header().Set("Content-Type", "application/octet-stream")
+		s.to.Header().Set("Content-Type", s.kind)
 		s.to.Header().Set("Cache-Control", "no-store")
 		s.to.WriteHeader(http.StatusOK)
 	}
@@ -145,7 +146,11 @@ func (s *snapshotReader) Read(b []byte) (int, error) {
 	if err := s.control.SetReadDeadline(time.Now().Add(slowPeer)); err != nil {
 		return 0, err
 	}
-	return s.from.Read(b)
+	n, err := s.from.Read(b)
+	if errors.Is(err, io.EOF) {
+		_ = s.control.SetReadDeadline(time.Time{}) // what is done with it may take its time
+	}
+	return n, err
 }
 
 // refuseSnapshot says why there is none. Who asks may do with the broker what he likes, and may know all of it.

@@ -39,6 +39,11 @@ func (e *Engine) Backup(ctx context.Context, to io.Writer) (snapshot.Totals, err
 	}
 	defer e.endSnapshot()
 
+	// What clients know of must be in it, also what they were not told to be on disk, such as a session that has just begun.
+	if err := e.reachDisk(ctx); err != nil {
+		return snapshot.Totals{}, err
+	}
+
 	taken := time.UnixMilli(e.milliseconds(e.clock())).UTC()
 
 	at, err := e.store.Snapshot()
@@ -143,6 +148,10 @@ func (e *Engine) Restore(ctx context.Context, from io.Reader, o RestoreOptions) 
 
 func (r *Restoration) read(ctx context.Context, from io.Reader) error {
 	if !r.o.Replace {
+		if err := r.e.reachDisk(ctx); err != nil {
+			return err
+		}
+
 		held, err := r.e.store.Holding()
 		if err != nil {
 			return err

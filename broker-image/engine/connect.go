@@ -237,6 +237,12 @@ func (c *conn) admit(r *round) {
 		return
 	}
 
+	if refused := e.closedByDrain(c.who); refused != nil {
+		c.turnAway(r, refused)
+
+		return
+	}
+
 	if why := c.agree(now, c.who); why != "" {
 		c.badCertificate(r, why)
 

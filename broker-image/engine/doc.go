@@ -7,7 +7,7 @@
 // [Engine.Targets] and [Engine.Trace] tell. Only cmd/mqtt-broker and tests import it.
 //
 //	engine.go     a broker's life: New, Apply, connections that come and go, Shutdown
-//	drain.go      how clients are sent away at the end
+//	drain.go      how clients are sent away at the end, or when somebody asks for it
 //	compile.go    a configuration made ready for use; what a new one means for who is connected
 //	worker_*.go   event loops: many connections on one goroutine
 //	stream.go     one goroutine per connection, where there is TLS, WebSocket, or no epoll
@@ -23,7 +23,7 @@
 //	publish.go    PUBLISH and acknowledgements; route decides where a message goes
 //	retained.go, will.go, subscribe.go, message.go
 //	round.go      what one goroutine gathers before it writes
-//	restore.go    what the last process has left; backup.go for what travels between brokers
+//	restore.go    what the last process has left; backup.go, export.go for what travels between brokers
 //	wheel.go      the one clock
 //	observe.go, status.go, log.go, trace.go    what people see
 //

@@ -118,6 +118,9 @@ type Engine struct {
 	doors    map[string]*metrics.Listener
 
 	drainClock drainClock
+	// drained: clients are sent away while the broker goes on, and nobody is let in. It is set under mu and drainMu.
+	drained atomic.Pointer[drainage]
+	drainMu sync.Mutex
 
 	busyDisk  int64
 	stalledMu sync.Mutex
@@ -633,6 +636,10 @@ func (e *Engine) Shutdown(ctx context.Context) error {
 		_ = l.Close()
 	}
 	e.applying.Unlock()
+
+	e.drainMu.Lock()
+	e.haltDrain() // one at a time keeps the rate
+	e.drainMu.Unlock()
 
 	draining, drained := drainTime(ctx)
 	e.drain(draining)

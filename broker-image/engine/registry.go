@@ -135,6 +135,11 @@ func (e *Engine) establish(r *round, c *conn, now *state, w *will, assigned stri
 	if !ok {
 		c.turnAway(r, &refusal{wire.ServerShuttingDown, "the broker is shutting down", metrics.Unavailable})
 	}
+
+	// A drain that began in between has this client on its list, or it is seen here.
+	if ok && e.closedByDrain(c.who) != nil {
+		e.sendAway(r, c)
+	}
 }
 
 // sessionExpiry is how long the session outlives the connection, in seconds. Before MQTT 5 that is for ever or not at

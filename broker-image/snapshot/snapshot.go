@@ -53,10 +53,10 @@ type Header struct {
 
 // Footer stands at the end.
 type Footer struct {
+	Totals
+
 	// Records is how many there are.
 	Records int64 `json:"records"`
-
-	Totals
 }
 
 // Totals is what is in a snapshot.
@@ -87,7 +87,10 @@ func NewWriter(to io.Writer, h Header) (*Writer, error) {
 		return nil, fmt.Errorf("snapshot: %w", err)
 	}
 	w.frame = appendFrame(append(w.frame[:0], line...), frameHeader, text)
-	return w, w.flush()
+	if err := w.flush(); err != nil {
+		return nil, err
+	}
+	return w, nil
 }
 
 // Record adds one. It may be followed by others before anything is written, see Flush.
@@ -95,7 +98,7 @@ func (w *Writer) Record(key, value []byte) {
 	var head [binary.MaxVarintLen64]byte
 	n := binary.PutUvarint(head[:], uint64(len(key)))
 	w.frame = append(w.frame, frameRecord)
-	w.frame = binary.AppendUvarint(w.frame, uint64(n+len(key)+len(value)))
+	w.frame = binary.AppendUvarint(w.frame, uint64(n+len(key)+len(value))) //nolint:gosec // lengths
 	w.frame = append(append(append(w.frame, head[:n]...), key...), value...)
 	w.records++
 }
@@ -121,7 +124,7 @@ func (w *Writer) flush() error {
 
 // Close writes the end. Without it all that was written counts for nothing.
 func (w *Writer) Close(t Totals) error {
-	text, err := json.Marshal(Footer{Records: w.records, Totals: t})
+	text, err := json.Marshal(Footer{Totals: t, Records: w.records})
 	if err != nil {
 		return fmt.Errorf("snapshot: %w", err)
 	}
@@ -246,13 +249,15 @@ func (r *Reader) Read() int64 { return r.at }
 func (r *Reader) next(most uint64) (kind byte, err error) {
 	var head [1 + binary.MaxVarintLen64]byte
 	n := 0
-	for n < 2 || head[n-1] >= 0x80 {
+	for more := true; more; more = n < 2 || head[n-1] >= 0x80 {
 		if n == len(head) {
 			return 0, r.tooLong()
 		}
-		if head[n], err = r.from.ReadByte(); err != nil {
+		b, err := r.from.ReadByte()
+		if err != nil {
 			return 0, r.broken(err)
 		}
+		head[n] = b
 		n++
 		r.at++
 	}

@@ -73,7 +73,7 @@ func TestASnapshotIsReadAsItWasWritten(t *testing.T) {
 		if diff := cmp.Diff(written, found); diff != "" {
 			t.Errorf("%s (-want +got):\n%s", name, diff)
 		}
-		if want := (Footer{Records: 4, Totals: Totals{Sessions: 3, Queued: 9}}); *footer != want {
+		if want := (Footer{Totals: Totals{Sessions: 3, Queued: 9}, Records: 4}); *footer != want {
 			t.Errorf("%s: %+v", name, footer)
 		}
 	}
@@ -147,6 +147,7 @@ func TestWhatIsNoSnapshotIsSaid(t *testing.T) {
 func TestAWrongLengthCostsNoMemory(t *testing.T) {
 	text := append([]byte(line), "r\x80\x80\x80\x80\x01"...) // 256 MiB, if it were true
 	cost := testing.Benchmark(func(b *testing.B) {
+		b.Helper()
 		b.ReportAllocs()
 		for b.Loop() {
 			r := Reader{from: bufio.NewReader(bytes.NewReader(text[len(line):])), sum: sha256.New()}

@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"time"
 
 	"github.com/cockroachdb/pebble/v2"
 	"github.com/cockroachdb/pebble/v2/vfs"
@@ -36,23 +37,30 @@ type Intake struct {
 	dir     string
 	reserve int64
 	shift   int64
+	fs      *fence
+	fault   chan error // has room for the first flush that failed
 	db      *pebble.DB
 	batch   *pebble.Batch
 	cache   *pebble.Cache
-	damage  error
 	before  []byte
 	value   []byte
 	asked   int64 // bytes since the disk was asked
 	holding Holding
+
+	finished bool
 }
 
 // NewIntake begins one beside the store in dir, which may be open or not. Shift is added to all moments, in milliseconds.
 // There is one at a time.
 func NewIntake(dir string, shift int64, o Options) (*Intake, error) {
-	i := &Intake{dir: dir, reserve: o.ReserveBytes, shift: shift, cache: pebble.NewCache(1 << 20)}
+	i := &Intake{dir: dir, reserve: o.ReserveBytes, shift: shift, fault: make(chan error, 1), cache: pebble.NewCache(1 << 20)}
 	if i.reserve <= 0 {
 		i.reserve = defaultReserve
 	}
+	if o.fs == nil {
+		o.fs = vfs.Default
+	}
+	i.fs = newFence(o.fs, func() bool { return false })
 	if _, err := os.Stat(filepath.Join(dir, readyName)); err == nil {
 		i.cache.Unref()
 		return nil, errors.New("store: what was taken in before waits for the next start")
@@ -74,19 +82,62 @@ func (i *Intake) open() error {
 	if err := i.room(); err != nil {
 		return err
 	}
-	// Without a log: what is not whole is of no use. So the fence has nothing to do.
-	fs := newFence(vfs.Default, func() bool { return false })
 	quiet := ears{
-		log: slog.New(slog.DiscardHandler), trouble: func(error) {}, calm: func() {}, flush: func(error) {},
-		damaged: func(err error) { i.damage = err },
+		log: slog.New(slog.DiscardHandler), trouble: func(error) {}, calm: func() {}, flush: i.flushed,
+		damaged: i.flushed,
 	}
-	o := databaseOptions(fs, i.cache, quiet, false)
+	o := databaseOptions(i.fs, i.cache, quiet, false)
+	// Without a log: what is not whole is of no use.
 	o.DisableWAL, o.MemTableSize, o.MemTableStopWritesThreshold = true, intakeTable, 2
-	db, err := openPebble(filepath.Join(i.place(), innerName), fs, o)
+	db, err := openPebble(filepath.Join(i.place(), innerName), i.fs, o)
 	if err != nil {
 		return err
 	}
 	i.db, i.batch = db, db.NewBatch()
+	return nil
+}
+
+// flushed is told what the database does in the background. It would try again for ever.
+func (i *Intake) flushed(err error) {
+	if err != nil {
+		select {
+		case i.fault <- err:
+		default:
+		}
+	}
+}
+
+// do has the database do something, and comes back also if that does not.
+func (i *Intake) do(what func() error) error {
+	done := make(chan error, 1)
+	go func() {
+		var err error
+		defer func() {
+			if r := recover(); r != nil {
+				err = fmt.Errorf("%v", r)
+			}
+			done <- err
+		}()
+		err = what()
+	}()
+	var err error
+	select {
+	case err = <-done:
+	case err = <-i.fault:
+		i.flushed(err) // for whoever asks next
+	case <-i.fs.parked:
+		err = i.fs.why()
+	}
+	if err == nil {
+		select {
+		case err = <-i.fault: // what was tried again and went well is not trusted
+			i.flushed(err)
+		default:
+		}
+	}
+	if err != nil {
+		return fmt.Errorf("store: %w", err)
+	}
 	return nil
 }
 
@@ -132,8 +183,8 @@ func (i *Intake) Add(key, value []byte) error {
 }
 
 func (i *Intake) apply() error {
-	if err := i.db.Apply(i.batch, pebble.NoSync); err != nil {
-		return fmt.Errorf("store: %w", err)
+	if err := i.do(func() error { return i.db.Apply(i.batch, pebble.NoSync) }); err != nil {
+		return err
 	}
 	i.batch.Reset()
 	return nil
@@ -152,8 +203,16 @@ func (i *Intake) convert(key, value []byte) ([]byte, error) {
 			return nil, fmt.Errorf("numbers: %w: %w", errRecord, ErrDamaged)
 		}
 		return value, nil
-	case keyBody, keyLarge, keyRetained:
+	case keyRetained:
 		return i.message(value)
+	case keyBody, keyLarge:
+		moved, err := i.message(value)
+		// Its size stands in the queues that point at it. Moments become a byte longer next in 2039: one that is moved over
+		// that stays where it is.
+		if err == nil && len(moved) != len(value) {
+			return value, nil
+		}
+		return moved, err
 	case keySession:
 		return i.session(key, value)
 	default:
@@ -242,31 +301,28 @@ func (i *Intake) Finish() error {
 	if err := i.room(); err != nil {
 		return err
 	}
-	if err := i.db.Flush(); err != nil {
-		return fmt.Errorf("store: %w", err)
+	if err := i.do(i.db.Flush); err != nil {
+		return err
 	}
 	d := &database{DB: i.db}
 	if _, err := d.read(Visitor{}, false); err != nil {
 		return err
 	}
-	db := i.db
-	i.db = nil
-	if err := errors.Join(i.batch.Close(), db.Close()); err != nil {
-		return fmt.Errorf("store: %w", err)
-	}
-	i.batch = nil
-	if i.damage != nil {
-		return i.damage
+	db, batch := i.db, i.batch
+	i.db, i.batch = nil, nil
+	if err := i.do(func() error { return errors.Join(batch.Close(), db.Close()) }); err != nil {
+		return err
 	}
 	if err := errors.Join(syncDir(filepath.Join(i.place(), innerName)), syncDir(i.place()), syncDir(i.dir)); err != nil {
 		return fmt.Errorf("store: %w", err)
 	}
+	i.finished = true
 	return nil
 }
 
 // Adopt has the next Open take what was finished in the place of what the directory holds. It is on disk when it returns.
 func (i *Intake) Adopt() error {
-	if i.db != nil {
+	if !i.finished {
 		return errors.New("store: the intake is not finished")
 	}
 	i.free()
@@ -275,12 +331,22 @@ func (i *Intake) Adopt() error {
 
 // Discard forgets an intake that was not adopted.
 func (i *Intake) Discard() {
-	if i.db != nil {
-		if i.batch != nil {
-			_ = i.batch.Close()
+	i.fs.close() // what is still under way changes nothing any more
+	if db := i.db; db != nil {
+		i.db, i.batch = nil, nil // the batch may be in use where it was not waited for
+		closed := make(chan struct{})
+		go func() {
+			defer close(closed)
+			defer func() { _ = recover() }() // it is over with it anyway
+			_ = db.Close()
+		}()
+		timer := time.NewTimer(closePatience)
+		defer timer.Stop()
+		select {
+		case <-closed:
+		case <-timer.C:
+		case <-i.fs.parked:
 		}
-		_ = i.db.Close()
-		i.db = nil
 	}
 	i.free()
 	_ = os.RemoveAll(i.place()) // the next Open would do it too

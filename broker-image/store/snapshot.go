@@ -26,7 +26,7 @@ type Holding struct {
 }
 
 // Empty says that there is nothing that anybody would miss.
-func (h Holding) Empty() bool { return h.Sessions == 0 && h.Retained == 0 }
+func (h *Holding) Empty() bool { return h.Sessions == 0 && h.Retained == 0 }
 
 // count counts a record in. It looks at no more than that takes.
 func (h *Holding) count(key, value []byte) {

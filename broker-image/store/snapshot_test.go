@@ -4,6 +4,7 @@ package store
 
 import (
 	"errors"
+	"fmt"
 	"io"
 	"os"
 	"path/filepath"
@@ -195,6 +196,30 @@ func TestTheClocksOfAnIntakeAreMoved(t *testing.T) {
 	}
 	if m := got.Image.Retained["r/stays"]; m.Created != 1005 || m.ExpiresAt != 0 {
 		t.Errorf("one that never expires: %+v", m)
+	}
+}
+
+// TestAMomentThatBecomesLonger: what is stored apart goes on being read.
+func TestAMomentThatBecomesLonger(t *testing.T) {
+	t.Parallel()
+	dir, other := t.TempDir(), t.TempDir()
+	s := fresh1(t, dir, Options{})
+	furnish(t, s)
+	n, err := s.Snapshot()
+	if err != nil {
+		t.Fatal(err)
+	}
+	i := intake(t, other, 1<<40, drawn(t, n, 1<<20))
+	n.Close()
+	shut(t, s)
+	if err := i.Adopt(); err != nil {
+		t.Fatal(err)
+	}
+	got := everything(t, other)
+	for at, want := range map[int]int64{0: 1234, 1: 1234, 2: 1234 + 1<<40} { // shared, large, small
+		if m := got.Queues[7][at].Message; m.Created != want {
+			t.Errorf("%s: created %d, want %d", m.Topic, m.Created, want)
+		}
 	}
 }
 
@@ -392,4 +417,46 @@ func TestAFullDiskIsNotSparedForASnapshot(t *testing.T) {
 	}
 	n.Close()
 	shut(t, s)
+}
+
+// TestAnIntakeOnADiskThatFails: it ends in time, and leaves nothing behind.
+func TestAnIntakeOnADiskThatFails(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct{ op, match string }{
+		"tables cannot be made":         {"create", "*.sst"},
+		"tables cannot be written":      {"write", "*.sst"},
+		"tables cannot be synced":       {"sync", "*.sst"},
+		"the manifest cannot be synced": {"sync", "MANIFEST-*"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			dir, sick := t.TempDir(), &sickFS{FS: vfs.Default}
+			i, err := NewIntake(dir, 0, Options{fs: sick})
+			if err != nil {
+				t.Fatal(err)
+			}
+			hook := func(op, name string) error {
+				if hit, _ := filepath.Match(c.match, name); hit && op == c.op {
+					return syscall.ENOSPC
+				}
+				return nil
+			}
+			sick.hook.Store(&hook)
+			value := appendMessage(nil, message("a", 64<<10))
+			for n := 0; err == nil && n < 1000; n++ {
+				err = i.Add(fmt.Appendf(nil, "R%06d", n), value)
+			}
+			if err == nil {
+				err = i.Finish()
+			}
+			if err == nil || !strings.Contains(err.Error(), syscall.ENOSPC.Error()) { // pebble makes text of some
+				t.Errorf("got %v", err)
+			}
+			i.Discard()
+			i.Discard()
+			if left, _ := os.ReadDir(dir); len(left) != 0 {
+				t.Errorf("%v stays behind", left)
+			}
+		})
+	}
 }

@@ -192,9 +192,8 @@ func (p *progress) at(bytes int64) {
 func contents(t *snapshot.Totals) string {
 	var words []string
 	for _, part := range []struct {
-		n    int64
-		what string
-		more string
+		n          int64
+		what, more string
 	}{
 		{t.Sessions, "session", ""}, {t.Subscriptions, "subscription", ""}, {t.Queued, "message", " queued or in flight"},
 		{t.Received, "message", " of QoS 2 half received"}, {t.Wills, "will", ""}, {t.Retained, "retained message", ""},

@@ -204,7 +204,7 @@ func (p *pod) serveAdmin(ca pki.Pair) {
 	if err := keeper.Offer(must(contract.Render(p.config, 1))(p.t)); err != nil {
 		p.t.Fatal(err)
 	}
-	handler := admin.Handler(keeper, p.status, p.trace, admin.WithClients(p), admin.WithSnapshots(p))
+	handler := admin.Handler(keeper, p.status, p.trace, admin.WithClients(p), admin.WithSnapshots(p), admin.WithRetained(p), admin.WithDrain(p))
 	server := must(admin.NewServer(handler, dir))(p.t)
 	p.serves(contract.AdminPort, server, func(l net.Listener) error { return server.ServeTLS(l, "", "") })
 }

@@ -13,7 +13,7 @@ import (
 // TestThePageShowsWhatIsPrinted: outputs in the docs are those of the golden files.
 func TestThePageShowsWhatIsPrinted(t *testing.T) {
 	for name, outputs := range map[string][]string{
-		"kubectl-mqtt.md": {"status-troubled", "status-table", "top-busy", "clients", "kick", "cert", "restart", "bridge-flows", "diff-window", "diff-policy", "backup", "restore"},
+		"kubectl-mqtt.md": {"status-troubled", "status-table", "top-busy", "clients", "kick", "cert", "restart", "bridge-flows", "diff-window", "diff-policy", "backup", "restore", "retained-export", "retained-import", "drain", "drain-end"},
 		"backup.md":       {"backup", "restore", "restore-refused"},
 	} {
 		page, err := os.ReadFile(filepath.Join("..", "..", "docs", name))

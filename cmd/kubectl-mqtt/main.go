@@ -70,7 +70,7 @@ func run(ctx context.Context, args []string, s streams, open opener) int {
 	//nolint:contextcheck // cobra hands the context on
 	root.AddCommand(
 		status(s, open), top(s, open), clients(s, open), kick(s, open), trace(s, open), pub(s, open), sub(s, open), cert(s, open),
-		restart(s, open), diff(s, open), backup(s, open), restore(s, open), supportBundle(s, open), canI(s, open), whoCan(s, open), bridges(s, open), importer(s), versionOf(s),
+		restart(s, open), diff(s, open), drain(s, open), backup(s, open), restore(s, open), retained(s, open), supportBundle(s, open), canI(s, open), whoCan(s, open), bridges(s, open), importer(s), versionOf(s),
 	)
 	completeFlags(root, open) //nolint:contextcheck // as above
 	root.SetArgs(args)

@@ -48,8 +48,8 @@ func (r *restoration) settle(fault error) {
 // Backup is of admin.Snapshots.
 func (a *archive) Backup(ctx context.Context, to io.Writer) error {
 	began := time.Now()
-	totals, err := a.broker.Backup(ctx, to)
 
+	totals, err := a.broker.Backup(ctx, to)
 	if err != nil {
 		a.log.Warn("backup failed", "reason", err)
 

@@ -8,7 +8,12 @@ import (
 	"errors"
 	"io"
 	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
 	"strings"
+	"sync"
 	"testing"
 	"testing/iotest"
 	"time"
@@ -31,20 +36,61 @@ type brokerAt struct {
 func served(t *testing.T) *brokerAt {
 	t.Helper()
 
+	b, args := prepared(t, t.TempDir())
+	_, b.errs, b.stop = start(t, args...)
+	b.runs(t, time.Time{})
+
+	return b
+}
+
+// prepared is a broker that is yet to be started, with these arguments.
+func prepared(t *testing.T, data string) (*brokerAt, []string) {
+	t.Helper()
+
 	dir, adminDir := t.TempDir(), t.TempDir()
 	ca := newAuthority(t)
 	ca.write(adminDir)
 
-	b := &brokerAt{mqtt: freePort(t)}
+	b := &brokerAt{mqtt: freePort(t), errs: &screen{}}
 	write(t, dir, config(t, 1, b.mqtt, "otto"))
 
 	address := freePort(t)
-	_, b.errs, b.stop = start(t, "serve", "--config-dir", dir, "--data", t.TempDir(), "--admin-tls", adminDir,
-		"--admin-listen", address, "--health-listen", "")
 	b.Client = admin.NewClient(address, ca.trust())
+
+	return b, []string{
+		"serve", "--config-dir", dir, "--data", data, "--admin-tls", adminDir, "--admin-listen", address, "--health-listen", "",
+	}
+}
+
+// asProcess names the arguments with which the program of these tests is the broker instead.
+const asProcess = "MQTT_BROKER_ARGS"
+
+func TestMain(m *testing.M) {
+	if args := os.Getenv(asProcess); args != "" {
+		os.Exit(run(context.Background(), strings.Split(args, "\n"), os.Stdout, os.Stderr))
+	}
+
+	os.Exit(m.Run())
+}
+
+// spawn starts the broker as a process of its own. What it gives kills it.
+func (b *brokerAt) spawn(t *testing.T, args []string) (kill func()) {
+	t.Helper()
+
+	command := exec.CommandContext(t.Context(), os.Args[0])
+	command.Env = append(os.Environ(), asProcess+"="+strings.Join(args, "\n"))
+	command.Stderr = b.errs
+
+	if err := command.Start(); err != nil {
+		t.Fatal(err)
+	}
+
 	b.runs(t, time.Time{})
 
-	return b
+	return sync.OnceFunc(func() {
+		_ = command.Process.Kill()
+		_ = command.Wait()
+	})
 }
 
 // runs waits until the broker serves that began after a moment, and tells when it began.
@@ -189,3 +235,144 @@ func TestBackupAndRestore(t *testing.T) {
 		t.Errorf("exit code %d\n%s", code, to.errs)
 	}
 }
+
+// TestRetainedMessagesGoFromBrokerToBroker: with all that belongs to them.
+func TestRetainedMessagesGoFromBrokerToBroker(t *testing.T) {
+	from, to := served(t), served(t)
+
+	const list = `{"topic":"a","qos":2,"expires":4000000000,"payloadBase64":"/wA=","properties":{"payloadFormat":0,"contentType":"t","responseTopic":"r","correlationDataBase64":"AQ==","user":[["k","v"]]}}
+{"topic":"b","qos":0,"payload":"x","properties":{"payloadFormat":1}}
+{"topic":"c","qos":1,"payload":"y"}
+`
+	if n, err := from.Retain(t.Context(), "#", strings.NewReader(list)); n != 3 || err != nil {
+		t.Fatalf("%d, %v", n, err)
+	}
+
+	for _, b := range []*brokerAt{from, to} {
+		body, err := b.Retained(t.Context(), "#")
+		if err != nil {
+			t.Fatal(err)
+		}
+
+		text, err := io.ReadAll(body)
+		_ = body.Close()
+
+		if err != nil {
+			t.Fatal(err)
+		}
+
+		if b == from {
+			if _, err := to.Retain(t.Context(), "#", bytes.NewReader(text)); err != nil {
+				t.Error(err)
+			}
+		}
+
+		// What is left of the time is less by now.
+		got := regexp.MustCompile(`"expires":39999\d+`).ReplaceAllString(string(text), `"expires":4000000000`)
+		if got != list {
+			t.Errorf("got\n%s\nwant\n%s", got, list)
+		}
+	}
+}
+
+// TestARestoreIsKilled: in the middle, and as soon as it is answered.
+func TestARestoreIsKilled(t *testing.T) {
+	got := make(chan string, 10)
+	source := served(t)
+	otto, _ := resume(t, source.mqtt, "otto", got)
+
+	if err := otto.Disconnect(&paho.Disconnect{}); err != nil {
+		t.Fatal(err)
+	}
+
+	body, err := source.Backup(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+
+	saved, err := io.ReadAll(body)
+	_ = body.Close()
+
+	if err != nil {
+		t.Fatal(err)
+	}
+
+	data := t.TempDir()
+	b, args := prepared(t, data)
+	incoming := filepath.Join(data, "incoming")
+	kill := b.spawn(t, args)
+	anna, _ := resume(t, b.mqtt, "anna", got)
+
+	// What comes before an acknowledgement of something that is kept is on disk with it.
+	if _, err := anna.Publish(t.Context(), &paho.Publish{Topic: "kept", QoS: 1, Retain: true, Payload: []byte("x")}); err != nil {
+		t.Fatal(err)
+	}
+
+	if err := anna.Disconnect(&paho.Disconnect{}); err != nil {
+		t.Fatal(err)
+	}
+
+	// holds says whose sessions there are.
+	holds := func(want map[string]bool) {
+		t.Helper()
+
+		for name, there := range want {
+			client, present := resume(t, b.mqtt, name, got)
+			if present != there {
+				t.Errorf("the session of %s is there: %t, want %t", name, present, there)
+			}
+
+			// A session that was not there goes again.
+			if err := client.Disconnect(&paho.Disconnect{Properties: &paho.DisconnectProperties{SessionExpiryInterval: sessionEnd(there)}}); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+
+	half := io.MultiReader(bytes.NewReader(saved[:len(saved)-40]), reading(func() (int, error) {
+		eventually(t, b.errs.String, func() bool { _, err := os.Stat(incoming); return err == nil })
+		kill()
+
+		return 0, errors.New("killed")
+	}))
+	if _, err := b.Restore(t.Context(), half, admin.RestoreOptions{Replace: true}); err == nil {
+		t.Error("half of it is taken")
+	}
+
+	if _, err := os.Stat(incoming); err != nil {
+		t.Errorf("it was killed too early or too late: %v", err)
+	}
+
+	kill = b.spawn(t, args)
+
+	if _, err := os.Stat(incoming); err == nil {
+		t.Error("what was not finished stays behind")
+	}
+
+	holds(map[string]bool{"anna": true, "otto": false})
+
+	if _, err := b.Restore(t.Context(), bytes.NewReader(saved), admin.RestoreOptions{Replace: true}); err != nil {
+		t.Fatalf("%v\n%s", err, b.errs)
+	}
+
+	kill()
+
+	kill = b.spawn(t, args)
+	defer kill()
+
+	holds(map[string]bool{"anna": false, "otto": true})
+}
+
+// sessionEnd is how long a session is to stay.
+func sessionEnd(stays bool) *uint32 {
+	if stays {
+		return new(uint32(3600))
+	}
+
+	return new(uint32(0))
+}
+
+// reading is a reader that does something instead.
+type reading func() (int, error)
+
+func (r reading) Read([]byte) (int, error) { return r() }

@@ -217,7 +217,7 @@ func openServers(s *settings, keeper *admin.Keeper, broker *engine.Engine, check
 	if s.adminListen != "" {
 		started := time.Now()
 
-		server, err := admin.NewServer(admin.Handler(keeper, func() admin.Status { return status(broker, started) }, tracing(broker), admin.WithClients(members{broker}), admin.WithSnapshots(saved)), s.adminTLS)
+		server, err := admin.NewServer(admin.Handler(keeper, func() admin.Status { return status(broker, started) }, tracing(broker), admin.WithClients(members{broker}), admin.WithSnapshots(saved), admin.WithRetained(retainer{broker}), admin.WithDrain(drainer{broker})), s.adminTLS)
 		if err == nil {
 			err = opened.open("admin", s.adminListen, server, log)
 		}
