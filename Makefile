@@ -75,7 +75,7 @@ bench: ## Ours beside other brokers, into docs/benchmarks.md; up to 40 minutes
 bench-bridge: ## The bridge beside Mosquitto's own, into docs/bridges.md; two minutes
 	go run -C hack/bench . bridge -write
 
-bench-control: ## Ten thousand users, two hundred brokers, two thousand clients at once, into docs/benchmarks-control.md; 15 minutes
+bench-control: ## Ten thousand users, a thousand brokers, two thousand clients at once, into docs/benchmarks-control.md; half an hour
 	KUBEBUILDER_ASSETS="$${KUBEBUILDER_ASSETS:-$$(go run -C hack/devcluster . assets)}" go run ./hack/bench-control -write
 
 soak: ## The faults in their long form and half an hour of random input

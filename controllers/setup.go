@@ -14,6 +14,7 @@ import (
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	networkingv1 "k8s.io/api/networking/v1"
+	policyv1 "k8s.io/api/policy/v1"
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/selection"
@@ -113,7 +114,8 @@ func CacheOptions(namespaces []string) (cache.Options, error) {
 			&appsv1.StatefulSet{}:    own,
 			&appsv1.Deployment{}:     own,
 
-			&networkingv1.NetworkPolicy{}: own,
+			&networkingv1.NetworkPolicy{}:   own,
+			&policyv1.PodDisruptionBudget{}: own,
 		},
 	}
 	if len(namespaces) > 0 {
@@ -234,6 +236,7 @@ func setupBroker(mgr manager.Manager, o Options, writer *apply.Writer, looksAfte
 		Owns(&corev1.Secret{}).
 		Owns(&corev1.ConfigMap{}).
 		Owns(&networkingv1.NetworkPolicy{}).
+		Owns(&policyv1.PodDisruptionBudget{}, builder.WithPredicates(predicate.GenerationChangedPredicate{})). // its status counts pods
 		Watches(&corev1.Pod{}, handler.EnqueueRequestsFromMapFunc(brokerByLabel)).
 		Watches(&corev1.PersistentVolumeClaim{}, handler.EnqueueRequestsFromMapFunc(brokerOfClaim)).
 		Watches(&v1alpha1.MQTTUser{}, pace.paced(brokerOfUser), builder.WithPredicates(wished())).

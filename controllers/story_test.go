@@ -311,6 +311,7 @@ func TestAVerifierDeletedByHandIsTheSameAgain(t *testing.T) {
 	bob := gen.User(w.namespace, "bob", "mq", gen.WithPasswordFrom("bobs"))
 	w.create(broker, alice, gen.Secret(w.namespace, "bobs", map[string]string{"password": "first"}), bob)
 	w.ready(broker, alice, bob)
+	w.exists(broker) // as it is with both
 	revision := *broker.Status.Revision.Desired
 	for _, name := range []string{"alice", "bob"} {
 		verifier := w.secret(v1alpha1.VerifierSecretName(name))

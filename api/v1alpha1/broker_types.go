@@ -90,10 +90,9 @@ type MQTTBrokerSpec struct {
 	// +optional
 	NetworkPolicy *PodNetworkPolicy `json:"networkPolicy,omitempty"`
 
-	// not alive: with one pod a budget would only block evictions.
-	// +kubebuilder:validation:XValidation:rule="false",message="spec.podDisruptionBudget is not alive in this version: remove it"
-
-	// podDisruptionBudget keeps evictions from taking more than one pod at a time.
+	// podDisruptionBudget shapes the PodDisruptionBudget <broker>-broker, by which evictions, as those of a node that is
+	// drained, take one pod at a time. It blocks none for good: one pod may always go, and one that is not ready in any
+	// case. Changes are taken without a restart.
 	//
 	// +optional
 	PodDisruptionBudget *BrokerDisruptionBudget `json:"podDisruptionBudget,omitempty"`
@@ -231,6 +230,8 @@ type BrokerListener struct {
 // +kubebuilder:validation:XValidation:rule="!has(self.nodePort) || (has(self.type) && self.type in ['NodePort', 'LoadBalancer'])",message="spec.listeners[].service.nodePort needs type NodePort or LoadBalancer"
 // +kubebuilder:validation:XValidation:rule="!has(self.externalTrafficPolicy) || (has(self.type) && self.type in ['NodePort', 'LoadBalancer'])",message="spec.listeners[].service.externalTrafficPolicy needs type NodePort or LoadBalancer"
 // +kubebuilder:validation:XValidation:rule="!has(self.loadBalancerClass) || (has(self.type) && self.type == 'LoadBalancer')",message="spec.listeners[].service.loadBalancerClass needs type LoadBalancer"
+// +kubebuilder:validation:XValidation:rule="!has(self.ipFamilies) || (size(self.ipFamilies) == 1) == (has(self.ipFamilyPolicy) && self.ipFamilyPolicy == 'SingleStack')",message="spec.listeners[].service.ipFamilies holds one family with ipFamilyPolicy SingleStack, and both with any other"
+// +kubebuilder:validation:XValidation:rule="!has(self.ipFamilies) || !has(oldSelf.ipFamilies) || self.ipFamilies[0] == oldSelf.ipFamilies[0]",message="spec.listeners[].service.ipFamilies cannot begin with another family later: a Service keeps its first; give the listener another name"
 type ListenerService struct {
 	// type is ClusterIP, NodePort or LoadBalancer. Default: ClusterIP.
 	//
@@ -268,6 +269,24 @@ type ListenerService struct {
 	// +optional
 	// +kubebuilder:validation:Enum=Cluster;Local
 	ExternalTrafficPolicy *corev1.ServiceExternalTrafficPolicy `json:"externalTrafficPolicy,omitempty"`
+
+	// ipFamilyPolicy is SingleStack, PreferDualStack or RequireDualStack: whether the Service has addresses of both IPv4 and
+	// IPv6. Default: PreferDualStack, both where the cluster has both. The broker itself listens on all addresses of its pod.
+	//
+	// +optional
+	// +kubebuilder:validation:Enum=SingleStack;PreferDualStack;RequireDualStack
+	IPFamilyPolicy *corev1.IPFamilyPolicy `json:"ipFamilyPolicy,omitempty"`
+
+	// ipFamilies are the families of the Service's addresses: IPv4 or IPv6 with ipFamilyPolicy SingleStack, and with any other
+	// both, in the order of the addresses. The first one stays. Default: the order of the cluster.
+	//
+	// +optional
+	// +listType=atomic
+	// +kubebuilder:validation:MinItems=1
+	// +kubebuilder:validation:MaxItems=2
+	// +kubebuilder:validation:items:Enum=IPv4;IPv6
+	// +kubebuilder:validation:XValidation:rule="size(self) < 2 || self[0] != self[1]",message="spec.listeners[].service.ipFamilies may hold a family once"
+	IPFamilies []corev1.IPFamily `json:"ipFamilies,omitempty"`
 }
 
 // TLSVersion is a version of TLS.
@@ -938,8 +957,11 @@ type AllowedNamespaces struct {
 }
 
 // BrokerDisruptionBudget keeps evictions from taking more than one pod at a time.
+//
+// +kubebuilder:validation:MinProperties=1
 type BrokerDisruptionBudget struct {
-	// enabled makes a PodDisruptionBudget where there is more than one pod. Default: true.
+	// enabled makes the PodDisruptionBudget. Default: true where there is more than one pod, else false: it lets a single pod
+	// go as if it were not there.
 	//
 	// +optional
 	Enabled *bool `json:"enabled,omitempty"`
@@ -1070,7 +1092,8 @@ type BrokerOverlay struct {
 // MQTTBrokerStatus is what the operator knows about the broker.
 type MQTTBrokerStatus struct {
 	// conditions are Ready, Available, Progressing, ConfigApplied, TLSReady, AuthenticationReady, StorageReady,
-	// NetworkPolicyReady, MonitoringReady, CertificateExpiring, Paused and Insecure, and Stalled while it is true.
+	// NetworkPolicyReady, MonitoringReady, CertificateExpiring, Paused and Insecure, DisruptionBudgetReady where there is a
+	// PodDisruptionBudget, and Stalled while it is true.
 	//
 	// +optional
 	// +listType=map

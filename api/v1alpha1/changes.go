@@ -34,6 +34,7 @@ var brokerChanges = map[string]Change{
 	"spec.updates.drain.timeout":        ChangeRestart, // it is in the grace period
 	"spec.allowedNamespaces":            ChangeLive,
 	"spec.networkPolicy":                ChangeLive,
+	"spec.podDisruptionBudget":          ChangeLive,
 	"spec.monitoring":                   ChangeLive,
 	"spec.logging":                      ChangeLive,
 	"spec.pod":                          ChangeRestart,
@@ -41,9 +42,23 @@ var brokerChanges = map[string]Change{
 
 // BrokerChange is what a change of a field of MQTTBroker does, such as spec.listeners[].port. It is empty for a field that
 // is not alive.
-func BrokerChange(field string) Change {
+func BrokerChange(field string) Change { return changeIn(brokerChanges, field) }
+
+// bridgeChanges says the same of the pods of a bridge.
+var bridgeChanges = map[string]Change{
+	"spec":           ChangeLive,
+	"spec.brokerRef": ChangeRefused,
+	"spec.replicas":  ChangeScale,
+	"spec.image":     ChangeRestart,
+	"spec.pod":       ChangeRestart,
+}
+
+// BridgeChange is what a change of a field of MQTTBridge does, such as spec.routes[].filter.
+func BridgeChange(field string) Change { return changeIn(bridgeChanges, field) }
+
+func changeIn(table map[string]Change, field string) Change {
 	for field != "" {
-		if change, found := brokerChanges[strings.TrimSuffix(field, "[]")]; found {
+		if change, found := table[strings.TrimSuffix(field, "[]")]; found {
 			return change
 		}
 

@@ -38,6 +38,10 @@ const (
 
 // Conditions of MQTTBroker.
 const (
+	// ConditionDisruptionBudgetReady says whether the PodDisruptionBudget stands. True: it does. False: the reason says what is
+	// in the way; the pods serve all the same. Unknown: the pass ended before it was written. Absent where none is wanted.
+	ConditionDisruptionBudgetReady ConditionType = "DisruptionBudgetReady"
+
 	// ConditionAvailable says whether clients are served at all, with whatever configuration. True: at least one pod is
 	// ready. False: none is, or the broker hibernates. Unknown: the pods could not be read.
 	ConditionAvailable ConditionType = "Available"
@@ -131,12 +135,14 @@ const (
 	ReasonBrokerNotFound ConditionReason = "BrokerNotFound"
 )
 
-// Reasons of what stands beside the pods: NetworkPolicyReady and MonitoringReady.
+// Reasons of what stands beside the pods: NetworkPolicyReady, DisruptionBudgetReady and MonitoringReady.
 const (
 	// ReasonNetworkPolicyReady: the NetworkPolicy is what the spec says.
 	ReasonNetworkPolicyReady ConditionReason = "NetworkPolicyReady"
 	// ReasonNetworkPolicyOff: spec.networkPolicy.enabled is false, and there is none.
 	ReasonNetworkPolicyOff ConditionReason = "NetworkPolicyOff"
+	// ReasonDisruptionBudgetReady: the PodDisruptionBudget stands.
+	ReasonDisruptionBudgetReady ConditionReason = "DisruptionBudgetReady"
 	// ReasonMonitoringReady: every object of spec.monitoring stands.
 	ReasonMonitoringReady ConditionReason = "MonitoringReady"
 	// ReasonNoMonitoring: spec.monitoring wants none.

@@ -47,6 +47,7 @@ const (
 	DefaultLogLevel                  = LogInfo
 	DefaultLogFormat                 = LogJSON
 	DefaultNetworkPolicy             = true
+	DefaultIPFamilyPolicy            = corev1.IPFamilyPolicyPreferDualStack
 	DefaultPodCPU                    = "100m"
 	DefaultPodMemory                 = "128Mi"
 	DefaultRuleMaxQoS          int32 = 2
@@ -84,6 +85,7 @@ type ResolvedBroker struct {
 	Pod              ResolvedPod
 	Network          ResolvedNetworkPolicy
 	Monitoring       ResolvedMonitoring
+	DisruptionBudget bool
 }
 
 // ResolvedListener is a listener with every default filled in.
@@ -140,6 +142,8 @@ type ResolvedService struct {
 	NodePort              int32                               // 0: the cluster picks one
 	LoadBalancerClass     string                              // empty: the cluster's own
 	ExternalTrafficPolicy corev1.ServiceExternalTrafficPolicy // empty with type ClusterIP, which has none
+	IPFamilyPolicy        corev1.IPFamilyPolicy
+	IPFamilies            []corev1.IPFamily // none: the order of the cluster
 }
 
 // ResolvedTLS says where a certificate comes from: from SecretName, or from the operator where it is empty.
@@ -331,6 +335,7 @@ func (b *MQTTBroker) Resolved() ResolvedBroker {
 		resolved.Listeners = append(resolved.Listeners, l)
 	}
 
+	resolved.DisruptionBudget = or(or(spec.PodDisruptionBudget, BrokerDisruptionBudget{}).Enabled, resolved.Replicas > 1)
 	resolved.Tokens = spec.Authentication.resolved()
 	resolved.Passwords = or(or(spec.Authentication, BrokerAuthentication{}).PasswordCache, DefaultPasswordCache)
 	resolved.ClientGrace = or(or(spec.CA, BrokerCA{}).ClientGrace, metav1.Duration{Duration: DefaultClientGrace}).Duration
@@ -590,6 +595,8 @@ func (s *ListenerService) resolved() ResolvedService {
 		Annotations:       service.Annotations,
 		NodePort:          or(service.NodePort, 0),
 		LoadBalancerClass: or(service.LoadBalancerClass, ""),
+		IPFamilyPolicy:    or(service.IPFamilyPolicy, DefaultIPFamilyPolicy),
+		IPFamilies:        service.IPFamilies,
 	}
 
 	if resolved.Type != corev1.ServiceTypeClusterIP {

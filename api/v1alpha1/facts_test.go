@@ -58,7 +58,7 @@ func TestResolvedBroker(t *testing.T) {
 				Listeners: []v1alpha1.BrokerListener{
 					{
 						Name: "plain", Protocol: "tcp", Port: 1883, From: []networkingv1.NetworkPolicyPeer{peer},
-						Service:   &v1alpha1.ListenerService{Type: new(corev1.ServiceTypeNodePort), NodePort: new(int32(30000))},
+						Service:   &v1alpha1.ListenerService{Type: new(corev1.ServiceTypeNodePort), NodePort: new(int32(30000)), IPFamilyPolicy: new(corev1.IPFamilyPolicySingleStack), IPFamilies: []corev1.IPFamily{"IPv6"}},
 						Anonymous: &v1alpha1.ListenerAnonymous{Enabled: new(true), ACL: []v1alpha1.ACLRule{{Effect: "allow", Actions: []v1alpha1.ACLAction{"subscribe"}, Filter: "a/#", MaxQoS: new(int32(0)), Retain: new(false)}}},
 					},
 					{
@@ -125,12 +125,12 @@ func TestResolvedBroker(t *testing.T) {
 				Listeners: []v1alpha1.ResolvedListener{
 					{
 						Name: "plain", Protocol: "tcp", Port: 1883, From: []networkingv1.NetworkPolicyPeer{peer},
-						Service:   v1alpha1.ResolvedService{Type: "NodePort", NodePort: 30000, ExternalTrafficPolicy: "Cluster"},
+						Service:   v1alpha1.ResolvedService{Type: "NodePort", NodePort: 30000, ExternalTrafficPolicy: "Cluster", IPFamilyPolicy: "SingleStack", IPFamilies: []corev1.IPFamily{"IPv6"}},
 						Anonymous: v1alpha1.ResolvedAnonymous{Enabled: true, Rules: []v1alpha1.ResolvedRule{{Effect: "allow", Subscribe: true, Filter: "a/#"}}},
 					},
 					{
 						Name: "sealed", Protocol: "tls", Port: 8883,
-						Service: v1alpha1.ResolvedService{Type: "ClusterIP"},
+						Service: v1alpha1.ResolvedService{Type: "ClusterIP", IPFamilyPolicy: "PreferDualStack"},
 						TLS: &v1alpha1.ResolvedTLS{
 							SecretName: "pair", MinVersion: "TLSv1.3", ClientAuth: "required", UsernameFrom: "san",
 							ClientCA: v1alpha1.ResolvedKey{Name: "cas", Key: "ca.crt"}, CRL: v1alpha1.ResolvedKey{Name: "lists", Key: "crl"},
@@ -139,14 +139,14 @@ func TestResolvedBroker(t *testing.T) {
 					},
 					{
 						Name: "own", Protocol: "tls", Port: 8884,
-						Service: v1alpha1.ResolvedService{Type: "ClusterIP"},
+						Service: v1alpha1.ResolvedService{Type: "ClusterIP", IPFamilyPolicy: "PreferDualStack"},
 						TLS:     &v1alpha1.ResolvedTLS{MinVersion: "TLSv1.3", ClientAuth: "none", UsernameFrom: "cn"}, MaxConnections: 5,
 						ConnectRate:   &v1alpha1.ResolvedRate{PerSecond: 10, Burst: 10},
 						ProxyProtocol: &v1alpha1.ResolvedProxy{Mode: "required", TrustedCIDRs: []string{"10.0.0.0/8"}},
 					},
 					{
 						Name: "web", Protocol: "wss", Port: 8443,
-						Service:       v1alpha1.ResolvedService{Type: "ClusterIP"},
+						Service:       v1alpha1.ResolvedService{Type: "ClusterIP", IPFamilyPolicy: "PreferDualStack"},
 						TLS:           &v1alpha1.ResolvedTLS{MinVersion: "TLSv1.3", ClientAuth: "none", UsernameFrom: "cn"},
 						WebSocket:     &v1alpha1.ResolvedWebSocket{Path: "/", AllowedOrigins: []string{"https://example.com"}},
 						ConnectRate:   &v1alpha1.ResolvedRate{PerSecond: 10, Burst: 1},
@@ -154,12 +154,12 @@ func TestResolvedBroker(t *testing.T) {
 					},
 					{
 						Name: "open", Protocol: "ws", Port: 8080,
-						Service:   v1alpha1.ResolvedService{Type: "ClusterIP"},
+						Service:   v1alpha1.ResolvedService{Type: "ClusterIP", IPFamilyPolicy: "PreferDualStack"},
 						WebSocket: &v1alpha1.ResolvedWebSocket{Path: "/mqtt"},
 					},
 					{
 						Name: "asked", Protocol: "tls", Port: 8885,
-						Service: v1alpha1.ResolvedService{Type: "ClusterIP"},
+						Service: v1alpha1.ResolvedService{Type: "ClusterIP", IPFamilyPolicy: "PreferDualStack"},
 						TLS: &v1alpha1.ResolvedTLS{
 							SecretName: "mq-asked-issued", Issuer: &v1alpha1.ResolvedIssuer{Name: "ca", Kind: "Issuer", Group: "cert-manager.io"},
 							MinVersion: "TLSv1.3", ClientAuth: "none", UsernameFrom: "cn",

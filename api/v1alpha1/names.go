@@ -124,6 +124,9 @@ func ServiceAccountName(broker string) string { return broker + "-broker" }
 // NetworkPolicyName is the NetworkPolicy of a broker's pods.
 func NetworkPolicyName(broker string) string { return broker + "-broker" }
 
+// DisruptionBudgetName is the PodDisruptionBudget of a broker's pods.
+func DisruptionBudgetName(broker string) string { return broker + "-broker" }
+
 // MonitoringName is the PodMonitor and the PrometheusRule of a broker.
 func MonitoringName(broker string) string { return broker + "-broker" }
 

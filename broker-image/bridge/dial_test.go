@@ -85,12 +85,15 @@ func TestEveryWayToABroker(t *testing.T) {
 	ca := newAuthority(t)
 	good := time.Now().Add(time.Hour)
 	h := openHouse(t, func(c *contract.Config) {
-		c.Pairs = map[string]contract.KeyPair{"server": ca.pair("127.0.0.1", good)}
+		c.Pairs = map[string]contract.KeyPair{"server": ca.pair("127.0.0.1", good), "server of IPv6": ca.pair("::1", good)}
 		c.Trust = map[string]contract.Trust{"clients": {Authorities: ca.pem()}}
 		tls := &contract.ListenerTLS{Pair: "server", MinVersion: "1.2"}
 		everybody := c.Listeners[0].Anonymous
 		c.Listeners = append(c.Listeners,
 			contract.Listener{Name: "tls", Protocol: contract.TLS, Address: "127.0.0.1:0", TLS: tls, Anonymous: everybody},
+			contract.Listener{Name: "tcp6", Protocol: contract.TCP, Address: "[::1]:0", Anonymous: everybody},
+			contract.Listener{Name: "tls6", Protocol: contract.TLS, Address: "[::1]:0", TLS: &contract.ListenerTLS{Pair: "server of IPv6", MinVersion: "1.2"}, Anonymous: everybody},
+			contract.Listener{Name: "wss6", Protocol: contract.WSS, Address: "[::1]:0", TLS: &contract.ListenerTLS{Pair: "server of IPv6", MinVersion: "1.2"}, Anonymous: everybody},
 			contract.Listener{Name: "ws", Protocol: contract.WS, Address: "127.0.0.1:0", Anonymous: everybody},
 			contract.Listener{Name: "wss", Protocol: contract.WSS, Address: "127.0.0.1:0", TLS: tls, Anonymous: everybody},
 			contract.Listener{
@@ -100,7 +103,7 @@ func TestEveryWayToABroker(t *testing.T) {
 		c.Users = []contract.User{{Username: "device", Certificate: &contract.CertificateLogin{}, ACL: c.Listeners[0].Anonymous.ACL}}
 	})
 
-	schemes := map[string]string{"tcp": "mqtt", "tls": "mqtts", "ws": "ws", "wss": "wss", "mtls": "mqtts"}
+	schemes := map[string]string{"tcp": "mqtt", "tls": "mqtts", "ws": "ws", "wss": "wss", "mtls": "mqtts", "tcp6": "mqtt", "tls6": "mqtts", "wss6": "wss"}
 
 	for _, l := range h.engine.Status().Listeners {
 		for _, version := range []int{5, 4} {

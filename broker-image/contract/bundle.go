@@ -4,7 +4,6 @@ package contract
 
 import (
 	"bytes"
-	"cmp"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
@@ -96,20 +95,12 @@ func Shard(username string, shards int) int {
 // Shards is the number of user shards that cfg needs, a power of two and at least prior: it never shrinks, so that a
 // broker whose users come and go does not move them between Secrets.
 func Shards(users []User, prior int) int {
-	n := max(1, prior)
-	for n < MaxShards && largestShard(users, n) > comfortableShardBytes {
-		n *= 2
+	texts, err := textsOf(users)
+	if err != nil { // Render says what cannot be written.
+		return max(1, prior)
 	}
-	return min(n, MaxShards)
-}
-
-func largestShard(users []User, shards int) int {
-	sizes := make([]int, shards)
-	for i := range users {
-		text, _ := json.Marshal(&users[i]) //nolint:errchkjson,gosec // Strings and bytes; Render says what cannot be written. User.JWT names an issuer.
-		sizes[Shard(users[i].Username, shards)] += len(text) + 2
-	}
-	return slices.Max(sizes)
+	defer texts.free()
+	return texts.shards(prior)
 }
 
 // usersPart is the content of a users file.
@@ -134,14 +125,16 @@ func Render(cfg *Config, shards int) (Bundle, error) {
 	if shards < 1 || shards > MaxShards {
 		return nil, fmt.Errorf("shards: %d is not within 1 to %d", shards, MaxShards)
 	}
-	users := make([]usersPart, shards)
-	for i := range users {
-		users[i].Users = []User{}
+	texts, err := textsOf(cfg.Users)
+	if err != nil {
+		return nil, err
 	}
-	for _, user := range slices.SortedFunc(slices.Values(cfg.Users), func(a, b User) int { return cmp.Compare(a.Username, b.Username) }) {
-		n := Shard(user.Username, shards)
-		users[n].Users = append(users[n].Users, user)
-	}
+	defer texts.free()
+	return render(cfg, texts, shards, nil)
+}
+
+// render is [Render] with the users written already. What prior holds word for word is prior's own.
+func render(cfg *Config, users *userTexts, shards int, prior Bundle) (Bundle, error) {
 	pairs := cfg.Pairs
 	if pairs == nil {
 		pairs = map[string]KeyPair{}
@@ -155,10 +148,8 @@ func Render(cfg *Config, shards int) (Bundle, error) {
 			return nil, err
 		}
 	}
-	for n, part := range users {
-		if err := bundle.add(UsersFile(n), part); err != nil {
-			return nil, err
-		}
+	if err := users.addTo(bundle, shards, prior); err != nil {
+		return nil, err
 	}
 	broker := cfg.Broker
 	broker.Parts = map[string]string{}
@@ -199,10 +190,19 @@ func (b Bundle) add(name string, content any) error {
 	if err != nil {
 		return fmt.Errorf("%s: %w", name, err)
 	}
-	if len(text) > MaxShardBytes {
-		return fmt.Errorf("%w: %s would have %d bytes, %d fit a Secret", ErrTooLarge, name, len(text), MaxShardBytes)
+	return b.put(name, append(text, '\n'), nil)
+}
+
+// put adds a file, which is copied unless prior has the same.
+func (b Bundle) put(name string, content []byte, prior Bundle) error {
+	if len(content) > MaxShardBytes {
+		return fmt.Errorf("%w: %s would have %d bytes, %d fit a Secret", ErrTooLarge, name, len(content), MaxShardBytes)
 	}
-	b[name] = append(text, '\n')
+	if before, found := prior[name]; found && bytes.Equal(before, content) {
+		b[name] = before
+		return nil
+	}
+	b[name] = bytes.Clone(content)
 	return nil
 }
 
@@ -222,14 +222,19 @@ func Next(cfg *Config, prior Bundle, floor int64) (Bundle, int64, error) {
 		revision = before.Revision
 		shards = max(shards, usersFiles(before.Parts))
 	}
-	shards = Shards(cfg.Users, shards)
+	users, err := textsOf(cfg.Users)
+	if err != nil {
+		return nil, 0, err
+	}
+	defer users.free()
+	shards = users.shards(shards)
 	next := *cfg
 	next.Revision = max(revision, floor)
 	isFirst := revision == 0 || revision < floor
 	if isFirst {
 		next.Revision++
 	}
-	bundle, err := Render(&next, shards)
+	bundle, err := render(&next, users, shards, prior)
 	switch {
 	case err != nil:
 		return nil, 0, err

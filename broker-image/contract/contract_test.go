@@ -8,6 +8,7 @@ import (
 	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/x509"
+	"encoding/json"
 	"encoding/pem"
 	"errors"
 	"fmt"
@@ -435,4 +436,57 @@ func FuzzParse(f *testing.F) {
 			t.Errorf("what parsed once must parse again: %v", err)
 		}
 	})
+}
+
+// TestUsersAreWrittenLikeTheRest compares a file of users with what encoding/json makes of the whole.
+func TestUsersAreWrittenLikeTheRest(t *testing.T) {
+	cfg := every(t)
+	for i := range 40 {
+		cfg.Users = append(cfg.Users, User{Username: fmt.Sprintf("<&>-%d-\u2028-\"é", 40-i), ACL: []acl.Rule{}})
+	}
+	for _, shards := range []int{1, 2, 16} {
+		bundle := mustRender(t, cfg, shards)
+		for n := range shards {
+			part := usersPart{Users: []User{}}
+			for _, user := range cfg.Users {
+				if Shard(user.Username, shards) == n {
+					part.Users = append(part.Users, user)
+				}
+			}
+			slices.SortFunc(part.Users, func(a, b User) int { return strings.Compare(a.Username, b.Username) })
+			want, err := json.MarshalIndent(part, "", " ")
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got := bundle[UsersFile(n)]; string(got) != string(want)+"\n" {
+				t.Errorf("%s of %d shards is\n%s\nnot\n%s", UsersFile(n), shards, got, want)
+			}
+		}
+	}
+}
+
+// TestNextKeepsWhatIsTheSame: who asks again and again is not to hold the same text twice.
+func TestNextKeepsWhatIsTheSame(t *testing.T) {
+	cfg := good(t)
+	for i := range 2000 {
+		cfg.Users = append(cfg.Users, User{Username: fmt.Sprintf("device-%d", i), Verifiers: []string{strings.Repeat("v", 900)}, ACL: []acl.Rule{}})
+	}
+	before, _, err := Next(cfg, nil, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cfg.Users[17].Suspended = true
+	after, _, err := Next(cfg, before, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	changed := UsersFile(Shard(cfg.Users[17].Username, len(before)-2))
+	for name := range after {
+		if !isUsersFile(name) || name == changed {
+			continue
+		}
+		if &before[name][0] != &after[name][0] {
+			t.Errorf("%s is a copy", name)
+		}
+	}
 }

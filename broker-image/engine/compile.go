@@ -22,9 +22,11 @@ import (
 
 // state is a configuration made ready for use. It never changes after compile.
 type state struct {
+	name     string // namespace/name of the broker
 	revision int64
 	limits   limits
 	users    map[string]*user
+	lists    lists
 	policies map[string]shared
 	doors    []*door
 	// issuers are those whose tokens are believed; accounts are the users of each ServiceAccount.
@@ -45,7 +47,7 @@ type user struct {
 	verifiers []*auth.Verifier
 	// policy is what holds: own, and behind it the shared ones that source names.
 	policy *acl.Policy
-	own    *acl.Policy
+	own    *list
 	source contract.User
 	// account outlives every change of the user.
 	account *account
@@ -113,8 +115,8 @@ func (d *door) settings(l *limits) listen.Settings {
 // with. guest is the certificate of the process's own probe; nil if there is none.
 func compile(config *contract.Config, before *state, guest *x509.Certificate) (*state, error) {
 	s := &state{
-		revision: config.Revision, limits: config.Limits.Resolved(), users: make(map[string]*user, len(config.Users)),
-		policies: make(map[string]shared, len(config.Policies)), byName: map[string]*door{},
+		name: config.Name, revision: config.Revision, limits: config.Limits.Resolved(), users: make(map[string]*user, len(config.Users)),
+		lists: lists{}, policies: make(map[string]shared, len(config.Policies)), byName: map[string]*door{},
 		disconnectRate: config.Drain.Resolved().DisconnectRate,
 	}
 
@@ -170,6 +172,8 @@ func compileShared(name string, source []acl.Rule, before *state) (shared, error
 func (s *state) compileUser(source *contract.User, before *state) (*user, error) {
 	old := before.user(source.Username)
 	if old != nil && sameUser(&old.source, source) && s.sharesAs(before, source) {
+		s.lists.keep(old.own)
+
 		return old, nil
 	}
 
@@ -191,37 +195,41 @@ func (s *state) compileUser(source *contract.User, before *state) (*user, error)
 		u.verifiers = append(u.verifiers, v)
 	}
 
-	sameOwn := old != nil && slices.EqualFunc(old.source.ACL, source.ACL, sameRule)
+	own, err := s.lists.of(source.ACL, before.rules())
+	if err != nil {
+		return nil, fmt.Errorf("user %q: acl%w", source.Username, err)
+	}
 
-	switch {
-	case sameOwn && slices.Equal(old.source.Policies, source.Policies) && s.sharesAs(before, source):
-		u.own, u.policy = old.own, old.policy
+	u.own, u.source.ACL = own, own.source
+
+	if old != nil && old.own == own && slices.Equal(old.source.Policies, source.Policies) && s.sharesAs(before, source) {
+		u.policy = old.policy
 
 		return u, nil
-	case sameOwn:
-		u.own = old.own
-	default:
-		policy, err := acl.Compile(source.ACL)
-		if err != nil {
-			return nil, fmt.Errorf("user %q: acl%w", source.Username, err)
-		}
-
-		u.own = policy
 	}
 
 	return u, s.join(u)
 }
 
+// rules are the lists of rules in use; nil before the first configuration.
+func (s *state) rules() lists {
+	if s == nil {
+		return nil
+	}
+
+	return s.lists
+}
+
 // join puts the rules of a user together.
 func (s *state) join(u *user) error {
-	u.policy = u.own
+	u.policy = u.own.policy
 
 	if len(u.source.Policies) == 0 {
 		return nil
 	}
 
 	parts := make([]*acl.Policy, 1, 1+len(u.source.Policies))
-	parts[0] = u.own
+	parts[0] = u.own.policy
 
 	for i, name := range u.source.Policies {
 		p, found := s.policies[name]

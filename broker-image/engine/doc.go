@@ -23,7 +23,7 @@
 //	publish.go    PUBLISH and acknowledgements; route decides where a message goes
 //	retained.go, will.go, subscribe.go, message.go
 //	round.go      what one goroutine gathers before it writes
-//	restore.go    what the last process has left
+//	restore.go    what the last process has left; backup.go for what travels between brokers
 //	wheel.go      the one clock
 //	observe.go, status.go, log.go, trace.go    what people see
 //

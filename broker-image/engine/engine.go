@@ -85,6 +85,8 @@ type Engine struct {
 	stopping atomic.Bool
 	_        [128]byte // what stands above is read all the time, what stands below is written
 
+	// snapshotting: a backup or a restore is under way.
+	snapshotting   atomic.Bool
 	lastSession    atomic.Uint64
 	births         atomic.Uint64
 	connections    atomic.Int64

@@ -687,6 +687,37 @@ func TestAddresses(t *testing.T) {
 	}
 }
 
+// TestAllAddressesAreOfBothFamilies: a listener without a host, as the operator writes it, takes clients of IPv4 and of IPv6.
+func TestAllAddressesAreOfBothFamilies(t *testing.T) {
+	l := start(t, "tcp", ":0", Settings{}, Options{Handler: echo})
+	l.Start()
+
+	_, port, _ := net.SplitHostPort(l.Address().String())
+
+	for _, host := range []string{"127.0.0.1", "::1"} {
+		client, err := net.Dial("tcp", net.JoinHostPort(host, port))
+		if err != nil {
+			t.Errorf("%s: %v", host, err)
+
+			continue
+		}
+
+		answer := make([]byte, 1)
+
+		_, err = client.Write([]byte{7})
+		if err == nil {
+			_ = client.SetDeadline(time.Now().Add(patience))
+			_, err = io.ReadFull(client, answer)
+		}
+
+		if err != nil || answer[0] != 7 {
+			t.Errorf("%s: %v %v", host, answer, err)
+		}
+
+		_ = client.Close()
+	}
+}
+
 func TestReasonsHaveNames(t *testing.T) {
 	seen := map[string]bool{}
 	for _, r := range Reasons() {

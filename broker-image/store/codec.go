@@ -47,6 +47,9 @@ const (
 	bodyShift    = 4
 )
 
+// sessionWill is the flag of a session's record that says that a will stands in it.
+const sessionWill = 2
+
 var errRecord = errors.New("a record does not parse")
 
 func appendSessionKey(dst []byte, id SessionID, part byte) []byte {
@@ -186,7 +189,7 @@ func appendSession(dst []byte, v *Session) []byte {
 		flags |= 1
 	}
 	if v.Will != nil {
-		flags |= 2
+		flags |= sessionWill
 	}
 	if v.CommonName != "" {
 		flags |= 4
@@ -223,7 +226,7 @@ func decodeSession(v []byte, s *Session) error {
 		s.CommonName = string(p.text())
 	}
 	s.Will = nil
-	if flags&2 != 0 && !p.bad {
+	if flags&sessionWill != 0 && !p.bad {
 		s.Will = &Will{DueDelay: p.uint32()}
 		if err := decodeMessage(p.rest, &s.Will.Message); err != nil {
 			return fmt.Errorf("session: will %w", err)

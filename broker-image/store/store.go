@@ -54,7 +54,8 @@ type Options struct {
 	// AfterGroup is called once after the dones of a group have run, on the same goroutine.
 	AfterGroup func()
 
-	fs vfs.FS // for tests
+	look bool   // only to count
+	fs   vfs.FS // for tests
 }
 
 // Store keeps what outlives the process. All methods may be called from any goroutine.
@@ -87,6 +88,8 @@ type Store struct {
 		sync.RWMutex
 
 		d atomic.Pointer[database]
+		// snapshots that are open, of d.
+		snapshots []*Snapshot
 	}
 
 	fault   atomic.Pointer[error]
@@ -152,7 +155,10 @@ func (s *Store) prepare() error {
 	if err := unix.Flock(int(lock.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
 		return fmt.Errorf("%s: another process has it open: %w", s.dir, err)
 	}
-	return s.format()
+	if err := s.format(); err != nil {
+		return err
+	}
+	return s.takeIn()
 }
 
 // format checks the number of the format, or writes it.
@@ -354,6 +360,7 @@ func (s *Store) useDatabase(d *database) {
 func (s *Store) dropDatabase() {
 	s.current.Lock()
 	d := s.current.d.Swap(nil)
+	s.takeSnapshots() // they go with it
 	s.current.Unlock()
 	if d != nil {
 		d.giveUp()
@@ -449,14 +456,15 @@ func (s *Store) Close() error {
 	s.current.Lock()
 	defer s.current.Unlock()
 	d := s.current.d.Swap(nil)
+	open := s.takeSnapshots()
 	if d == nil {
 		return s.faultError()
 	}
-	return s.closeDatabase(d)
+	return s.closeDatabase(d, open)
 }
 
 // closeDatabase flushes and closes the database. It comes back also if the database does not.
-func (s *Store) closeDatabase(d *database) error {
+func (s *Store) closeDatabase(d *database, open []*pebble.Snapshot) error {
 	closed := make(chan error, 1)
 	go func() {
 		defer func() {
@@ -465,7 +473,11 @@ func (s *Store) closeDatabase(d *database) error {
 			}
 		}()
 		close(d.jobs)
-		closed <- errors.Join(d.empty(), d.Close())
+		err := d.empty()
+		for _, at := range open {
+			err = errors.Join(err, at.Close())
+		}
+		closed <- errors.Join(err, d.Close())
 	}()
 	timer := time.NewTimer(closeBudget)
 	defer timer.Stop()

@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"os"
@@ -43,7 +44,12 @@ type pod struct {
 
 	t      *testing.T
 	engine *engine.Engine
-	ports  map[int]string // where a port of the pod is on this machine
+	config *contract.Config
+	data   string
+	// since is when the engine began; guarded by mu, as is where a port of the pod is on this machine.
+	since time.Time
+	mu    sync.Mutex
+	ports map[int]string
 }
 
 // Ports of the pod's listeners.
@@ -56,14 +62,8 @@ func runs(t *testing.T, issued time.Time) *pod {
 	t.Helper()
 	ca := must(pki.NewCA("mq CA", issued))(t)
 	server := must(pki.Issue(ca, pki.Request{CommonName: "mq-broker", DNSNames: []string{"mq-mqtts.factory.svc", "mq-wss.factory.svc", "localhost"}, Server: true}, issued))(t)
-	broker := must(engine.New(engine.Options{}))(t)
-	t.Cleanup(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), patience)
-		defer cancel()
-		if err := broker.Shutdown(ctx); err != nil {
-			t.Errorf("shutdown: %v", err)
-		}
-	})
+	p := &pod{t: t, data: t.TempDir(), ports: map[int]string{}}
+	t.Cleanup(p.stops)
 	secure := &contract.ListenerTLS{Pair: "p", MinVersion: "1.2"}
 	config := &contract.Config{
 		Broker: contract.Broker{
@@ -82,13 +82,8 @@ func runs(t *testing.T, issued time.Time) *pod {
 			ACL: []acl.Rule{allow([]acl.Action{acl.Publish, acl.Subscribe}, "factory/#")},
 		})
 	}
-	if err := broker.Apply(config); err != nil {
-		t.Fatal(err)
-	}
-	p := &pod{t: t, engine: broker, ports: map[int]string{}}
-	for i, port := range []int{plainPort, securePort, webPort} {
-		p.ports[port] = broker.Status().Listeners[i].Address
-	}
+	p.config = config
+	p.begins()
 	adminCA := must(pki.NewCA("mq admin", time.Now()))(t)
 	operator := must(pki.Issue(adminCA, desired.AdminClientRequest(), time.Now()))(t)
 	p.serveAdmin(adminCA)
@@ -97,6 +92,59 @@ func runs(t *testing.T, issued time.Time) *pod {
 	p.site.now = time.Now
 	p.dial = p.dials
 	return p
+}
+
+// begins starts the engine, with what the data directory holds.
+func (p *pod) begins() {
+	p.t.Helper()
+	broker := must(engine.New(engine.Options{DataDir: p.data}))(p.t)
+	if err := broker.Apply(p.config); err != nil {
+		p.t.Fatal(err)
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.engine, p.since = broker, time.Now()
+	for i, port := range []int{plainPort, securePort, webPort} {
+		p.ports[port] = broker.Status().Listeners[i].Address
+	}
+}
+
+func (p *pod) stops() {
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	defer cancel()
+	if err := p.engine.Shutdown(ctx); err != nil {
+		p.t.Errorf("shutdown: %v", err)
+	}
+}
+
+// status is of the admin endpoint.
+func (p *pod) status() admin.Status {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return admin.Status{Started: p.since}
+}
+
+// Backup is of admin.Snapshots.
+func (p *pod) Backup(ctx context.Context, to io.Writer) error {
+	_, err := p.engine.Backup(ctx, to)
+	return err
+}
+
+// Restore is of admin.Snapshots. It does what the program does: the engine ends, and another one begins.
+func (p *pod) Restore(ctx context.Context, from io.Reader, o admin.RestoreOptions) (admin.Restored, error) {
+	found, err := p.engine.Restore(ctx, from, engine.RestoreOptions(o))
+	if held, is := errors.AsType[*engine.StateError](err); is {
+		return admin.Restored{}, fmt.Errorf("%w: sessions: %d, retained messages: %d", admin.ErrHasState, held.Sessions, held.Retained)
+	}
+	if err != nil {
+		return admin.Restored{}, err
+	}
+	p.stops()
+	if err := found.Commit(); err != nil {
+		return admin.Restored{}, err
+	}
+	p.begins()
+	return admin.Restored{Header: found.Header, Totals: found.Totals}, nil
 }
 
 // must ends the test where there is an error.
@@ -153,7 +201,10 @@ func (p *pod) serveAdmin(ca pki.Pair) {
 		}
 	}
 	keeper := admin.NewKeeper(func(*contract.Config) error { return nil })
-	handler := admin.Handler(keeper, func() admin.Status { return admin.Status{} }, p.trace, admin.WithClients(p))
+	if err := keeper.Offer(must(contract.Render(p.config, 1))(p.t)); err != nil {
+		p.t.Fatal(err)
+	}
+	handler := admin.Handler(keeper, p.status, p.trace, admin.WithClients(p), admin.WithSnapshots(p))
 	server := must(admin.NewServer(handler, dir))(p.t)
 	p.serves(contract.AdminPort, server, func(l net.Listener) error { return server.ServeTLS(l, "", "") })
 }
@@ -168,7 +219,9 @@ func (p *pod) serveMetrics() {
 func (p *pod) serves(port int, server *http.Server, serve func(net.Listener) error) {
 	p.t.Helper()
 	l := must(net.Listen("tcp", "127.0.0.1:0"))(p.t)
+	p.mu.Lock()
 	p.ports[port] = l.Addr().String()
+	p.mu.Unlock()
 	go func() { _ = serve(l) }()
 	p.t.Cleanup(func() { _ = server.Close() })
 }
@@ -178,7 +231,9 @@ func (p *pod) dials(ctx context.Context, key client.ObjectKey, port int) (net.Co
 	if key.Namespace != "factory" || key.Name != "mq-broker-0" {
 		return nil, fmt.Errorf("there is no pod %s", key)
 	}
+	p.mu.Lock()
 	address := p.ports[port]
+	p.mu.Unlock()
 	if address == "" {
 		return nil, errors.New("connection refused")
 	}

@@ -71,7 +71,7 @@ func TestCompletion(t *testing.T) {
 
 // TestHelp: what each verb says of itself, with every flag.
 func TestHelp(t *testing.T) {
-	for _, name := range []string{"", "status", "top", "clients", "kick", "trace", "pub", "sub", "cert", "restart", "support-bundle"} {
+	for _, name := range []string{"", "status", "top", "clients", "kick", "trace", "pub", "sub", "cert", "restart", "diff", "backup", "restore", "support-bundle"} {
 		code, out, errs := call(t, nil, append(strings.Fields(name), "--help")...)
 		if code != exitYes || errs != "" {
 			t.Errorf("%s: %d %s", name, code, errs)

@@ -10,19 +10,25 @@ import (
 	"testing"
 )
 
-// TestThePageShowsWhatIsPrinted: outputs in docs/kubectl-mqtt.md are those of the golden files.
+// TestThePageShowsWhatIsPrinted: outputs in the docs are those of the golden files.
 func TestThePageShowsWhatIsPrinted(t *testing.T) {
-	page, err := os.ReadFile(filepath.Join("..", "..", "docs", "kubectl-mqtt.md"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, name := range []string{"status-troubled", "status-table", "top-busy", "clients", "kick", "cert", "restart", "bridge-flows"} {
-		shows, err := os.ReadFile(filepath.Join("testdata", name+".txt"))
+	for name, outputs := range map[string][]string{
+		"kubectl-mqtt.md": {"status-troubled", "status-table", "top-busy", "clients", "kick", "cert", "restart", "bridge-flows", "diff-window", "diff-policy", "backup", "restore"},
+		"backup.md":       {"backup", "restore", "restore-refused"},
+	} {
+		page, err := os.ReadFile(filepath.Join("..", "..", "docs", name))
 		if err != nil {
 			t.Fatal(err)
 		}
-		if !bytes.Contains(page, shows) {
-			t.Errorf("docs/kubectl-mqtt.md does not show what testdata/%s.txt holds:\n%s", name, shows)
+		page = bytes.ReplaceAll(page, []byte("\n   "), []byte("\n")) // within a list
+		for _, output := range outputs {
+			shows, err := os.ReadFile(filepath.Join("testdata", output+".txt"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if !bytes.Contains(page, bytes.ReplaceAll(shows, []byte("\n   "), []byte("\n"))) {
+				t.Errorf("docs/%s does not show what testdata/%s.txt holds:\n%s", name, output, shows)
+			}
 		}
 	}
 }

@@ -25,9 +25,9 @@ var version = "dev"
 // Exit codes. They are part of the interface: scripts rely on them.
 const (
 	exitYes        = 0 // done; can-i: yes
-	exitNo         = 1 // can-i: no; status: not as it should be; kick: nobody there; import: a file cannot be read
+	exitNo         = 1 // can-i: no; status: not as it should be; kick: nobody there; import, restore: a file cannot be read, or the broker refuses it; diff: changes
 	exitUsage      = 2 // the command line is wrong
-	exitIncomplete = 3 // import, support-bundle: written, but something is missing
+	exitIncomplete = 3 // import, support-bundle: written, but something is missing; diff: an object is refused
 	exitUnknown    = 4 // the question could not be answered
 )
 
@@ -60,8 +60,8 @@ func run(ctx context.Context, args []string, s streams, open opener) int {
 		Use:   "kubectl-mqtt",
 		Short: "Look at MQTT brokers, talk to them, and bring users to them",
 		Long: "Look at the brokers of the mqtt-operator, talk to them, and bring users to them.\n\n" +
-			"Exit codes: 0 done, or yes; 1 no, or a file that cannot be read; 2 a wrong command line; 3 an import or a\n" +
-			"bundle that is incomplete; 4 a question that could not be answered.",
+			"Exit codes: 0 done, or yes; 1 no, a file that cannot be read, or changes; 2 a wrong command line; 3 an import or a\n" +
+			"bundle that is incomplete, or a refused object; 4 a question that could not be answered.",
 		Annotations:   map[string]string{cobra.CommandDisplayNameAnnotation: "kubectl mqtt"},
 		SilenceErrors: true, SilenceUsage: true,
 		Args: cobra.NoArgs,
@@ -70,7 +70,7 @@ func run(ctx context.Context, args []string, s streams, open opener) int {
 	//nolint:contextcheck // cobra hands the context on
 	root.AddCommand(
 		status(s, open), top(s, open), clients(s, open), kick(s, open), trace(s, open), pub(s, open), sub(s, open), cert(s, open),
-		restart(s, open), supportBundle(s, open), canI(s, open), whoCan(s, open), bridges(s, open), importer(s), versionOf(s),
+		restart(s, open), diff(s, open), backup(s, open), restore(s, open), supportBundle(s, open), canI(s, open), whoCan(s, open), bridges(s, open), importer(s), versionOf(s),
 	)
 	completeFlags(root, open) //nolint:contextcheck // as above
 	root.SetArgs(args)

@@ -45,16 +45,12 @@ func failed(f *verdict.Facts, because string) *verdict.Finding {
 	}
 }
 
-// wait leaves the pods as they are outside of the maintenance windows. Where no pod runs, or none is to run, nobody is
-// disturbed and nothing waits.
+// wait leaves the pods as they are outside of the maintenance windows.
 func wait(p *pass) {
 	f, set := p.facts, p.desired.StatefulSet
-	if len(f.Spec.Windows) == 0 || f.Broker.Urgent() || f.StatefulSet.Spec.Replicas == nil || *f.StatefulSet.Spec.Replicas == 0 {
-		return
-	}
 	reason := restartReason(f, set)
-	opening := verdict.NextOpening(f.Spec.Windows, f.Now)
-	if reason == "" || opening.IsOpen(f.Now) {
+	opening, waits := verdict.WaitsFor(f)
+	if reason == "" || !waits {
 		return
 	}
 	p.pending = &v1alpha1.PendingRestart{Reason: reason, Since: metav1.NewTime(f.Now.Truncate(time.Second))}

@@ -7,7 +7,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"maps"
 	"net"
 	"slices"
 	"strconv"
@@ -444,7 +443,7 @@ func setReady(set *condition.Set, f *verdict.Facts, walked error) {
 		}
 		return
 	}
-	if c := set.FirstFalse(v1alpha1.ConditionNetworkPolicyReady); c != nil {
+	if c := set.FirstFalse(v1alpha1.ConditionNetworkPolicyReady, v1alpha1.ConditionDisruptionBudgetReady); c != nil {
 		stall(condition.Of(c))
 		return
 	}
@@ -479,44 +478,5 @@ func restartReason(f *verdict.Facts, set *appsv1.StatefulSet) v1alpha1.Condition
 	if f.StatefulSet == nil || f.Spec.Hibernated() || !desired.Replaces(set, f.StatefulSet) {
 		return ""
 	}
-	want, have := &set.Spec.Template, &f.StatefulSet.Spec.Template
-	switch {
-	case imageOf(want) != imageOf(have):
-		return v1alpha1.ReasonImageChanged
-	case isPodChanged(want, have):
-		return v1alpha1.ReasonPodChanged
-	case want.Annotations[v1alpha1.AnnotationRestartAt] != have.Annotations[v1alpha1.AnnotationRestartAt]:
-		return v1alpha1.ReasonRestartRequested
-	default:
-		return v1alpha1.ReasonTemplateChanged
-	}
-}
-
-func imageOf(template *corev1.PodTemplateSpec) string {
-	for i := range template.Spec.Containers {
-		if template.Spec.Containers[i].Name == desired.ContainerName {
-			return template.Spec.Containers[i].Image
-		}
-	}
-	return ""
-}
-
-// isPodChanged reports whether what spec.pod shapes differs.
-func isPodChanged(want, have *corev1.PodTemplateSpec) bool {
-	same := equality.Semantic.DeepEqual
-	return len(have.Spec.Containers) == 0 ||
-		!same(want.Spec.Containers[0].Resources, have.Spec.Containers[0].Resources) ||
-		!same(want.Spec.Affinity, have.Spec.Affinity) ||
-		!same(want.Spec.TopologySpreadConstraints, have.Spec.TopologySpreadConstraints) ||
-		!same(want.Spec.Tolerations, have.Spec.Tolerations) ||
-		!same(want.Spec.NodeSelector, have.Spec.NodeSelector) ||
-		want.Spec.PriorityClassName != have.Spec.PriorityClassName ||
-		!same(want.Labels, have.Labels) || !same(wishedAnnotations(want), wishedAnnotations(have))
-}
-
-// wishedAnnotations are those of spec.pod.
-func wishedAnnotations(template *corev1.PodTemplateSpec) map[string]string {
-	annotations := maps.Clone(template.Annotations)
-	delete(annotations, v1alpha1.AnnotationRestartAt)
-	return annotations
+	return desired.WhyReplaced(&set.Spec.Template, &f.StatefulSet.Spec.Template)
 }

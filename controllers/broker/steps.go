@@ -82,6 +82,9 @@ func (r *Reconciler) apply(ctx context.Context, p *pass) error {
 	if err := p.beside.NetworkPolicy(ctx, r.Writer, b, v1alpha1.NetworkPolicyName(b.Name), desired.NetworkPolicy(p.facts)); err != nil {
 		return err
 	}
+	if err := p.beside.DisruptionBudget(ctx, r.Writer, b, v1alpha1.DisruptionBudgetName(b.Name), desired.DisruptionBudget(p.facts)); err != nil {
+		return err
+	}
 	written, err := r.Writer.All(ctx, p.facts.Broker, p.desired.Objects)
 	if set := p.desired.StatefulSet; set != nil && slices.Contains(written, client.Object(set)) {
 		p.renewed, p.restart = true, restartReason(p.facts, set)

@@ -72,16 +72,17 @@ func Of(c *metav1.Condition) verdict.Finding {
 	return verdict.Finding{Reason: v1alpha1.ConditionReason(c.Reason), Message: c.Message}
 }
 
-// Tell records one event for each condition whose status is another than before, under the condition's own reason.
-// good says which status is the good news of a condition.
+// Tell records one event for each condition whose status is another than before, under the condition's own reason. Where
+// readiness changes, its event stands for the others that say the same: all good news where an object becomes ready, and
+// what it is not ready for. Ten thousand users would have three each.
 func Tell(recorder events.EventRecorder, object runtime.Object, before, after []metav1.Condition) {
+	ready := meta.FindStatusCondition(after, string(v1alpha1.ConditionReady))
+	if ready != nil && !isChange(before, ready) {
+		ready = nil
+	}
 	for i := range after {
 		now := &after[i]
-		was := meta.FindStatusCondition(before, now.Type)
-		if now.Type == string(v1alpha1.ConditionStalled) {
-			continue // Ready says the same.
-		}
-		if now.Status == metav1.ConditionUnknown || (was != nil && was.Status == now.Status) || (was == nil && !isNews(now)) {
+		if now.Type == string(v1alpha1.ConditionStalled) || !isChange(before, now) || (ready != nil && ready != now && says(ready, now)) {
 			continue
 		}
 		kind := corev1.EventTypeNormal
@@ -89,6 +90,27 @@ func Tell(recorder events.EventRecorder, object runtime.Object, before, after []
 			kind = corev1.EventTypeWarning
 		}
 		recorder.Eventf(object, nil, kind, now.Reason, "Reconcile", "%s is %s: %s", now.Type, now.Status, now.Message)
+	}
+}
+
+// says reports whether what a condition tells is told by Ready already.
+func says(ready, now *metav1.Condition) bool {
+	if ready.Status == metav1.ConditionTrue {
+		return isGood(now)
+	}
+	return !isGood(now) && ready.Reason == now.Reason && ready.Message == now.Message
+}
+
+// isChange says whether a condition has another status than before.
+func isChange(before []metav1.Condition, now *metav1.Condition) bool {
+	was := meta.FindStatusCondition(before, now.Type)
+	switch {
+	case now.Status == metav1.ConditionUnknown:
+		return false
+	case was == nil:
+		return isNews(now)
+	default:
+		return was.Status != now.Status
 	}
 }
 
@@ -104,6 +126,8 @@ func isAbnormal(c *metav1.Condition) bool {
 
 func isGood(c *metav1.Condition) bool { return (c.Status == metav1.ConditionTrue) != isAbnormal(c) }
 
-// isNews says whether a condition that appears for the first time is worth an event: everything is false at first, so
-// what is true is news.
-func isNews(c *metav1.Condition) bool { return c.Status == metav1.ConditionTrue }
+// isNews says whether a condition that appears for the first time is worth an event: that something is not there yet is
+// none, nor that a first step is done; readiness is, and so is what is not as it should be by somebody's choice.
+func isNews(c *metav1.Condition) bool {
+	return c.Status == metav1.ConditionTrue && (c.Type == string(v1alpha1.ConditionReady) || isAbnormal(c))
+}

@@ -54,10 +54,23 @@ func TestOneEventForEachFlip(t *testing.T) {
 		before, after []metav1.Condition
 		want          string
 	}{
-		"good news":         {before: ready("False", v1alpha1.ConditionReady), after: ready("True", v1alpha1.ConditionReady), want: "Normal Because Ready is True"},
-		"bad news":          {before: ready("True", v1alpha1.ConditionReady), after: ready("False", v1alpha1.ConditionReady), want: "Warning Because Ready is False"},
-		"no news":           {reason: "an event for each pass is noise", before: ready("True", v1alpha1.ConditionReady), after: ready("True", v1alpha1.ConditionReady)},
-		"a new object":      {reason: "everything is false at first", after: ready("False", v1alpha1.ConditionReady)},
+		"good news":    {before: ready("False", v1alpha1.ConditionReady), after: ready("True", v1alpha1.ConditionReady), want: "Normal Because Ready is True"},
+		"bad news":     {before: ready("True", v1alpha1.ConditionReady), after: ready("False", v1alpha1.ConditionReady), want: "Warning Because Ready is False"},
+		"no news":      {reason: "an event for each pass is noise", before: ready("True", v1alpha1.ConditionReady), after: ready("True", v1alpha1.ConditionReady)},
+		"a new object": {reason: "everything is false at first", after: ready("False", v1alpha1.ConditionReady)},
+		"a first step": {reason: "readiness will say it", after: ready("True", v1alpha1.ConditionCredentialsReady)},
+		"a step again": {before: ready("False", v1alpha1.ConditionCredentialsReady), after: ready("True", v1alpha1.ConditionCredentialsReady), want: "Normal Because CredentialsReady is True"},
+		"ready, and all of it": {
+			reason: "one event is enough", before: ready("False", v1alpha1.ConditionApplied, v1alpha1.ConditionReady),
+			after: ready("True", v1alpha1.ConditionApplied, v1alpha1.ConditionReady), want: "Normal Because Ready is True",
+		},
+		"not ready, and why": {
+			reason: "Ready repeats what it is not ready for", before: ready("True", v1alpha1.ConditionApplied, v1alpha1.ConditionReady),
+			after: ready("False", v1alpha1.ConditionApplied, v1alpha1.ConditionReady), want: "Warning Because Ready is False",
+		},
+		"ready, with a warning": {
+			after: append(ready("True", v1alpha1.ConditionInsecure), ready("True", v1alpha1.ConditionApplied)...), want: "Warning Because Insecure is True",
+		},
 		"a warning appears": {after: ready("True", v1alpha1.ConditionInsecure), want: "Warning Because Insecure is True"},
 		"a warning goes":    {before: ready("True", v1alpha1.ConditionInsecure), after: ready("False", v1alpha1.ConditionInsecure), want: "Normal Because Insecure is False"},
 		"stalled":           {reason: "Ready says the same", after: ready("True", v1alpha1.ConditionStalled)},

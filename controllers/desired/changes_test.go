@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
@@ -25,7 +26,7 @@ func TestEachFieldDoesWhatTheTableSays(t *testing.T) {
 	whole := &v1alpha1.MQTTBroker{}
 	mustUnmarshal(t, text, whole)
 	before, _ := facts(t, whole)
-	template, alive, tried := templateOf(t, before), aliveFields(t), map[string]bool{}
+	template, alive, tried := templateOf(t, before), aliveFields(t, "MQTTBroker"), map[string]bool{}
 	for _, field := range leaves(reflect.TypeFor[v1alpha1.MQTTBrokerSpec](), "spec") {
 		under := within(alive, field)
 		if under == "" {
@@ -60,7 +61,39 @@ func TestEachFieldDoesWhatTheTableSays(t *testing.T) {
 	}
 }
 
-func aliveFields(t *testing.T) map[string]bool {
+// TestEachFieldOfABridgeDoesWhatTheTableSays is the same for bridges.
+func TestEachFieldOfABridgeDoesWhatTheTableSays(t *testing.T) {
+	text, err := os.ReadFile("../../config/testdata/good/bridge.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	whole := &v1alpha1.MQTTBridge{}
+	mustUnmarshal(t, text, whole)
+	templateOf := func(bridge *v1alpha1.MQTTBridge) string {
+		return string(render(t, &corev1.Pod{Spec: BridgeDeployment(bridgeFacts(bridge)).Spec.Template.Spec, ObjectMeta: BridgeDeployment(bridgeFacts(bridge)).Spec.Template.ObjectMeta}))
+	}
+	template, alive, tried := templateOf(whole), aliveFields(t, "MQTTBridge"), 0
+	for _, field := range leaves(reflect.TypeFor[v1alpha1.MQTTBridgeSpec](), "spec") {
+		if within(alive, field) == "" {
+			continue
+		}
+		tried++
+		changed := whole.DeepCopy()
+		alter(t, reflect.ValueOf(&changed.Spec).Elem(), strings.Split(field, ".")[1:])
+		if reflect.DeepEqual(changed.Spec, whole.Spec) {
+			t.Fatalf("this test does not know how to change %s", field)
+		}
+		change, restarts := v1alpha1.BridgeChange(field), templateOf(changed) != template
+		if change == "" || change != v1alpha1.ChangeRefused && restarts != (change == v1alpha1.ChangeRestart) {
+			t.Errorf("%s is said to be %q, and the pod template is another one: %t", field, change, restarts)
+		}
+	}
+	if tried == 0 {
+		t.Error("no field was tried")
+	}
+}
+
+func aliveFields(t *testing.T, kind string) map[string]bool {
 	t.Helper()
 	text, err := os.ReadFile("../../config/testdata/alive.txt")
 	if err != nil {
@@ -68,7 +101,7 @@ func aliveFields(t *testing.T) map[string]bool {
 	}
 	alive := map[string]bool{}
 	for line := range strings.Lines(string(text)) {
-		if field, found := strings.CutPrefix(strings.TrimSpace(line), "MQTTBroker "); found {
+		if field, found := strings.CutPrefix(strings.TrimSpace(line), kind+" "); found {
 			alive[field] = true
 		}
 	}

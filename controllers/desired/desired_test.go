@@ -69,6 +69,9 @@ func TestScenarios(t *testing.T) {
 			if policy := NetworkPolicy(f); policy != nil {
 				objects = append(objects, policy)
 			}
+			if budget := DisruptionBudget(f); budget != nil {
+				objects = append(objects, budget)
+			}
 			for _, object := range append(objects, Monitoring(f)...) {
 				got.Files = append(got.Files, txtar.File{Name: nameOf(object), Data: render(t, object)})
 			}

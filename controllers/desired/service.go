@@ -42,7 +42,8 @@ func ListenerService(f *verdict.Facts, l v1alpha1.ResolvedListener) *corev1.Serv
 	service.Spec = corev1.ServiceSpec{
 		Type:                  l.Service.Type,
 		Selector:              v1alpha1.BrokerSelector(f.Broker.Name),
-		IPFamilyPolicy:        new(corev1.IPFamilyPolicyPreferDualStack),
+		IPFamilyPolicy:        &l.Service.IPFamilyPolicy,
+		IPFamilies:            l.Service.IPFamilies,
 		Ports:                 []corev1.ServicePort{port(l)},
 		ExternalTrafficPolicy: l.Service.ExternalTrafficPolicy,
 	}

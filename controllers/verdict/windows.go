@@ -19,6 +19,17 @@ type Opening struct {
 // IsOpen reports whether it is open at that time.
 func (o Opening) IsOpen(now time.Time) bool { return !now.Before(o.From) && now.Before(o.Until) }
 
+// WaitsFor is the opening that a change which replaces pods has to wait for; false where it need not. Where no pod runs, or
+// none is to run, nobody is disturbed and nothing waits. An opening without a window never comes.
+func WaitsFor(f *Facts) (Opening, bool) {
+	set := f.StatefulSet
+	if len(f.Spec.Windows) == 0 || f.Broker.Urgent() || set == nil || set.Spec.Replicas == nil || *set.Spec.Replicas == 0 {
+		return Opening{}, false
+	}
+	opening := NextOpening(f.Spec.Windows, f.Now)
+	return opening, !opening.IsOpen(f.Now)
+}
+
 // NextOpening is the opening of now, or the next one; the zero value where no window ever opens.
 func NextOpening(windows []v1alpha1.ResolvedWindow, now time.Time) Opening {
 	var next Opening

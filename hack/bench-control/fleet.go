@@ -22,27 +22,33 @@ import (
 const fleetPort = 8883
 
 // fleet is a number of brokers with their users.
-type fleet struct{ *world }
+type fleet struct {
+	*world
+	shape
+
+	// peak is the most that the operator has held since it started, in bytes.
+	peak int64
+}
 
 func (f *fleet) brokerName(i int) string { return fmt.Sprintf("mq-%03d", i) }
 
 func (f *fleet) userName(broker, i int) string { return fmt.Sprintf("mq-%03d-user-%02d", broker, i) }
 
 // measureFleet makes more and more brokers, changes some users, and then has everything looked at again.
-func (b *bench) measureFleet(ctx context.Context) error {
-	w, err := b.newWorld(ctx, "fleet", asEndpoint)
+func (b *bench) measureFleet(ctx context.Context, name string, s shape) error {
+	w, err := b.newWorld(ctx, name, asEndpoint)
 	if err != nil {
 		return err
 	}
 	defer w.close()
-	f := &fleet{w}
+	f := &fleet{world: w, shape: s}
 	growth := table{
-		title: "Many brokers: how it grows with their number",
+		title: fmt.Sprintf("Many brokers with %d users each: how it grows with their number", s.perBroker),
 		note:  "A write is an object that was made or changed, events and statuses included.",
 		head:  []string{"brokers", "users", "all ready after", "requests", "writes", "writes per object", "operator CPU", "operator RSS", "highest"},
 	}
 	have := 0
-	for _, size := range b.brokers {
+	for _, size := range s.sizes {
 		line, err := f.grow(ctx, have, size)
 		if err != nil {
 			return err
@@ -92,6 +98,7 @@ func (f *fleet) grow(ctx context.Context, have, size int) ([]string, error) {
 	cpu := f.operator.cpu() - used
 	rss := settled(ctx, f.operator, settleTime)
 	_, peak := f.operator.memory()
+	f.peak = max(f.peak, peak)
 	f.sayf("ready after %s, %d requests, %s of CPU, operator %s", secondsOf(took), len(made), secondsOf(cpu), mib(rss))
 	objects := (size - have) * (1 + f.perBroker)
 	return []string{
@@ -188,6 +195,11 @@ func (f *fleet) restart(ctx context.Context, brokers int) error {
 	}
 	_, peak := f.operator.memory()
 	rss := settled(ctx, f.operator, settleTime)
+	if f.memory > 0 {
+		f.peak = max(f.peak, peak)
+		f.report.row(fmt.Sprintf("most that the operator holds with %d brokers and %d users, making them and at the resync", brokers, brokers*f.perBroker),
+			"≤ "+mib(f.memory), mib(f.peak), judge(f.peak <= f.memory))
+	}
 	f.still(made, fmt.Sprintf("full resync: the operator restarts, %d brokers and %d users", brokers, brokers*f.perBroker))
 	f.report.row("… time, requests, CPU, RSS", "", fmt.Sprintf("%s, %d, %s, %s (at most %s)", secondsOf(took), len(made), secondsOf(cpu), mib(rss), mib(peak)), "")
 	f.report.row("… reconcile p99", "", "user "+reconcile(metrics, nil, "mqttuser")+", broker "+reconcile(metrics, nil, "mqttbroker"), "")

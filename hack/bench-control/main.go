@@ -11,6 +11,7 @@
 //	users  one broker, up to 10,000 users
 //	storm  2,000 clients at once; no operator
 //	fleet  up to 200 brokers with 25 users each; their pods are admin endpoints inside this program
+//	scale  the same with up to 1,000 brokers of 10 users each
 //	acl    the Go benchmark of an access check
 //
 // It ends by itself, and with it every process that it started. KUBEBUILDER_ASSETS says where kube-apiserver and etcd are.
@@ -36,8 +37,8 @@ import (
 const usage = `bench-control measures the control plane on a real API server, on this machine, on loopback.
 
   bench-control -quick            a small form of everything: two minutes
-  bench-control -part users       one part: users, storm, fleet or acl, with commas
-  bench-control -write            everything, into docs/benchmarks-control.md: up to a quarter of an hour
+  bench-control -part users       one part: users, storm, fleet, scale or acl, with commas
+  bench-control -write            everything, into docs/benchmarks-control.md: half an hour
 
 `
 
@@ -52,12 +53,20 @@ type settings struct {
 	// users are the sizes at which one broker is measured, samples how many users are added at each.
 	users, samples []int
 	clients        int
-	// brokers are the sizes at which a fleet is measured, each broker with perBroker users; changes are made at the last.
-	brokers            []int
-	perBroker, changes int
+	// fleet and scale are two forms of many brokers.
+	fleet, scale shape
 }
 
-func allParts() []string { return []string{"acl", "storm", "users", "fleet"} }
+// shape is how many brokers, each with how many users.
+type shape struct {
+	// sizes are the numbers of brokers at which is measured; the changes are made at the last.
+	sizes              []int
+	perBroker, changes int
+	// memory is the most that the operator is to hold, in bytes; 0 where nothing is asked.
+	memory int64
+}
+
+func allParts() []string { return []string{"acl", "storm", "users", "fleet", "scale"} }
 
 // errUsage says that the message is out already.
 var errUsage = errors.New("wrong use")
@@ -84,7 +93,7 @@ func parse(args []string, errs io.Writer) (*settings, error) {
 	flags.StringVar(&parts, "part", "", "parts, with commas (default all): "+strings.Join(allParts(), ","))
 	flags.BoolVar(&s.quick, "quick", false, "a small form: it shows that all works, its numbers are no measure")
 	flags.BoolVar(&s.write, "write", false, "write docs/benchmarks-control.md")
-	flags.DurationVar(&s.budget, "budget", 30*time.Minute, "after this time it gives up")
+	flags.DurationVar(&s.budget, "budget", 45*time.Minute, "after this time it gives up")
 	flags.StringVar(&s.profile, "profile", "", "directory for profiles of the operator (go tool pprof) at each size of part users: heap.SIZE, and cpu.SIZE while single users come")
 	flags.Usage = func() {
 		_, _ = fmt.Fprint(errs, usage)
@@ -123,10 +132,14 @@ func parse(args []string, errs io.Writer) (*settings, error) {
 // size fills in how much of everything.
 func (s *settings) size() {
 	s.users, s.samples = []int{100, 1000, 10_000}, []int{30, 30, 200}
-	s.clients, s.brokers, s.perBroker, s.changes = 2000, []int{10, 50, 200}, 25, 100
+	s.clients = 2000
+	s.fleet = shape{sizes: []int{10, 50, 200}, perBroker: 25, changes: 100}
+	s.scale = shape{sizes: []int{10, 100, 1000}, perBroker: 10, changes: 50, memory: 300 << 20}
 	if s.quick {
 		s.users, s.samples = []int{50, 300}, []int{10, 20}
-		s.clients, s.brokers, s.perBroker, s.changes = 200, []int{5, 20}, 5, 20
+		s.clients = 200
+		s.fleet = shape{sizes: []int{5, 20}, perBroker: 5, changes: 20}
+		s.scale = shape{sizes: []int{5, 30}, perBroker: 2, changes: 5, memory: 300 << 20}
 	}
 }
 
@@ -142,7 +155,11 @@ func run(ctx context.Context, args []string, out, errs io.Writer) error {
 		return err
 	}
 	defer b.close()
-	parts := map[string]func(context.Context) error{"users": b.measureUsers, "storm": b.measureStorm, "fleet": b.measureFleet, "acl": b.measureACL}
+	parts := map[string]func(context.Context) error{
+		"users": b.measureUsers, "storm": b.measureStorm, "acl": b.measureACL,
+		"fleet": func(ctx context.Context) error { return b.measureFleet(ctx, "fleet", s.fleet) },
+		"scale": func(ctx context.Context) error { return b.measureFleet(ctx, "scale", s.scale) },
+	}
 	var failed error
 	for _, name := range s.parts {
 		b.sayf("%s", name)

@@ -121,8 +121,8 @@ Written by %[1]smake bench-control%[1]s on %[2]s; do not edit. How it measures: 
 			_, _ = fmt.Fprintf(out, "\n%s\n", t.note)
 		}
 	}
-	_, _ = fmt.Fprintf(out, "\nSettings: users %v with %v added one by one, %d clients at once, brokers %v with %d users each, %d changes.\n",
-		s.users, s.samples, s.clients, s.brokers, s.perBroker, s.changes)
+	_, _ = fmt.Fprintf(out, "\nSettings: users %v with %v added one by one, %d clients at once, brokers %v with %d users each and %d changes, brokers %v with %d users each and %d changes.\n",
+		s.users, s.samples, s.clients, s.fleet.sizes, s.fleet.perBroker, s.fleet.changes, s.scale.sizes, s.scale.perBroker, s.scale.changes)
 }
 
 // writePage writes docs/benchmarks-control.md, whole or not at all.

@@ -36,6 +36,8 @@ type peer struct {
 	mixes bool
 	// loses says that a session that is back does not get all that was kept for it.
 	loses bool
+	// repeats says that it gives messages again whose acknowledgement is late, whatever the connection does.
+	repeats bool
 	// unordered says that messages of a topic overtake each other inside it, even when nothing happens.
 	unordered bool
 	// exactRetained peers give retained messages to subscriptions without a wildcard only.
@@ -225,7 +227,7 @@ var mochi = &peer{
 
 var nats = &peer{
 	name: "nats", title: "NATS server", get: "nats", version: said("v2.15.2"), quick: true, mqtt: []int{4}, qos: 2, keeps: true,
-	mixes: true,
+	mixes: true, repeats: true,
 	cannot: []string{
 		"speaks no MQTT 5",
 		"gives what a bridge had not acknowledged when the line was cut again after `ack_wait` only (30 s; 10 s here), behind what is newer; and again, too, what a slow bridge has not acknowledged by then",

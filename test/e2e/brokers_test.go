@@ -478,50 +478,6 @@ func (s *story) scale(broker *v1alpha1.MQTTBroker, replicas int) {
 	}
 }
 
-// TestNamespaceIsDeleted: nothing holds it, and nothing stays.
-func TestNamespaceIsDeleted(t *testing.T) {
-	t.Parallel()
-	s := begin(t)
-	s.broker(withVolume)
-	s.user("anna", allow("#"))
-	in := s.connect("anna")
-	s.searchForSecrets()
-	s.deleteNamespace()
-	s.awaitEnd(in)
-	s.noVolumes()
-}
-
-// deleteNamespace deletes the story's namespace and waits until it is gone.
-func (s *story) deleteNamespace() {
-	s.Helper()
-	namespace := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: s.namespace}}
-	s.remove(namespace)
-	took := s.eventually(patience, "the namespace is gone", func() error {
-		err := s.isGone(namespace)
-		if err != nil {
-			err = fmt.Errorf("%w: %v", err, namespace.Status.Conditions)
-		}
-		return err
-	})
-	s.sayf("the namespace was gone after %.1fs", took.Seconds())
-}
-
-func (s *story) noVolumes() {
-	s.Helper()
-	s.eventually(patience, "its volumes are gone", func() error {
-		volumes := &corev1.PersistentVolumeList{}
-		if err := kube.List(s.ctx, volumes); err != nil {
-			return err
-		}
-		for i := range volumes.Items {
-			if claim := volumes.Items[i].Spec.ClaimRef; claim != nil && claim.Namespace == s.namespace {
-				return errors.New(volumes.Items[i].Name + " is still there")
-			}
-		}
-		return nil
-	})
-}
-
 // TestVolumeStays: a broker is deleted and made again, with the volume that the default keeps.
 func TestVolumeStays(t *testing.T) {
 	t.Parallel()

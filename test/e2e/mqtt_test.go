@@ -89,6 +89,8 @@ type session struct {
 	proof  []byte
 	// steps go on with the method where it has more than one; nil where it has not.
 	steps paho.Auther //nolint:misspell // paho.golang calls it so
+	// hear takes messages as they come, in place of the channel of the client.
+	hear func(*paho.Publish)
 }
 
 // oneStep is a method of authentication that ends with what it begins with.
@@ -104,11 +106,13 @@ type mqttClient struct {
 	present  bool
 	proof    []byte // the broker's own, in CONNACK
 	messages chan *paho.Publish
+	hear     func(*paho.Publish)
 	closed   chan struct{}
 
 	mu sync.Mutex
-	// why the connection ended, with the reason code of a DISCONNECT, 0 without one.
+	// why the connection ended and when, with the reason code of a DISCONNECT, 0 without one.
 	why    error
+	at     time.Time
 	reason byte
 }
 
@@ -149,7 +153,10 @@ func connectWith(b binding, want session) (*mqttClient, error) {
 	if want.steps == nil {
 		want.steps = oneStep{}
 	}
-	c := &mqttClient{name: want.clientID, messages: make(chan *paho.Publish, 10_000), closed: make(chan struct{})}
+	c := &mqttClient{name: want.clientID, hear: want.hear, closed: make(chan struct{})}
+	if c.hear == nil {
+		c.messages = make(chan *paho.Publish, 10_000)
+	}
 	c.paho = paho.NewClient(paho.ClientConfig{
 		Conn: packets.NewThreadSafeConn(conn), ClientID: want.clientID, PacketTimeout: answerTime,
 		AuthHandler: want.steps, OnPublishReceived: []func(paho.PublishReceived) (bool, error){c.receive},
@@ -178,6 +185,10 @@ func connectWith(b binding, want session) (*mqttClient, error) {
 }
 
 func (c *mqttClient) receive(p paho.PublishReceived) (bool, error) {
+	if c.hear != nil {
+		c.hear(p.Packet)
+		return true, nil
+	}
 	select {
 	case c.messages <- p.Packet:
 	default: // nobody reads: the story does not care
@@ -189,7 +200,7 @@ func (c *mqttClient) end(why error, reason byte) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.why == nil {
-		c.why, c.reason = why, reason
+		c.why, c.reason, c.at = why, reason, time.Now()
 		close(c.closed)
 	}
 }

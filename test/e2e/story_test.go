@@ -114,10 +114,12 @@ func (s *story) eventually(within time.Duration, fact string, ask func() error) 
 	}
 }
 
-func (s *story) create(object client.Object) {
+func (s *story) create(objects ...client.Object) {
 	s.Helper()
-	if err := kube.Create(s.ctx, object); err != nil {
-		s.Fatalf("create %s: %v", named(object), err)
+	for _, object := range objects {
+		if err := kube.Create(s.ctx, object); err != nil {
+			s.Fatalf("create %s: %v", named(object), err)
+		}
 	}
 }
 

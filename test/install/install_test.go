@@ -32,7 +32,7 @@ const (
 	release   = "mqtt-operator"
 	namespace = "mqtt-operator-system"
 	// patience is generous because the tests share their machine; nothing waits for it unless it fails.
-	patience = time.Minute
+	patience = 3 * time.Minute
 )
 
 // server is an API server without the kinds, and the Helm that is to bring them.

@@ -28,6 +28,8 @@ const (
 	// restAfter is how long a configuration must have been the newest before the memory that reading it took is given back.
 	restAfter     = 3 * time.Second
 	healthTimeout = 10 * time.Second
+	// lastAnswers is how long an answer may take that is being given when the broker begins anew.
+	lastAnswers = 3 * time.Second
 )
 
 // settings are the flags of serve.
@@ -61,18 +63,24 @@ func serve(ctx context.Context, args []string, errs io.Writer) error {
 	log := logging.Logger()
 	log.Info("broker starts", "version", versionText())
 
-	err := runBroker(ctx, &s, logging, log)
-	if err == nil {
-		log.Info("broker has stopped")
-	}
+	for {
+		again, err := runBroker(ctx, &s, logging, log)
+		if err == nil && !again {
+			log.Info("broker has stopped")
+		}
 
-	return err
+		if !again {
+			return err
+		}
+
+		log.Info("broker begins anew with what was restored")
+	}
 }
 
 func port(n int) string { return ":" + strconv.Itoa(n) }
 
-// runBroker serves until the context ends.
-func runBroker(ctx context.Context, s *settings, logging *logs.Log, log *slog.Logger) error {
+// runBroker serves until the context ends, or until something was restored: then it is to be run again.
+func runBroker(ctx context.Context, s *settings, logging *logs.Log, log *slog.Logger) (again bool, err error) {
 	var keeper *admin.Keeper // the broker asks it, and it the broker
 
 	broker, err := engine.New(engine.Options{
@@ -84,7 +92,7 @@ func runBroker(ctx context.Context, s *settings, logging *logs.Log, log *slog.Lo
 		},
 	})
 	if err != nil {
-		return err
+		return false, err
 	}
 
 	var release sync.Once
@@ -108,9 +116,11 @@ func runBroker(ctx context.Context, s *settings, logging *logs.Log, log *slog.Lo
 	})
 	checker := newChecker(broker)
 
-	servers, err := openServers(s, keeper, broker, checker, log)
+	saved := newArchive(broker, log)
+
+	servers, err := openServers(s, keeper, broker, checker, saved, log)
 	if err != nil {
-		return errors.Join(err, stop(broker, s.shutdown)) //nolint:contextcheck // see stop
+		return false, errors.Join(err, stop(broker, s.shutdown)) //nolint:contextcheck // see stop
 	}
 
 	watching, stopWatching := context.WithCancel(ctx)
@@ -122,9 +132,13 @@ func runBroker(ctx context.Context, s *settings, logging *logs.Log, log *slog.Lo
 		(&watcher{dir: s.configDir, keeper: keeper, log: log}).run(watching)
 	}()
 
+	var restored *restoration
+
 	select {
 	case <-ctx.Done():
 		log.Info("broker stops: clients are disconnected, sessions are written", "timeout", s.shutdown)
+	case restored = <-saved.restored:
+		log.Info("broker stops to begin anew with what is restored: clients are disconnected", "timeout", s.shutdown)
 	case err = <-servers.failed:
 	}
 
@@ -134,9 +148,14 @@ func runBroker(ctx context.Context, s *settings, logging *logs.Log, log *slog.Lo
 
 	err = errors.Join(err, stop(broker, s.shutdown)) //nolint:contextcheck // see stop
 
+	if restored != nil {
+		restored.settle(err)
+		servers.finish() //nolint:contextcheck // it is the end
+	}
+
 	servers.close()
 
-	return err
+	return restored != nil && ctx.Err() == nil, err
 }
 
 // stop has a deadline of its own: the context that it is called under has ended, which is why it is called.
@@ -173,7 +192,7 @@ type servers struct {
 	failed chan error // has room for each
 }
 
-func openServers(s *settings, keeper *admin.Keeper, broker *engine.Engine, checker *health.Checker, log *slog.Logger) (*servers, error) {
+func openServers(s *settings, keeper *admin.Keeper, broker *engine.Engine, checker *health.Checker, saved *archive, log *slog.Logger) (*servers, error) {
 	opened := &servers{failed: make(chan error, 3)}
 
 	if s.healthListen != "" {
@@ -198,7 +217,7 @@ func openServers(s *settings, keeper *admin.Keeper, broker *engine.Engine, check
 	if s.adminListen != "" {
 		started := time.Now()
 
-		server, err := admin.NewServer(admin.Handler(keeper, func() admin.Status { return status(broker, started) }, tracing(broker), admin.WithClients(members{broker})), s.adminTLS)
+		server, err := admin.NewServer(admin.Handler(keeper, func() admin.Status { return status(broker, started) }, tracing(broker), admin.WithClients(members{broker}), admin.WithSnapshots(saved)), s.adminTLS)
 		if err == nil {
 			err = opened.open("admin", s.adminListen, server, log)
 		}
@@ -239,6 +258,16 @@ func (s *servers) open(name, address string, server *http.Server, log *slog.Logg
 	log.Debug("endpoint open", "name", name, "address", listener.Addr().String())
 
 	return nil
+}
+
+// finish lets answers that are being given come to their end.
+func (s *servers) finish() {
+	ctx, cancel := context.WithTimeout(context.Background(), lastAnswers)
+	defer cancel()
+
+	for _, server := range s.all {
+		_ = server.Shutdown(ctx)
+	}
 }
 
 func (s *servers) close() {

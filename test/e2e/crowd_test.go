@@ -1,0 +1,259 @@
+// SPDX-License-Identifier: Apache-2.0
+
+//go:build e2e
+
+package e2e
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"slices"
+	"strconv"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/eclipse/paho.golang/paho"
+
+	"github.com/mqtt-operator/mqtt-operator/api/v1alpha1"
+)
+
+// crowdSize is how many devices are in the crowd; E2E_CROWD says another number.
+const crowdSize = 200
+
+// device is a client with a session that is kept. It publishes with QoS 1 to a topic of its own, which it listens to, one
+// message after the other, and comes back where it is sent away.
+type device struct {
+	binding
+
+	id    string
+	pause time.Duration
+
+	mu       sync.Mutex
+	received map[string]bool
+	acked    []string
+	// ends are the ends of its connections, with what was said; away is how long each took until it was let in again.
+	ends []end
+	away []time.Duration
+	lost error // why it gave up
+}
+
+type end struct {
+	at     time.Time
+	reason byte
+}
+
+func (d *device) topic() string { return "crowd/" + d.id }
+
+func (d *device) connect(resume bool) (*mqttClient, error) {
+	return connectWith(d.binding, session{clientID: d.id, expiry: 3600, resume: resume, hear: d.hear})
+}
+
+func (d *device) hear(m *paho.Publish) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.received[string(m.Payload)] = true
+}
+
+// live publishes until ctx ends; c is its first connection.
+func (d *device) live(ctx context.Context, c *mqttClient) {
+	defer func() { c.leave() }()
+	for n := 0; ; n++ {
+		select {
+		case <-ctx.Done():
+			return
+		case <-c.closed:
+		case <-time.After(d.pause/2 + rand.N(d.pause)):
+			if text := strconv.Itoa(n); c.publish(d.topic(), text) == nil {
+				d.mu.Lock()
+				d.acked = append(d.acked, text)
+				d.mu.Unlock()
+				continue
+			}
+			<-c.closed // an exchange that fails ends the connection
+		}
+		again, err := d.comeBack(ctx, c)
+		if err != nil {
+			d.mu.Lock()
+			d.lost = err
+			d.mu.Unlock()
+			return
+		}
+		c = again
+	}
+}
+
+// comeBack tries until it is let in, as devices do: soon, and then with longer pauses.
+func (d *device) comeBack(ctx context.Context, before *mqttClient) (*mqttClient, error) {
+	before.mu.Lock()
+	ended := end{before.at, before.reason}
+	before.mu.Unlock()
+	d.mu.Lock()
+	d.ends = append(d.ends, ended)
+	d.mu.Unlock()
+	for pause := 100 * time.Millisecond; ; pause = min(2*pause, time.Second) {
+		c, err := d.connect(true)
+		if err == nil {
+			d.mu.Lock()
+			d.away = append(d.away, time.Since(ended.at))
+			d.mu.Unlock()
+			if !c.present {
+				c.leave()
+				return nil, errors.New("its session is lost")
+			}
+			return c, nil
+		}
+		select {
+		case <-ctx.Done():
+			return nil, fmt.Errorf("it is not let in: %w", err)
+		case <-time.After(pause/2 + rand.N(pause)):
+		}
+	}
+}
+
+// missing is how many messages the broker has acknowledged and not delivered.
+func (d *device) missing() (n int) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for _, text := range d.acked {
+		if !d.received[text] {
+			n++
+		}
+	}
+	return n
+}
+
+// each runs do for every device, some at the same time.
+func (s *story) each(devices []*device, do func(*device) error) {
+	s.Helper()
+	work, all, failed := make(chan *device), sync.WaitGroup{}, make(chan error, len(devices))
+	for range 32 {
+		all.Go(func() {
+			for d := range work {
+				if err := do(d); err != nil {
+					failed <- fmt.Errorf("%s: %w", d.id, err)
+				}
+			}
+		})
+	}
+	for _, d := range devices {
+		work <- d
+	}
+	close(work)
+	all.Wait()
+	if len(failed) > 0 {
+		s.Fatalf("%d of %d devices fail, such as %v", len(failed), len(devices), <-failed)
+	}
+}
+
+// TestACrowdIsRestarted while every client publishes: what was acknowledged arrives, and each finds its session. With
+// E2E_CROWD=5000 it tells how soon they are back.
+func TestACrowdIsRestarted(t *testing.T) {
+	size, pause := crowdSize, 200*time.Millisecond
+	if text := os.Getenv("E2E_CROWD"); text != "" {
+		var err error
+		if size, err = strconv.Atoi(text); err != nil || size < 2 {
+			t.Fatalf("E2E_CROWD=%q is no number of clients", text)
+		}
+		pause = time.Duration(size) * time.Millisecond // a thousand messages a second from all of them
+	} else {
+		t.Parallel()
+	}
+	s := begin(t)
+	broker := s.broker(withVolume)
+	rate := int(broker.Resolved().Drain.DisconnectRate)
+	s.user("device", allow("crowd/#"))
+	b, err := s.binding("device")
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, stop := context.WithCancel(s.ctx)
+	defer stop()
+	devices := make([]*device, size)
+	for i := range devices {
+		devices[i] = &device{binding: b, id: fmt.Sprintf("device-%04d", i), pause: pause, received: map[string]bool{}}
+	}
+	var living sync.WaitGroup
+	s.connectAs("device", session{}).leave() // the way is open
+	s.each(devices, func(d *device) error {
+		c, err := d.connect(false)
+		if err != nil {
+			return err
+		}
+		if err := c.subscribe(d.topic(), 1); err != nil {
+			return err
+		}
+		living.Go(func() { d.live(ctx, c) })
+		return nil
+	})
+	s.sayf("%d clients publish; a restart is asked for", size)
+	s.update(broker, func() { broker.Annotations = map[string]string{v1alpha1.AnnotationRestartAt: "2026-11-28T18:00:00Z"} })
+
+	s.eventually(patience, "every client was sent away and is back", func() error {
+		for _, d := range devices {
+			d.mu.Lock()
+			back, lost := len(d.away), d.lost
+			d.mu.Unlock()
+			if lost != nil {
+				t.Fatalf("%s: %v", d.id, lost)
+			}
+			if back == 0 {
+				return fmt.Errorf("%s is not", d.id)
+			}
+		}
+		return nil
+	})
+	s.awaitReady(broker)
+	stop()
+	living.Wait()
+
+	// Who left with messages on the way to it gets them now.
+	s.each(devices, func(d *device) error {
+		c, err := d.connect(true)
+		if err != nil {
+			return err
+		}
+		defer c.leave()
+		deadline := time.After(patience)
+		for d.missing() > 0 {
+			select {
+			case <-deadline:
+				return fmt.Errorf("%d messages that were acknowledged are lost", d.missing())
+			case <-time.After(20 * time.Millisecond):
+			}
+		}
+		return nil
+	})
+	s.tellCrowd(devices, rate)
+}
+
+// tellCrowd says how the restart was for the crowd.
+func (s *story) tellCrowd(devices []*device, rate int) {
+	s.Helper()
+	var (
+		sent []time.Time
+		away []time.Duration
+		acks int
+	)
+	for _, d := range devices {
+		d.mu.Lock()
+		if first := d.ends[0]; first.reason != serverShuttingDown {
+			s.Errorf("%s was told %#x, want %#x", d.id, first.reason, serverShuttingDown)
+		}
+		sent, away, acks = append(sent, d.ends[0].at), append(away, d.away[0]), acks+len(d.acked)
+		d.mu.Unlock()
+	}
+	slices.SortFunc(sent, time.Time.Compare)
+	slices.Sort(away)
+	took := sent[len(sent)-1].Sub(sent[0])
+	measured := float64(len(sent)-1) / took.Seconds()
+	s.sayf("%d clients were sent away within %.2fs: %.0f per second, asked for %d", len(sent), took.Seconds(), measured, rate)
+	s.sayf("each was back after p50 %.1fs, p99 %.1fs, at most %.1fs", away[len(away)/2].Seconds(), away[len(away)*99/100].Seconds(), away[len(away)-1].Seconds())
+	s.sayf("of %d messages that were acknowledged none is lost", acks)
+	if measured > 1.1*float64(rate) {
+		s.Errorf("they were sent away faster than the %d per second that were asked for", rate)
+	}
+}
