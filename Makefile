@@ -11,7 +11,7 @@ TAG ?=
 export CLUSTER
 
 .DEFAULT_GOAL := help
-.PHONY: help docs docs-serve demo test unit apitest nested chart-test lint verify e2e conformance clients faults monitoring bridges bench bench-bridge bench-control soak generate fmt images dockerfiles node-up node-down clean plugin
+.PHONY: help docs docs-serve dashboards demo test unit apitest nested chart-test lint verify e2e conformance clients faults monitoring bridges bench bench-bridge bench-control soak generate fmt images dockerfiles node-up node-down clean plugin
 
 help: ## Show this
 	@echo "make TARGET [CLUSTER=kind|current] [VERSION=…] [TAG=…]"
@@ -65,6 +65,9 @@ docs: ## Make the site of docs/ in dist/site, and follow every link in it; the f
 
 docs-serve: ## Show it on http://127.0.0.1:1313, and anew when a page changes
 	@hack/site.sh serve
+
+dashboards: ## What the dashboards show under a small load on the development node, into docs/images; needs root
+	hack/e2e.sh -test.run '^TestDashboards$$' -pictures "$(CURDIR)/docs/images"
 
 bridges: ## The bridge with eight other brokers, killed, cut off and overtaken, into docs/bridges.md; half an hour
 	@hack/bridges.sh

@@ -22,6 +22,7 @@ esac
 
 # Compiled before the network is left: modules may have to be fetched.
 if [ -z "${E2E_BINARY:-}" ]; then
+	command -v prometheus >/dev/null || hack/test.sh packages # a story has one scrape
 	say "compiling the stories"
 	mkdir -p dist
 	go test -c -tags e2e -o dist/e2e.test ./test/e2e

@@ -13,7 +13,7 @@ hugo="$PWD/.cache/tools/hugo"
 # Without cgo: the SCSS that it would bring is not used.
 CGO_ENABLED=0 go build -C hack/tools/hugo -o "$hugo" github.com/gohugoio/hugo
 # It asks nobody for anything: it has no modules to fetch, and keeps what it caches here.
-run_hugo() { HUGO_CACHEDIR="$PWD/.cache/hugo" HUGO_ENABLEGITINFO=false "$hugo" "$@" --source hack/site; }
+run_hugo() { HUGO_CACHEDIR="$PWD/.cache/hugo" HUGO_ENABLEGITINFO=false "$hugo" "$@" --noBuildLock --source hack/site; }
 
 if [ "${1:-}" = serve ]; then
 	run_hugo server --bind 127.0.0.1 --port "${2:-1313}" --disableFastRender --renderToMemory
@@ -23,5 +23,5 @@ fi
 out="${1:-dist/site}"
 mkdir -p "$out"
 out="$(cd "$out" && pwd)"
-run_hugo build --quiet --noBuildLock --panicOnWarning --cleanDestinationDir --destination "$out"
+run_hugo build --quiet --panicOnWarning --cleanDestinationDir --destination "$out"
 go run -C hack/sitecheck . "$out"

@@ -95,6 +95,10 @@ func TestWorkflowsAreCautious(t *testing.T) {
 		delete(writes, "release.yaml release "+right)
 	}
 
+	for _, right := range []string{"pages", "id-token"} {
+		delete(writes, "pages.yaml deploy "+right)
+	}
+
 	for right := range writes {
 		t.Errorf("nobody expected the right to write: %s", right)
 	}
