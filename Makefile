@@ -11,7 +11,7 @@ TAG ?=
 export CLUSTER
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test unit apitest nested chart-test lint verify e2e conformance clients faults monitoring bridges bench bench-bridge bench-control soak generate fmt images dockerfiles node-up node-down clean plugin
+.PHONY: help demo test unit apitest api-faults nested chart-test lint verify e2e conformance clients faults monitoring bridges bench bench-bridge bench-control soak generate fmt images dockerfiles node-up node-down clean plugin
 
 help: ## Show this
 	@echo "make TARGET [CLUSTER=kind|current] [VERSION=…] [TAG=…]"
@@ -32,6 +32,9 @@ unit: ## Tests that need nothing but Go
 
 apitest: ## Tests against a real API server
 	@hack/test.sh apitest
+
+api-faults: ## Every call of the operator to the API server fails once, in each way that it can; an hour
+	KUBEBUILDER_ASSETS="$${KUBEBUILDER_ASSETS:-$$(go run -C hack/devcluster . assets)}" FAULTS=all go test -count 1 -timeout 3h -v -run '^TestEveryCallFails$$' ./controllers
 
 nested: ## Tests of the tools under hack/ that are modules of their own
 	@hack/test.sh nested
