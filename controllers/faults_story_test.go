@@ -54,9 +54,12 @@ const (
 // By itself it takes a sample of these lives; with FAULTS=all, as "make api-faults" does, all of them. To find out which fault
 // it was, FAULTS='conflicted PATCH /api/v1/namespaces/NS/secrets/mq-config' lets nothing else fail.
 func TestEveryCallFails(t *testing.T) {
-	untouched := &line{}
-	want := play(t, untouched)
-	if diff := cmp.Diff(want, play(t, &line{})); diff != "" {
+	var (
+		untouched   = &line{}
+		want, again map[string]string
+	)
+	isGood := t.Run("nothing", func(t *testing.T) { want = play(t, untouched) }) && t.Run("nothing again", func(t *testing.T) { again = play(t, &line{}) })
+	if diff := cmp.Diff(want, again); !isGood || diff != "" {
 		t.Fatalf("two lives in which nothing fails are not the same, so that nothing can be told from others (-first +second):\n%s", diff)
 	}
 	lives, planned := livesOf(untouched.calls)
@@ -69,30 +72,32 @@ func TestEveryCallFails(t *testing.T) {
 		lives = only(lives, wish)
 		planned = len(lives)
 	}
+	if planned == 0 {
+		t.Fatal("nothing is to fail")
+	}
 	var (
 		all  sync.WaitGroup
 		todo = make(chan *line)
-		met  atomic.Int64
 		mu   sync.Mutex
 		took []time.Duration
+		met  int
 	)
 	for range sideBySide {
 		all.Go(func() {
 			for l := range todo {
 				t.Run(l.String(), func(t *testing.T) {
 					began := time.Now()
-					t.Cleanup(func() {
+					t.Cleanup(func() { // when the operator has ended
 						if t.Failed() {
 							t.Logf("what failed, in this order:\n%s", strings.Join(l.met, "\n"))
 						}
+						mu.Lock()
+						defer mu.Unlock()
+						took, met = append(took, time.Since(began)), met+len(l.met)
 					})
 					if diff := cmp.Diff(want, play(t, l)); diff != "" {
 						t.Errorf("the world is another one than without the faults (-want +got):\n%s", diff)
 					}
-					met.Add(int64(len(l.met)))
-					mu.Lock()
-					defer mu.Unlock()
-					took = append(took, time.Since(began))
 				})
 			}
 		})
@@ -103,10 +108,10 @@ func TestEveryCallFails(t *testing.T) {
 	close(todo)
 	all.Wait()
 	slices.Sort(took)
-	t.Logf("%d of %d calls failed as planned; a life took %v to %v, at the median %v", met.Load(), planned, took[0], took[len(took)-1], took[len(took)/2])
+	t.Logf("%d of %d calls failed as planned; a life took %v to %v, at the median %v", met, planned, took[0], took[len(took)-1], took[len(took)/2])
 	// Which of two passes reads an object, or how many events come in one piece, differs from life to life.
-	if int(met.Load()) < planned*3/4 {
-		t.Errorf("only %d of %d calls came at all", met.Load(), planned)
+	if met < planned*3/4 {
+		t.Errorf("only %d of %d calls came at all", met, planned)
 	}
 }
 
@@ -150,7 +155,7 @@ func only(lives []*line, text string) (some []*line) {
 	return some
 }
 
-// play lives through a life whose operator is reached over the line, and returns what stands after the changes, and what
+// play plays a life whose operator reaches the API server over the line, and returns what stands after the changes, and what
 // after the farewells.
 func play(t *testing.T, l *line) map[string]string {
 	t.Helper()
@@ -205,6 +210,8 @@ func play(t *testing.T, l *line) map[string]string {
 	w.ready(broker, policy, alice, bob, carol, bridge)
 	result := map[string]string{}
 	maps.Copy(result, w.picked("changed"))
+	w.operator = operator()
+	w.writesNothing(broker, policy, alice, bob, carol, bridge)
 
 	// Farewells.
 	for _, object := range []client.Object{bridge, bob, policy} {
@@ -260,6 +267,7 @@ func (w *world) writesNothing(objects ...client.Object) {
 	before := w.versions()
 	var writes atomic.Int64
 	brokers, users, policies := w.reconcilers(&writes)
+	bridges := w.bridges(&writes)
 	for _, object := range objects {
 		w.exists(object)
 		var err error
@@ -270,13 +278,20 @@ func (w *world) writesNothing(objects ...client.Object) {
 			_, err = users.Reconcile(w.t.Context(), object)
 		case *v1alpha1.MQTTAccessPolicy:
 			_, err = policies.Reconcile(w.t.Context(), object)
+		case *v1alpha1.MQTTBridge:
+			object.Status.CountedAt = new(metav1.Now()) // of what moves all the time nothing is due
+			_, err = bridges.Reconcile(w.t.Context(), object)
 		}
 		must(w.t, err)
 	}
 	if n := writes.Load(); n > 0 {
 		w.t.Errorf("%d requests to write, although nothing changed", n)
 	}
-	if after := w.versions(); !maps.Equal(before, after) {
+	after := w.versions()
+	for _, m := range []map[string]string{before, after} {
+		maps.DeleteFunc(m, func(name, _ string) bool { return strings.Contains(name, "MQTTBridge") }) // the operator counts, too
+	}
+	if !maps.Equal(before, after) {
 		w.t.Errorf("something was written although nothing changed (-before +after):\n%s", cmp.Diff(before, after))
 	}
 }
