@@ -61,6 +61,8 @@ type kubelet struct {
 	slowDisk atomic.Bool
 	// running are the containers of brokers by name, for those who may not wait for mu.
 	running sync.Map
+	// starts counts them, by name of the broker.
+	starts map[string]int
 }
 
 type container struct {
@@ -75,7 +77,13 @@ type container struct {
 
 func newKubelet(t *testing.T, namespace string) *kubelet {
 	t.Helper()
-	k := &kubelet{t: t, namespace: namespace, pods: map[string]*container{}, bridges: map[string]*bridgePod{}}
+	return newKubeletOf(t, namespace, tick)
+}
+
+// newKubeletOf is newKubelet that looks around that often.
+func newKubeletOf(t *testing.T, namespace string, every time.Duration) *kubelet {
+	t.Helper()
+	k := &kubelet{t: t, namespace: namespace, pods: map[string]*container{}, bridges: map[string]*bridgePod{}, starts: map[string]int{}}
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan struct{})
 	go func() {
@@ -86,7 +94,7 @@ func newKubelet(t *testing.T, namespace string) *kubelet {
 			}
 			select {
 			case <-ctx.Done():
-			case <-time.After(20 * time.Millisecond):
+			case <-time.After(every):
 			}
 		}
 	}()
@@ -148,6 +156,7 @@ func (k *kubelet) sync(ctx context.Context) error {
 			}
 			k.pods[broker] = c
 			k.running.Store(broker, c)
+			k.starts[broker]++
 		}
 	}
 	for i := range sets.Items {
@@ -402,6 +411,13 @@ func (k *kubelet) of(broker string) *container {
 		k.t.Fatalf("broker %s has no pod", broker)
 	}
 	return c
+}
+
+// begun is how many pods the broker has had.
+func (k *kubelet) begun(broker string) int {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.starts[broker]
 }
 
 // pod is the pod of a broker.

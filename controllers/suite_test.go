@@ -50,6 +50,9 @@ import (
 // patience is how long a fact may take; machines are noisy.
 const patience = 60 * time.Second
 
+// tick is the time between two looks for a fact.
+const tick = 20 * time.Millisecond
+
 var (
 	apiServer *rest.Config
 	// k8s reads and writes past every cache.
@@ -153,6 +156,10 @@ type world struct {
 	tracing *traces.Tracing
 	// between stands between the operator and the API server, if it is not nil.
 	between func(client.Client) client.Client
+	// tick is the time between two looks for a fact, and patience how long one may take, where they are longer than usual.
+	tick, patience time.Duration
+	// lease is how long an operator leads without a sign of life, where it is not as usual.
+	lease time.Duration
 }
 
 // newWorld starts an operator for a new namespace. The manager's options are those of the binary.
@@ -197,23 +204,9 @@ var operatorPods = verdict.Operator{Namespace: "mqtt-operator-system", Labels: m
 func (w *world) startOperator() {
 	w.t.Helper()
 	w.stop()
-	scheme, err := controllers.Scheme()
-	must(w.t, err)
-	cached, err := controllers.CacheOptions(w.namespaces())
-	must(w.t, err)
-	at := rest.CopyConfig(apiServer)
-	w.tracing.Wrap(at)
-	mgr, err := ctrl.NewManager(at, manager.Options{
-		Scheme: scheme, Cache: cached, Metrics: server.Options{BindAddress: "0"}, HealthProbeBindAddress: "0",
-		Controller: config.Controller{SkipNameValidation: new(true)}, Logger: w.log.logger(),
-		LeaderElection: w.elects, LeaderElectionID: "mqtt-operator", LeaderElectionNamespace: w.namespace, LeaderElectionReleaseOnCancel: true, NewClient: w.newClient,
-	})
-	must(w.t, err)
 	ctx, cancel := context.WithCancel(context.Background())
-	must(w.t, controllers.Setup(ctx, mgr, controllers.Options{
-		Image: w.image, Clock: w.clock, AdminAddress: w.kubelet.adminAddress, Namespaces: w.namespaces(), Operator: operatorPods,
-		Tracing: w.tracing,
-	}))
+	mgr, err := w.newOperator(ctx, apiServer)
+	must(w.t, err)
 	ended := make(chan error, 1)
 	go func() { ended <- mgr.Start(ctx) }()
 	w.operator, w.stop = mgr, func() {
@@ -226,6 +219,37 @@ func (w *world) startOperator() {
 	if !mgr.GetCache().WaitForCacheSync(ctx) {
 		w.t.Fatal("the operator's cache does not fill")
 	}
+}
+
+// newOperator is an operator that is about to start.
+func (w *world) newOperator(ctx context.Context, at *rest.Config) (manager.Manager, error) {
+	scheme, err := controllers.Scheme()
+	if err != nil {
+		return nil, err
+	}
+	cached, err := controllers.CacheOptions(w.namespaces())
+	if err != nil {
+		return nil, err
+	}
+	var lease, renew *time.Duration
+	if w.lease > 0 {
+		lease, renew = &w.lease, new(w.lease*3/4)
+	}
+	at = rest.CopyConfig(at)
+	w.tracing.Wrap(at)
+	mgr, err := ctrl.NewManager(at, manager.Options{
+		Scheme: scheme, Cache: cached, Metrics: server.Options{BindAddress: "0"}, HealthProbeBindAddress: "0",
+		Controller: config.Controller{SkipNameValidation: new(true)}, Logger: w.log.logger(),
+		LeaderElection: w.elects, LeaderElectionID: "mqtt-operator", LeaderElectionNamespace: w.namespace, LeaderElectionReleaseOnCancel: true, LeaseDuration: lease, RenewDeadline: renew,
+		NewClient: w.newClient,
+	})
+	if err != nil {
+		return nil, err
+	}
+	return mgr, controllers.Setup(ctx, mgr, controllers.Options{
+		Image: w.image, Clock: w.clock, AdminAddress: w.kubelet.adminAddress, Namespaces: w.namespaces(), Operator: operatorPods,
+		Tracing: w.tracing,
+	})
 }
 
 func (w *world) newClient(at *rest.Config, options client.Options) (client.Client, error) {
@@ -329,8 +353,8 @@ func change[T client.Object](w *world, object T, edit func(T)) {
 // eventually asks until there is no error.
 func (w *world) eventually(what string, ask func() error) {
 	w.t.Helper()
-	deadline, tick := time.After(patience), time.NewTicker(20*time.Millisecond)
-	defer tick.Stop()
+	deadline, next := time.After(max(w.patience, patience)), time.NewTicker(max(w.tick, tick))
+	defer next.Stop()
 	for {
 		err := ask()
 		if err == nil {
@@ -339,7 +363,7 @@ func (w *world) eventually(what string, ask func() error) {
 		select {
 		case <-deadline:
 			w.t.Fatalf("%s: %v\n%s", what, err, w.picture())
-		case <-tick.C:
+		case <-next.C:
 		}
 	}
 }
@@ -413,6 +437,15 @@ func (w *world) secret(name string) *corev1.Secret {
 func (w *world) versions() map[string]string {
 	w.t.Helper()
 	versions := map[string]string{}
+	w.each(func(object client.Object) {
+		versions[fmt.Sprintf("%T %s", object, object.GetName())] = object.GetResourceVersion()
+	})
+	return versions
+}
+
+// each looks at everything in the namespace that the operator could write, and at pods and claims.
+func (w *world) each(look func(client.Object)) {
+	w.t.Helper()
 	for _, list := range []client.ObjectList{
 		&corev1.SecretList{}, &corev1.ServiceList{}, &corev1.ServiceAccountList{}, &appsv1.StatefulSetList{}, &appsv1.DeploymentList{}, &corev1.PodList{},
 		&corev1.ConfigMapList{}, &networkingv1.NetworkPolicyList{}, &policyv1.PodDisruptionBudgetList{},
@@ -425,9 +458,8 @@ func (w *world) versions() map[string]string {
 			if !ok {
 				return fmt.Errorf("%T is no object", o)
 			}
-			versions[fmt.Sprintf("%T %s", object, object.GetName())] = object.GetResourceVersion()
+			look(object)
 			return nil
 		}))
 	}
-	return versions
 }

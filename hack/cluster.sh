@@ -5,7 +5,7 @@
 # which its Services can be reached. To be sourced from the root of the repository.
 #
 #   enter_cluster "$0" "$@"   bring the cluster and its images; returns in its network, by running the script again there
-#   install_operator          install or upgrade the chart
+#   install_operator          install or upgrade the chart; CHART and IMAGE_TAG may name another than this tree's
 #   build_test_image          make the image of test/e2e/client; enter_cluster gives it to the cluster, and E2E_CLIENT_IMAGE
 #                             names it
 #   say, fail                 progress in words, with the seconds since the beginning
@@ -84,6 +84,10 @@ enter_devcluster() {
 		say "giving the node the image of the tests"
 		"$devcluster" --name "$name" load "$E2E_CLIENT_ARCHIVE" | indent
 	fi
+	if [ -n "${BEFORE_TAG:-}" ] && [ "$("$devcluster" --name "$name" exec -- ctr images ls --quiet 2>/dev/null | grep -c ":$BEFORE_TAG\$")" -lt 2 ]; then
+		say "giving the node the images of before"
+		"$devcluster" --name "$name" load "dist/$BEFORE_TAG/operator.tar" "dist/$BEFORE_TAG/broker.tar" | indent
+	fi
 	say "continuing inside the node's network"
 	exec "$devcluster" --name "$name" exec -- env CLUSTER=current STOP_CLUSTER="$down" SHELL_INSIDE="$typed exec -- bash" "$@"
 }
@@ -98,6 +102,10 @@ enter_kind() {
 	kind load image-archive --name "$cluster" "dist/$IMAGE_TAG/operator.tar"
 	kind load image-archive --name "$cluster" "dist/$IMAGE_TAG/broker.tar"
 	if [ -n "${E2E_CLIENT_ARCHIVE:-}" ]; then kind load image-archive --name "$cluster" "$E2E_CLIENT_ARCHIVE"; fi
+	if [ -n "${BEFORE_TAG:-}" ]; then
+		kind load image-archive --name "$cluster" "dist/$BEFORE_TAG/operator.tar"
+		kind load image-archive --name "$cluster" "dist/$BEFORE_TAG/broker.tar"
+	fi
 	node="$(kind get nodes --name "$cluster" | grep control-plane | head -n 1)"
 	pid="$(docker inspect --format '{{.State.Pid}}' "$node")"
 	dir="$PWD/.cache/kind-$cluster"
@@ -154,9 +162,10 @@ install_operator() {
 	if [ -n "${IMAGE_TAG:-}" ]; then
 		set+=(--set "image.tag=$IMAGE_TAG" --set "brokerImage.tag=$IMAGE_TAG")
 	fi
-	say "installing the chart charts/mqtt-operator into namespace $operator_namespace"
+	local chart="${CHART:-charts/mqtt-operator}"
+	say "installing the chart $chart into namespace $operator_namespace"
 	kubectl apply --server-side --filename config/default/namespace.yaml | indent
-	"$HELM" upgrade --install mqtt-operator charts/mqtt-operator --namespace "$operator_namespace" "${set[@]}" \
+	"$HELM" upgrade --install mqtt-operator "$chart" --namespace "$operator_namespace" "${set[@]}" \
 		--rollback-on-failure=false --wait --timeout 3m >/dev/null || {
 		kubectl --namespace "$operator_namespace" get pods | indent
 		kubectl --namespace "$operator_namespace" get events --sort-by=.metadata.creationTimestamp | tail -n 20 | indent

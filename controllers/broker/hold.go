@@ -15,7 +15,8 @@ import (
 )
 
 // hold is pure: it decides whether the pods get the form that the spec says. They do not where they have failed in it, and
-// outside of the maintenance windows. All else that is wished of the StatefulSet is done.
+// outside of the maintenance windows. All else that is wished of the StatefulSet is done. Where pods are replaced, the StatefulSet
+// says why.
 func hold(_ context.Context, p *pass) error {
 	p.held = true
 	set, stood := p.desired.StatefulSet, p.facts.StatefulSet
@@ -33,6 +34,12 @@ func hold(_ context.Context, p *pass) error {
 		desired.Return(set, p.facts.Previous, because)
 	default:
 		wait(p)
+	}
+	if reason := restartReason(p.facts, set); reason != "" {
+		if p.stuck != nil {
+			reason = p.stuck.Reason
+		}
+		desired.Restart(set, reason, p.facts.Now)
 	}
 	return nil
 }

@@ -78,8 +78,6 @@ type pass struct {
 	refused *verdict.Finding
 	// renewed says that the apply of this pass has written the StatefulSet.
 	renewed bool
-	// restart is why the apply of this pass restarts pods, empty if it does not.
-	restart v1alpha1.ConditionReason
 }
 
 // Reconcile walks one broker through the steps drawn in doc.go.

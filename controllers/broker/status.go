@@ -41,8 +41,8 @@ func (r *Reconciler) conclude(ctx context.Context, p *pass, walked error) error 
 		return err
 	}
 	condition.Tell(r.Events, b, p.before.Conditions, b.Status.Conditions)
-	if p.restart != "" {
-		r.Events.Eventf(b, nil, corev1.EventTypeNormal, string(p.restart), "Restart", "The broker's pods are replaced: %s", p.restart)
+	if last := b.Status.LastRestart; last != nil && !equality.Semantic.DeepEqual(last, p.before.LastRestart) {
+		r.Events.Eventf(b, nil, corev1.EventTypeNormal, string(last.Reason), "Restart", "The broker's pods are replaced: %s", last.Reason)
 	}
 	return nil
 }
@@ -74,9 +74,7 @@ func computeStatus(p *pass, walked error) v1alpha1.MQTTBrokerStatus {
 	if p.held {
 		status.PendingRestart = p.pending
 	}
-	if p.restart != "" {
-		status.LastRestart = &v1alpha1.RestartStatus{Reason: p.restart, Time: metav1.NewTime(f.Now.Truncate(time.Second))}
-	}
+	status.LastRestart = lastRestart(p)
 	set := &condition.Set{List: status.Conditions, Generation: f.Broker.Generation, Now: f.Now}
 	if p.judged != nil {
 		setTLSReady(set, p)
@@ -100,6 +98,20 @@ func computeStatus(p *pass, walked error) v1alpha1.MQTTBrokerStatus {
 	setReady(set, f, walked)
 	status.Conditions = set.List
 	return *status
+}
+
+// lastRestart is what the StatefulSet says that stands now, unless the status knows of a later one: a StatefulSet that was made
+// anew knows of none.
+func lastRestart(p *pass) *v1alpha1.RestartStatus {
+	set := p.facts.StatefulSet
+	if p.renewed {
+		set = p.desired.StatefulSet
+	}
+	reason, at := verdict.Restarted(set)
+	if before := p.before.LastRestart; reason == "" || before != nil && at.Before(before.Time.Time) {
+		return before
+	}
+	return &v1alpha1.RestartStatus{Reason: reason, Time: metav1.NewTime(at)}
 }
 
 // replicas is how many pods there are: what the StatefulSet says, unless it is being made anew and has nothing to say yet.

@@ -12,7 +12,9 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	dto "github.com/prometheus/client_model/go"
+	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/equality"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime/schema"
@@ -20,6 +22,7 @@ import (
 
 	"github.com/mqtt-operator/mqtt-operator/api/v1alpha1"
 	"github.com/mqtt-operator/mqtt-operator/controllers/condition"
+	"github.com/mqtt-operator/mqtt-operator/controllers/desired"
 	"github.com/mqtt-operator/mqtt-operator/controllers/gen"
 	"github.com/mqtt-operator/mqtt-operator/controllers/pki"
 	"github.com/mqtt-operator/mqtt-operator/controllers/verdict"
@@ -184,5 +187,48 @@ func TestMetricsAreThoseOfTheStatus(t *testing.T) {
 	}
 	if fmt.Sprint(got) != fmt.Sprint(want) {
 		t.Errorf("got %v\nwant %v", got, want)
+	}
+}
+
+func TestTheLastRestartIsNotForgotten(t *testing.T) {
+	set := func(restarted string) *appsv1.StatefulSet {
+		return &appsv1.StatefulSet{ObjectMeta: metav1.ObjectMeta{Annotations: map[string]string{verdict.RestartedAnnotation: restarted}}}
+	}
+	status := func(reason v1alpha1.ConditionReason, at time.Time) *v1alpha1.RestartStatus {
+		return &v1alpha1.RestartStatus{Reason: reason, Time: metav1.NewTime(at)}
+	}
+	earlier := now.Add(-time.Hour)
+	for name, tc := range map[string]struct {
+		reason  string
+		stood   *appsv1.StatefulSet
+		written *appsv1.StatefulSet
+		before  *v1alpha1.RestartStatus
+		want    *v1alpha1.RestartStatus
+	}{
+		"none": {reason: "a StatefulSet of an older release says nothing", stood: &appsv1.StatefulSet{}},
+		"this pass replaces pods": {
+			reason: "the cache does not know it yet", stood: set(""), written: set("ImageChanged 2026-11-23T12:00:00Z"),
+			before: status(v1alpha1.ReasonPodChanged, earlier), want: status(v1alpha1.ReasonImageChanged, now),
+		},
+		"an earlier pass did, and its status was lost": {
+			reason: "the StatefulSet remembers", stood: set("ImageChanged 2026-11-23T12:00:00Z"), want: status(v1alpha1.ReasonImageChanged, now),
+		},
+		"the StatefulSet was made anew": {
+			reason: "the status remembers", written: &appsv1.StatefulSet{}, before: status(v1alpha1.ReasonPodChanged, earlier), want: status(v1alpha1.ReasonPodChanged, earlier),
+		},
+		"an older StatefulSet came back": {
+			reason: "what was later stays", stood: set("ImageChanged 2026-11-23T11:00:00Z"), before: status(v1alpha1.ReasonPodChanged, now), want: status(v1alpha1.ReasonPodChanged, now),
+		},
+		"somebody wrote nonsense": {
+			reason: "it says nothing", stood: set("yesterday"), before: status(v1alpha1.ReasonPodChanged, now), want: status(v1alpha1.ReasonPodChanged, now),
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			p := &pass{facts: &verdict.Facts{StatefulSet: tc.stood}, desired: &desired.Broker{StatefulSet: tc.written}, renewed: tc.written != nil}
+			p.before.LastRestart = tc.before
+			if got := lastRestart(p); !equality.Semantic.DeepEqual(got, tc.want) {
+				t.Errorf("got %+v, want %+v: %s", got, tc.want, tc.reason)
+			}
+		})
 	}
 }

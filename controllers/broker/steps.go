@@ -87,10 +87,7 @@ func (r *Reconciler) apply(ctx context.Context, p *pass) error {
 	}
 	written, err := r.Writer.All(ctx, p.facts.Broker, p.desired.Objects)
 	if set := p.desired.StatefulSet; set != nil && slices.Contains(written, client.Object(set)) {
-		p.renewed, p.restart = true, restartReason(p.facts, set)
-		if p.restart != "" && p.stuck != nil {
-			p.restart = p.stuck.Reason
-		}
+		p.renewed = true
 	}
 	if err != nil {
 		return apply.Verdict(err)

@@ -49,6 +49,9 @@ func StatefulSet(f *verdict.Facts) *appsv1.StatefulSet {
 	if since := templateSince(f, set.Annotations[verdict.TemplateAnnotation]); since != "" {
 		set.Annotations[verdict.SinceAnnotation] = since
 	}
+	if f.StatefulSet != nil && f.StatefulSet.Annotations[verdict.RestartedAnnotation] != "" {
+		set.Annotations[verdict.RestartedAnnotation] = f.StatefulSet.Annotations[verdict.RestartedAnnotation]
+	}
 	set.Spec = appsv1.StatefulSetSpec{
 		Replicas:             new(f.Spec.Replicas),
 		ServiceName:          v1alpha1.HeadlessServiceName(b.Name),
@@ -144,6 +147,11 @@ func Return(wanted *appsv1.StatefulSet, previous *corev1.PodTemplateSpec, becaus
 	delete(wanted.Annotations, verdict.TemplateAnnotation) // what was wished when it was made is not known any more
 	delete(wanted.Annotations, verdict.SinceAnnotation)
 	wanted.Spec.Template = *previous.DeepCopy()
+}
+
+// Restart notes on a StatefulSet why writing it replaces pods.
+func Restart(wanted *appsv1.StatefulSet, reason v1alpha1.ConditionReason, now time.Time) {
+	wanted.Annotations[verdict.RestartedAnnotation] = string(reason) + " " + now.UTC().Format(time.RFC3339)
 }
 
 // DefaultImageAnnotation on a StatefulSet is the image that its broker runs when spec names none: the one that belonged

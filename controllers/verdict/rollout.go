@@ -2,7 +2,14 @@
 
 package verdict
 
-import "time"
+import (
+	"strings"
+	"time"
+
+	appsv1 "k8s.io/api/apps/v1"
+
+	"github.com/mqtt-operator/mqtt-operator/api/v1alpha1"
+)
 
 // What a StatefulSet remembers of its pod template.
 const (
@@ -15,7 +22,23 @@ const (
 	// BecauseAnnotation says how they were.
 	FailedAnnotation  = "mqtt-operator.io/failed-template"
 	BecauseAnnotation = "mqtt-operator.io/failed-because"
+	// RestartedAnnotation is why pods were last replaced, and when: a reason and a time. It is written with the very template
+	// that replaces them, so that no fault between that and the status can make it forgotten.
+	RestartedAnnotation = "mqtt-operator.io/restarted"
 )
+
+// Restarted is why and when pods were last replaced, the empty reason where the StatefulSet knows of no time.
+func Restarted(set *appsv1.StatefulSet) (v1alpha1.ConditionReason, time.Time) {
+	if set == nil {
+		return "", time.Time{}
+	}
+	reason, text, _ := strings.Cut(set.Annotations[RestartedAnnotation], " ")
+	at, err := time.Parse(time.RFC3339, text)
+	if err != nil {
+		return "", time.Time{}
+	}
+	return v1alpha1.ConditionReason(reason), at
+}
 
 // RolloutUntil is when pods that are being replaced have to be ready. Pods that have been ready in their form are not
 // replaced, whatever became of them afterwards: the controller of StatefulSets says so, by one revision for all.
