@@ -11,6 +11,7 @@ import (
 	"crypto/x509"
 	"encoding/pem"
 	"errors"
+	"fmt"
 	"math/big"
 	"net"
 	"net/http"
@@ -94,11 +95,42 @@ func TestKeeper(t *testing.T) {
 				t.Errorf("%s\ngot %v", c.reason, err)
 			}
 
-			_, runs, refused := k.Running()
-			if runs != c.runs || (refused != nil) != c.refused {
-				t.Errorf("%s\nrevision %d runs, refused %+v", c.reason, runs, refused)
+			if runs := k.Running(); runs.Revision != c.runs || (runs.Refused != nil) != c.refused {
+				t.Errorf("%s\nrevision %d runs, refused %+v", c.reason, runs.Revision, runs.Refused)
 			}
 		})
+	}
+}
+
+// TestManyUsersAreKeptSmall, and are whole again where they are asked for.
+func TestManyUsersAreKeptSmall(t *testing.T) {
+	var names []string
+	for i := range 1000 {
+		names = append(names, fmt.Sprintf("device-%04d", i))
+	}
+
+	before, next := bundle(t, 1, names...), bundle(t, 2, append(names, "new")...)
+	k := NewKeeper(func(*contract.Config) error { return nil })
+
+	if err := k.Offer(before); err != nil {
+		t.Fatal(err)
+	}
+
+	for name, part := range k.parts {
+		if full := len(before[name]); full > worthPacking && len(part.bytes) > full/2 {
+			t.Errorf("%s takes %d bytes of %d", name, len(part.bytes), full)
+		}
+	}
+
+	changed := contract.UsersFile(contract.Shard("new", 2))
+	whole, missing, err := k.Complete(contract.Bundle{contract.BrokerFile: next[contract.BrokerFile], changed: next[changed]})
+
+	if err != nil || len(missing) > 0 || !whole.Equal(next) {
+		t.Errorf("missing %v, %v; or it is another one", missing, err)
+	}
+
+	if err := k.Offer(whole); err != nil {
+		t.Error(err)
 	}
 }
 
@@ -426,7 +458,7 @@ func TestWhatIsNoOffer(t *testing.T) {
 		})
 	}
 
-	if running, _, _ := keeper.Running(); running != nil {
+	if keeper.Running().Digest != "" {
 		t.Error("nothing of that may run")
 	}
 }

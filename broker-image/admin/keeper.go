@@ -3,8 +3,11 @@
 package admin
 
 import (
+	"bytes"
+	"compress/flate"
 	"errors"
 	"fmt"
+	"io"
 	"maps"
 	"slices"
 	"sync"
@@ -27,10 +30,20 @@ type Refusal struct {
 type Keeper struct {
 	apply func(*contract.Config) error
 
-	mu       sync.Mutex
-	running  contract.Bundle
-	revision int64
-	refused  *Refusal
+	mu      sync.Mutex
+	running Running
+	parts   map[string]packed
+}
+
+// Running says which configuration runs.
+type Running struct {
+	// Revision is 0 before the first.
+	Revision int64
+	// Digest is that of the whole, empty before the first; Parts has that of each part.
+	Digest string
+	Parts  map[string]string
+	// Refused is what was not taken since; nil where nothing was.
+	Refused *Refusal
 }
 
 // NewKeeper keeps nothing yet. apply makes a configuration the one that serves, or changes nothing and says why.
@@ -42,7 +55,8 @@ func NewKeeper(apply func(*contract.Config) error) *Keeper { return &Keeper{appl
 func (k *Keeper) Offer(bundle contract.Bundle) error {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	if k.running != nil && bundle.Digest() == k.running.Digest() {
+	digest := bundle.Digest()
+	if digest == k.running.Digest {
 		return nil
 	}
 	cfg, err := contract.Parse(bundle)
@@ -50,30 +64,35 @@ func (k *Keeper) Offer(bundle contract.Bundle) error {
 		return err
 	}
 	if err != nil {
-		k.refused = &Refusal{Error: err.Error()}
+		k.running.Refused = &Refusal{Error: err.Error()}
 		if cfg != nil {
-			k.refused.Revision = cfg.Revision
+			k.running.Refused.Revision = cfg.Revision
 		}
 		return err
 	}
-	if k.running != nil && cfg.Revision <= k.revision {
-		return fmt.Errorf("%w: revision %d was offered, %d runs", ErrOlder, cfg.Revision, k.revision)
+	if k.running.Digest != "" && cfg.Revision <= k.running.Revision {
+		return fmt.Errorf("%w: revision %d was offered, %d runs", ErrOlder, cfg.Revision, k.running.Revision)
 	}
 	if err := k.apply(cfg); err != nil {
-		k.refused = &Refusal{Revision: cfg.Revision, Error: err.Error()}
+		k.running.Refused = &Refusal{Revision: cfg.Revision, Error: err.Error()}
 		return err
 	}
-	k.running, k.revision, k.refused = only(bundle, cfg.Parts), cfg.Revision, nil
+	k.keep(bundle, cfg.Parts)
+	k.running = Running{Revision: cfg.Revision, Digest: digest, Parts: cfg.Parts}
 	return nil
 }
 
-// only drops files that the configuration does not name.
-func only(bundle contract.Bundle, parts map[string]string) contract.Bundle {
-	kept := contract.Bundle{contract.BrokerFile: bundle[contract.BrokerFile]}
-	for name := range parts {
-		kept[name] = bundle[name]
+// keep keeps the parts that the configuration names; those that are as they were stay as they are.
+func (k *Keeper) keep(bundle contract.Bundle, parts map[string]string) {
+	kept := make(map[string]packed, len(parts))
+	for name, digest := range parts {
+		if before, found := k.parts[name]; found && k.running.Parts[name] == digest {
+			kept[name] = before
+		} else {
+			kept[name] = pack(bundle[name])
+		}
 	}
-	return kept
+	k.parts = kept
 }
 
 // Complete adds to files those parts of the running configuration that broker.json of files names by digest, and
@@ -90,8 +109,8 @@ func (k *Keeper) Complete(files contract.Bundle) (whole contract.Bundle, missing
 		if content, found := whole[name]; found && contract.DigestOf(content) == digest {
 			continue
 		}
-		content, found := k.running[name]
-		if !found || contract.DigestOf(content) != digest {
+		content, damaged := k.parts[name].open()
+		if k.running.Parts[name] != digest || damaged != nil {
 			missing = append(missing, name)
 			continue
 		}
@@ -101,10 +120,42 @@ func (k *Keeper) Complete(files contract.Bundle) (whole contract.Bundle, missing
 	return whole, missing, nil
 }
 
-// Running is the bundle that runs, nil before the first; callers do not change it. With it come its revision and what
-// was refused since.
-func (k *Keeper) Running() (contract.Bundle, int64, *Refusal) {
+// Running says what runs; callers do not change it.
+func (k *Keeper) Running() Running {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	return k.running, k.revision, k.refused
+	return k.running
+}
+
+// worthPacking is the size from which a part is kept small, in bytes.
+const worthPacking = 4 << 10
+
+// packed is a part as it is kept: ten thousand users take megabytes, which are looked at again only where another part has
+// changed.
+type packed struct {
+	bytes     []byte
+	isSmaller bool
+}
+
+func pack(content []byte) packed {
+	if len(content) < worthPacking {
+		return packed{bytes: content}
+	}
+	var to bytes.Buffer
+	w, err := flate.NewWriter(&to, flate.BestSpeed)
+	if err == nil {
+		_, err = w.Write(content)
+		err = errors.Join(err, w.Close())
+	}
+	if err != nil || to.Len() >= len(content) {
+		return packed{bytes: content}
+	}
+	return packed{bytes: bytes.Clone(to.Bytes()), isSmaller: true}
+}
+
+func (p packed) open() ([]byte, error) {
+	if !p.isSmaller {
+		return p.bytes, nil
+	}
+	return io.ReadAll(flate.NewReader(bytes.NewReader(p.bytes)))
 }

@@ -15,8 +15,6 @@ import (
 	"strings"
 	"sync"
 	"time"
-
-	"github.com/mqtt-operator/mqtt-operator/broker-image/contract"
 )
 
 // Names of the files in the directory with the server's certificate, as a Secret of type kubernetes.io/tls holds them.
@@ -78,15 +76,10 @@ type server struct {
 
 func (s *server) now() Status {
 	status := s.status()
-	bundle, revision, refused := s.keeper.Running()
-	status.Revision, status.Refused, status.Parts = revision, refused, map[string]string{}
-	if bundle != nil {
-		status.Digest = bundle.Digest()
-	}
-	for name, content := range bundle {
-		if name != contract.BrokerFile {
-			status.Parts[name] = contract.DigestOf(content)
-		}
+	running := s.keeper.Running()
+	status.Revision, status.Refused, status.Digest, status.Parts = running.Revision, running.Refused, running.Digest, running.Parts
+	if status.Parts == nil {
+		status.Parts = map[string]string{}
 	}
 	return status
 }

@@ -85,11 +85,7 @@ func runBroker(ctx context.Context, s *settings, logging *logs.Log, log *slog.Lo
 
 	broker, err := engine.New(engine.Options{
 		Log: log, DataDir: s.data, Version: versionText(),
-		ConfigFault: func() bool {
-			_, _, refused := keeper.Running()
-
-			return refused != nil
-		},
+		ConfigFault: func() bool { return keeper.Running().Refused != nil },
 	})
 	if err != nil {
 		return false, err
