@@ -195,8 +195,12 @@ func contents(t *snapshot.Totals) string {
 		n          int64
 		what, more string
 	}{
-		{t.Sessions, "session", ""}, {t.Subscriptions, "subscription", ""}, {t.Queued, "message", " queued or in flight"},
-		{t.Received, "message", " of QoS 2 half received"}, {t.Wills, "will", ""}, {t.Retained, "retained message", ""},
+		{t.Sessions, "session", ""},
+		{t.Subscriptions, "subscription", ""},
+		{t.Queued, "message", " queued or in flight"},
+		{t.Received, "message", " of QoS 2 half received"},
+		{t.Wills, "will", ""},
+		{t.Retained, "retained message", ""},
 	} {
 		if part.n > 0 {
 			words = append(words, plural(int(part.n), part.what)+part.more)
