@@ -11,7 +11,7 @@ TAG ?=
 export CLUSTER
 
 .DEFAULT_GOAL := help
-.PHONY: help docs docs-serve dashboards demo test unit apitest api-faults nested chart-test lint verify e2e upgrade-test conformance clients faults monitoring bridges bench bench-bridge bench-control soak generate fmt images dockerfiles node-up node-down clean plugin
+.PHONY: help docs docs-serve dashboards demo test unit apitest api-faults nested chart-test lint verify e2e upgrade-test chaos conformance clients faults monitoring bridges bench bench-bridge bench-control soak generate fmt images dockerfiles node-up node-down clean plugin
 
 help: ## Show this
 	@echo "make TARGET [CLUSTER=kind|current] [VERSION=…] [TAG=…]"
@@ -33,7 +33,7 @@ unit: ## Tests that need nothing but Go
 apitest: ## Tests against a real API server
 	@hack/test.sh apitest
 
-api-faults: ## Every call of the operator to the API server fails once, in each way that it can; an hour
+api-faults: ## Every call of the operator to the API server fails once, in each way that it can; half an hour
 	KUBEBUILDER_ASSETS="$${KUBEBUILDER_ASSETS:-$$(go run -C hack/devcluster . assets)}" FAULTS=all go test -count 1 -timeout 3h -v -run '^TestEveryCallFails$$' ./controllers
 
 nested: ## Tests of the tools under hack/ that are modules of their own
@@ -53,6 +53,9 @@ e2e: ## Install everything on a cluster and live through its stories
 
 upgrade-test: ## Upgrade the operator from an earlier commit (FROM=…) on a cluster, with clients at work, and back
 	@hack/upgrade.sh
+
+chaos: ## Kill leaders and cut the operator's way to the API server at random (MINUTES=3), with clients at work
+	@hack/chaos.sh
 
 conformance: ## Every statement of MQTT that binds a server, byte by byte
 	@hack/test.sh conformance
