@@ -194,6 +194,35 @@ func TestNobodySlipsIntoADrain(t *testing.T) {
 	}
 }
 
+// TestWhoIsOnTheWayInWhenADrainBegins: let in by what was before it, and on no list of those who are there.
+func TestWhoIsOnTheWayInWhenADrainBegins(t *testing.T) {
+	h := open(t, Options{}, baseConfig(person(t, "anna", allow("#"))))
+
+	late := newPeer(t, h.dial("tcp"), 5)
+	sh := h.sessions.shard("late")
+	sh.mu.Lock() // its session cannot change hands
+
+	late.send(login{version: 5, id: "late", user: "anna", password: "anna"}.packet())
+	eventually(t, "it does not come to the door", func() bool {
+		all := h.allMembers()
+
+		return len(all) == 1 && all[0].policy.Load() != nil
+	})
+
+	err := h.Drain(DrainOptions{})
+	if err == nil {
+		<-h.drained.Load().over
+	}
+
+	sh.mu.Unlock()
+
+	if said := late.leaves(); err != nil || len(said) == 0 || said[0] != wire.ServerShuttingDown {
+		t.Errorf("%v, DISCONNECT % x", err, said)
+	}
+
+	eventually(t, "its session stays behind", func() bool { return h.DrainStatus().Done && h.Status().Sessions == 0 })
+}
+
 func TestADrainMayBeChangedAndTheBrokerEnds(t *testing.T) {
 	h := open(t, Options{}, baseConfig(person(t, "anna", allow("#"))))
 

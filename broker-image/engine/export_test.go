@@ -107,6 +107,11 @@ func TestRetainedMessagesTravel(t *testing.T) {
 		t.Errorf("%d, %v", n, err)
 	}
 
+	crashed := open(t, Options{DataDir: copyStore(t, other)}, config)
+	if found := crashed.exported("#"); len(found) != 3 {
+		t.Errorf("%d messages are on disk when it says so", len(found))
+	}
+
 	if m := reader.message(); m.topic != "a/1" || m.payload != "one" || m.qos != 2 {
 		t.Errorf("a subscriber gets %+v", m)
 	}
