@@ -52,7 +52,7 @@ type world struct {
 // newWorld starts an API server, a node that plays pods in the way given, and the operator.
 func (b *bench) newWorld(ctx context.Context, name string, play player) (*world, error) {
 	w := &world{bench: b, dir: filepath.Join(b.dir, name)}
-	if err := os.Mkdir(w.dir, 0o700); err != nil {
+	if err := os.Mkdir(w.dir, 0o700); err != nil { //nolint:gosec // in a directory of our own making, as below
 		return nil, err
 	}
 	scheme, err := controllers.Scheme()
@@ -60,7 +60,7 @@ func (b *bench) newWorld(ctx context.Context, name string, play player) (*world,
 		return nil, err
 	}
 	policy, logs := filepath.Join(w.dir, "audit-policy.yaml"), filepath.Join(w.dir, "audit.log")
-	if err := os.WriteFile(policy, []byte(auditPolicy), 0o600); err != nil {
+	if err := os.WriteFile(policy, []byte(auditPolicy), 0o600); err != nil { //nolint:gosec // as above
 		return nil, err
 	}
 	w.audit = &audit{path: logs}
