@@ -273,7 +273,7 @@ var mosca = &peer{
 		"knows no QoS 2: it never answers such a message, and grants 1 where 2 is asked for",
 		"keeps no order: messages of a topic overtake each other inside it (with Mosquitto's own bridge as well)",
 		"keeps sessions and messages in memory: its stores on disk do not build with a Node.js of today",
-		"gets slower the more it has carried: after twenty thousand messages it took a second to acknowledge one, and the stories of retained messages, a cut line, a restart and a minute away did not come to their end in time",
+		"not shown: retained messages, a cut line, a restart and a minute away. These stories did not come to their end in time, also when it ran alone; it was busy, and one acknowledgement took a second. Whether it or the bridge is the reason has not been found out",
 	},
 	command: func(t *testing.T, r *remote) ([]string, []string) {
 		t.Helper()
