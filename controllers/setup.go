@@ -18,6 +18,7 @@ import (
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/selection"
+	"k8s.io/apimachinery/pkg/types"
 	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
 	"k8s.io/client-go/util/workqueue"
 	"k8s.io/utils/clock"
@@ -42,6 +43,7 @@ import (
 	"github.com/mqtt-operator/mqtt-operator/controllers/traces"
 	mqttuser "github.com/mqtt-operator/mqtt-operator/controllers/user"
 	"github.com/mqtt-operator/mqtt-operator/controllers/verdict"
+	"github.com/mqtt-operator/mqtt-operator/controllers/waiting"
 )
 
 // eventSource is the name under which events are recorded.
@@ -252,15 +254,17 @@ func setupBroker(mgr manager.Manager, o Options, writer *apply.Writer, looksAfte
 }
 
 func setupUser(mgr manager.Manager, o Options, writer *apply.Writer, looksAfter *scope.Scope) error {
-	c := mgr.GetClient()
+	c, waits := mgr.GetClient(), &waiting.List{}
 	r := &mqttuser.Reconciler{
 		Client: c, Live: mgr.GetAPIReader(), Writer: writer, Events: mgr.GetEventRecorder(eventSource), Clock: o.Clock, Scope: looksAfter,
+		Waiting: waits,
 	}
 	b := ctrl.NewControllerManagedBy(mgr).
 		For(&v1alpha1.MQTTUser{}, builder.WithPredicates(wished())).
 		Owns(&corev1.Secret{}).
 		Watches(&v1alpha1.MQTTUser{}, handler.EnqueueRequestsFromMapFunc(namesakes(c)), builder.WithPredicates(wished())).
-		Watches(&v1alpha1.MQTTBroker{}, usersOfBroker(c)).
+		Watches(&v1alpha1.MQTTBroker{}, usersOfBroker(c, waits)).
+		Watches(&corev1.Secret{}, configOfBroker(c, waits.Take)).
 		Watches(&v1alpha1.MQTTAccessPolicy{}, usersOfPolicy(c), builder.WithPredicates(wished())).
 		Watches(&corev1.Secret{}, handler.EnqueueRequestsFromMapFunc(usersOfSecret(c))).
 		WithOptions(controller.Options{MaxConcurrentReconciles: o.Concurrency})
@@ -268,12 +272,14 @@ func setupUser(mgr manager.Manager, o Options, writer *apply.Writer, looksAfter 
 }
 
 func setupAccessPolicy(mgr manager.Manager, o Options, writer *apply.Writer, looksAfter *scope.Scope) error {
-	c := mgr.GetClient()
-	r := &mqttaccesspolicy.Reconciler{Client: c, Writer: writer, Events: mgr.GetEventRecorder(eventSource), Clock: o.Clock, Scope: looksAfter}
+	c, waits := mgr.GetClient(), &waiting.List{}
+	r := &mqttaccesspolicy.Reconciler{Client: c, Writer: writer, Events: mgr.GetEventRecorder(eventSource), Clock: o.Clock, Scope: looksAfter, Waiting: waits}
+	takeAny := func(types.NamespacedName) []reconcile.Request { return waits.Take(mqttaccesspolicy.AnyBroker) }
 	return ctrl.NewControllerManagedBy(mgr).
 		For(&v1alpha1.MQTTAccessPolicy{}, builder.WithPredicates(wished())).
 		Watches(&v1alpha1.MQTTUser{}, policyPacer(c, clock.RealClock{}).paced(policiesOfUser(c)), builder.WithPredicates(wished())).
-		Watches(&v1alpha1.MQTTBroker{}, policiesOfBroker(c)).
+		Watches(&v1alpha1.MQTTBroker{}, policiesOfBroker(c, waits)).
+		Watches(&corev1.Secret{}, configOfBroker(c, takeAny)).
 		WithOptions(controller.Options{MaxConcurrentReconciles: o.Concurrency}).
 		Complete(o.Tracing.Reconciler("MQTTAccessPolicy", reconcile.AsReconciler(c, r)))
 }
@@ -387,39 +393,31 @@ func namesakes(c client.Client) handler.MapFunc {
 
 // usersOfBroker wakes every user when a broker comes, goes or is wished otherwise, and only those that wait for it
 // when its status moves: with ten thousand users, one new one must not wake the others.
-func usersOfBroker(c client.Client) handler.EventHandler {
-	key := brokerKeyOf
-	enqueue := func(queue handlerQueue, requests []reconcile.Request) {
-		for _, r := range requests {
-			queue.Add(r)
-		}
-	}
+func usersOfBroker(c client.Client, waits *waiting.List) handler.EventHandler {
 	return handler.Funcs{
 		CreateFunc: func(ctx context.Context, e event.CreateEvent, q handlerQueue) {
-			enqueue(q, users(ctx, c, key(e.Object), nil))
+			addAll(q, users(ctx, c, brokerKeyOf(e.Object), nil))
 		},
 		DeleteFunc: func(ctx context.Context, e event.DeleteEvent, q handlerQueue) {
-			enqueue(q, users(ctx, c, key(e.Object), nil))
+			addAll(q, users(ctx, c, brokerKeyOf(e.Object), nil))
 		},
 		UpdateFunc: func(ctx context.Context, e event.UpdateEvent, q handlerQueue) {
 			if e.ObjectOld.GetGeneration() != e.ObjectNew.GetGeneration() || e.ObjectNew.GetDeletionTimestamp() != nil {
-				enqueue(q, users(ctx, c, key(e.ObjectNew), nil))
+				addAll(q, users(ctx, c, brokerKeyOf(e.ObjectNew), nil))
 				return
 			}
-			enqueue(q, unsettled(ctx, c, key(e.ObjectNew)))
+			addAll(q, waits.Take(client.ObjectKeyFromObject(e.ObjectNew)))
 		},
+	}
+}
+
+func addAll(queue handlerQueue, requests []reconcile.Request) {
+	for _, r := range requests {
+		queue.Add(r)
 	}
 }
 
 func users(ctx context.Context, c client.Client, match client.MatchingFields, within client.ListOption) []reconcile.Request {
-	return usersThat(ctx, c, func(*v1alpha1.MQTTUser) bool { return true }, match, within)
-}
-
-func unsettled(ctx context.Context, c client.Client, match client.MatchingFields) []reconcile.Request {
-	return usersThat(ctx, c, func(u *v1alpha1.MQTTUser) bool { return !mqttuser.IsSettled(u) }, match, nil)
-}
-
-func usersThat(ctx context.Context, c client.Client, wanted func(*v1alpha1.MQTTUser) bool, match client.MatchingFields, within client.ListOption) []reconcile.Request {
 	options := []client.ListOption{match, client.UnsafeDisableDeepCopy}
 	if within != nil {
 		options = append(options, within)
@@ -428,11 +426,9 @@ func usersThat(ctx context.Context, c client.Client, wanted func(*v1alpha1.MQTTU
 	if err := c.List(ctx, list, options...); err != nil {
 		return nil
 	}
-	var requests []reconcile.Request
+	requests := make([]reconcile.Request, 0, len(list.Items))
 	for i := range list.Items {
-		if wanted(&list.Items[i]) {
-			requests = append(requests, request(list.Items[i].Namespace, list.Items[i].Name)...)
-		}
+		requests = append(requests, request(list.Items[i].Namespace, list.Items[i].Name)...)
 	}
 	return requests
 }

@@ -45,6 +45,7 @@ import (
 	"github.com/mqtt-operator/mqtt-operator/controllers/traces"
 	mqttuser "github.com/mqtt-operator/mqtt-operator/controllers/user"
 	"github.com/mqtt-operator/mqtt-operator/controllers/verdict"
+	"github.com/mqtt-operator/mqtt-operator/controllers/waiting"
 )
 
 // patience is how long a fact may take; machines are noisy.
@@ -270,8 +271,8 @@ func (w *world) reconcilers(writes *atomic.Int64) (*mqttbroker.Reconciler, *mqtt
 			Client: c, Live: w.operator.GetAPIReader(), Writer: writer, Events: events, Clock: clock.RealClock{}, Scope: looksAfter,
 			Image: "example.com/broker:1", AdminAddress: w.kubelet.adminAddress, Cluster: cluster, Operator: operatorPods,
 		},
-		&mqttuser.Reconciler{Client: c, Live: w.operator.GetAPIReader(), Writer: writer, Events: events, Clock: clock.RealClock{}, Scope: looksAfter},
-		&mqttaccesspolicy.Reconciler{Client: c, Writer: writer, Events: events, Clock: clock.RealClock{}, Scope: looksAfter}
+		&mqttuser.Reconciler{Client: c, Live: w.operator.GetAPIReader(), Writer: writer, Events: events, Clock: clock.RealClock{}, Scope: looksAfter, Waiting: &waiting.List{}},
+		&mqttaccesspolicy.Reconciler{Client: c, Writer: writer, Events: events, Clock: clock.RealClock{}, Scope: looksAfter, Waiting: &waiting.List{}}
 }
 
 // bridges is the reconciler of bridges, for those who want to walk one pass by hand.

@@ -6,11 +6,13 @@ import (
 	"context"
 	"reflect"
 	"slices"
+	"strconv"
 	"sync"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/utils/clock"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/event"
@@ -22,7 +24,9 @@ import (
 	mqttaccesspolicy "github.com/mqtt-operator/mqtt-operator/controllers/accesspolicy"
 	mqttbridge "github.com/mqtt-operator/mqtt-operator/controllers/bridge"
 	mqttbroker "github.com/mqtt-operator/mqtt-operator/controllers/broker"
+	"github.com/mqtt-operator/mqtt-operator/controllers/desired"
 	"github.com/mqtt-operator/mqtt-operator/controllers/verdict"
+	"github.com/mqtt-operator/mqtt-operator/controllers/waiting"
 )
 
 const (
@@ -229,31 +233,52 @@ func usersOfPolicy(c client.Client) handler.EventHandler {
 }
 
 // policiesOfBroker wakes the policies that wait for a broker when its revision moves. Those in force it leaves alone.
-func policiesOfBroker(c client.Client) handler.EventHandler {
-	wake := func(ctx context.Context, q handlerQueue, isAll bool) {
+func policiesOfBroker(c client.Client, waits *waiting.List) handler.EventHandler {
+	wakeAll := func(ctx context.Context, q handlerQueue) {
 		list := &v1alpha1.MQTTAccessPolicyList{}
 		if err := c.List(ctx, list, client.UnsafeDisableDeepCopy); err != nil {
 			return
 		}
 		for i := range list.Items {
-			if isAll || !mqttaccesspolicy.IsSettled(&list.Items[i]) {
-				q.Add(request(list.Items[i].Namespace, list.Items[i].Name)[0])
-			}
+			q.Add(request(list.Items[i].Namespace, list.Items[i].Name)[0])
 		}
 	}
 	return handler.Funcs{
-		DeleteFunc: func(ctx context.Context, _ event.DeleteEvent, q handlerQueue) { wake(ctx, q, true) },
+		DeleteFunc: func(ctx context.Context, _ event.DeleteEvent, q handlerQueue) { wakeAll(ctx, q) },
 		UpdateFunc: func(ctx context.Context, e event.UpdateEvent, q handlerQueue) {
 			before, isBroker := e.ObjectOld.(*v1alpha1.MQTTBroker)
 			after, _ := e.ObjectNew.(*v1alpha1.MQTTBroker)
 			switch {
 			case !isBroker:
 			case before.Generation != after.Generation:
-				wake(ctx, q, true)
+				wakeAll(ctx, q)
 			case !reflect.DeepEqual(before.Status.Revision, after.Status.Revision):
-				wake(ctx, q, false)
+				addAll(q, waits.Take(mqttaccesspolicy.AnyBroker))
 			}
 		},
+	}
+}
+
+// configOfBroker wakes those who wait for a broker when the cache learns of its configuration after it has learnt that every
+// pod answered: Secrets and brokers are watched apart, and a pass in between has seen an answer to what it did not know.
+func configOfBroker(c client.Client, take func(broker types.NamespacedName) []reconcile.Request) handler.EventHandler {
+	wake := func(ctx context.Context, q handlerQueue, o client.Object) {
+		secret, ok := o.(*corev1.Secret)
+		if !ok || secret.Type != v1alpha1.SecretTypeConfig {
+			return
+		}
+		key, broker := types.NamespacedName{Namespace: secret.Namespace, Name: secret.Labels[v1alpha1.LabelBroker]}, &v1alpha1.MQTTBroker{}
+		if err := c.Get(ctx, key, broker, client.UnsafeDisableDeepCopy); err != nil {
+			return
+		}
+		since, err := strconv.ParseInt(secret.Annotations[desired.RevisionAnnotation], 10, 64)
+		if r := broker.Status.Revision; err == nil && r != nil && r.Applied != nil && *r.Applied >= since {
+			addAll(q, take(key))
+		}
+	}
+	return handler.Funcs{
+		CreateFunc: func(ctx context.Context, e event.CreateEvent, q handlerQueue) { wake(ctx, q, e.Object) },
+		UpdateFunc: func(ctx context.Context, e event.UpdateEvent, q handlerQueue) { wake(ctx, q, e.ObjectNew) },
 	}
 }
 

@@ -6,6 +6,7 @@ import (
 	"context"
 	"time"
 
+	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/tools/events"
 	"k8s.io/utils/clock"
 	ctrl "sigs.k8s.io/controller-runtime"
@@ -15,6 +16,7 @@ import (
 	"github.com/mqtt-operator/mqtt-operator/controllers/apply"
 	"github.com/mqtt-operator/mqtt-operator/controllers/scope"
 	"github.com/mqtt-operator/mqtt-operator/controllers/verdict"
+	"github.com/mqtt-operator/mqtt-operator/controllers/waiting"
 	"github.com/mqtt-operator/mqtt-operator/controllers/walk"
 )
 
@@ -29,7 +31,12 @@ type Reconciler struct {
 	Clock  clock.PassiveClock
 	// Scope is what the operator looks after.
 	Scope *scope.Scope
+	// Waiting is where policies stand that wait for a broker: for [AnyBroker], since a policy may be bound at many.
+	Waiting *waiting.List
 }
+
+// AnyBroker is what a policy waits for.
+var AnyBroker types.NamespacedName
 
 // pass is one walk over one policy.
 type pass struct {
@@ -49,6 +56,8 @@ func (r *Reconciler) Reconcile(ctx context.Context, policy *v1alpha1.MQTTAccessP
 	if policy.DeletionTimestamp != nil {
 		return ctrl.Result{}, nil // Brokers and users are woken by the same event.
 	}
+	key := client.ObjectKeyFromObject(policy)
+	r.Waiting.Add(key, AnyBroker)
 	p := &pass{policy: policy, now: r.Clock.Now(), before: *policy.Status.DeepCopy()}
 	err := walk.Steps[*pass]{
 		{Name: "observe", Do: r.observe},
@@ -56,6 +65,9 @@ func (r *Reconciler) Reconcile(ctx context.Context, policy *v1alpha1.MQTTAccessP
 	}.Run(ctx, p)
 	if failed := r.conclude(ctx, p, err); failed != nil {
 		return walk.Result(failed, 0)
+	}
+	if isSettled(policy) {
+		r.Waiting.Remove(key)
 	}
 	return walk.Result(err, 0)
 }

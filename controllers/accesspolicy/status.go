@@ -90,8 +90,8 @@ func setReady(set *condition.Set, p *pass) {
 	set.True(v1alpha1.ConditionReady, v1alpha1.ReasonReady, "Every broker of the users that are bound to the policy has the rules.")
 }
 
-// IsSettled reports whether nothing about the policy waits for a broker.
-func IsSettled(policy *v1alpha1.MQTTAccessPolicy) bool {
+// isSettled reports whether nothing about the policy waits for a broker.
+func isSettled(policy *v1alpha1.MQTTAccessPolicy) bool {
 	for _, c := range policy.Status.Conditions {
 		if c.Type == string(v1alpha1.ConditionReady) {
 			return c.Status == metav1.ConditionTrue && c.Reason == string(v1alpha1.ReasonReady) && c.ObservedGeneration == policy.Generation

@@ -16,6 +16,7 @@ import (
 	"github.com/mqtt-operator/mqtt-operator/controllers/apply"
 	"github.com/mqtt-operator/mqtt-operator/controllers/scope"
 	"github.com/mqtt-operator/mqtt-operator/controllers/verdict"
+	"github.com/mqtt-operator/mqtt-operator/controllers/waiting"
 	"github.com/mqtt-operator/mqtt-operator/controllers/walk"
 )
 
@@ -32,6 +33,8 @@ type Reconciler struct {
 	Clock  clock.PassiveClock
 	// Scope is what the operator looks after.
 	Scope *scope.Scope
+	// Waiting is where users stand that wait for their broker.
+	Waiting *waiting.List
 }
 
 // facts are what one look at the world found about a user.
@@ -83,6 +86,8 @@ func (r *Reconciler) Reconcile(ctx context.Context, user *v1alpha1.MQTTUser) (ct
 	if user.DeletionTimestamp != nil {
 		return ctrl.Result{}, nil // Its broker's reconciler is woken by the same event and forgets it.
 	}
+	key := client.ObjectKeyFromObject(user)
+	r.Waiting.Add(key, client.ObjectKey{Namespace: user.BrokerNamespace(), Name: user.Spec.BrokerRef.Name})
 	p := &pass{facts: facts{user: user, spec: user.Resolved(), now: r.Clock.Now()}, before: *user.Status.DeepCopy()}
 	err := walk.Steps[*pass]{
 		{Name: "observe", Do: r.observe},
@@ -93,6 +98,9 @@ func (r *Reconciler) Reconcile(ctx context.Context, user *v1alpha1.MQTTUser) (ct
 	}.Run(ctx, p)
 	if failed := r.conclude(ctx, p, err); failed != nil {
 		return walk.Result(failed, 0)
+	}
+	if isSettled(user) {
+		r.Waiting.Remove(key)
 	}
 	return walk.Result(err, p.next())
 }

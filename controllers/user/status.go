@@ -116,8 +116,8 @@ func setApplied(set *condition.Set, p *pass) {
 	}
 }
 
-// IsSettled reports whether nothing about the user waits for its broker.
-func IsSettled(user *v1alpha1.MQTTUser) bool {
+// isSettled reports whether nothing about the user waits for its broker.
+func isSettled(user *v1alpha1.MQTTUser) bool {
 	for _, c := range user.Status.Conditions {
 		if c.Type == string(v1alpha1.ConditionReady) {
 			return c.Status == metav1.ConditionTrue && c.ObservedGeneration == user.Generation

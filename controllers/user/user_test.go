@@ -31,6 +31,7 @@ import (
 	"github.com/mqtt-operator/mqtt-operator/controllers/pki"
 	"github.com/mqtt-operator/mqtt-operator/controllers/scope"
 	"github.com/mqtt-operator/mqtt-operator/controllers/verdict"
+	"github.com/mqtt-operator/mqtt-operator/controllers/waiting"
 )
 
 const ns = "factory"
@@ -94,7 +95,7 @@ func (b *bench) pass() (time.Duration, error) {
 	b.t.Helper()
 	r := &Reconciler{
 		Client: b.c, Live: b.c, Writer: apply.NewWriter(b.c, b.c), Events: b.events,
-		Clock: clocktesting.NewFakePassiveClock(b.now), Scope: &scope.Scope{Reader: b.c},
+		Clock: clocktesting.NewFakePassiveClock(b.now), Scope: &scope.Scope{Reader: b.c}, Waiting: &waiting.List{},
 	}
 	result, err := r.Reconcile(b.t.Context(), b.user())
 	return result.RequeueAfter, err

@@ -13,6 +13,7 @@ import (
 	"strings"
 	"time"
 
+	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	eventsv1 "k8s.io/api/events/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -68,6 +69,7 @@ func (s *story) show() {
 		showConditions(&b, &users.Items[i])
 	}
 	s.showPods(&b)
+	s.showVolumes(&b)
 	fmt.Fprintln(&b, "---- events")
 	for _, e := range s.events() {
 		fmt.Fprintf(&b, "%s %s %s %s: %s\n", e.CreationTimestamp.Format(time.TimeOnly), e.Type, e.Regarding.Name, e.Reason, e.Note)
@@ -110,6 +112,24 @@ func (s *story) showPods(b *strings.Builder) {
 				}
 			}
 		}
+	}
+}
+
+// showVolumes says who owns what a pod is made from, and how far a volume is: sizes as asked for and as they are.
+func (s *story) showVolumes(b *strings.Builder) {
+	claims, sets := &corev1.PersistentVolumeClaimList{}, &appsv1.StatefulSetList{}
+	_ = kube.List(s.ctx, claims, client.InNamespace(s.namespace))
+	_ = kube.List(s.ctx, sets, client.InNamespace(s.namespace))
+	for i := range sets.Items {
+		set := &sets.Items[i]
+		fmt.Fprintf(b, "---- statefulset %s: made %s, ends %v, finalizers %v, status %+v\n",
+			set.Name, set.CreationTimestamp.Format(time.TimeOnly), set.DeletionTimestamp, set.Finalizers, set.Status)
+	}
+	for i := range claims.Items {
+		claim := &claims.Items[i]
+		fmt.Fprintf(b, "---- claim %s: %s, asks for %s, has %s, ends %v, owners %v, conditions %v\n",
+			claim.Name, claim.Status.Phase, claim.Spec.Resources.Requests.Storage(), claim.Status.Capacity.Storage(),
+			claim.DeletionTimestamp, claim.OwnerReferences, claim.Status.Conditions)
 	}
 }
 

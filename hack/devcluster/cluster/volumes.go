@@ -4,6 +4,7 @@ package cluster
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -89,7 +90,7 @@ const (
 func (v *volumes) run(ctx context.Context) {
 	for ctx.Err() == nil {
 		if err := v.follow(ctx); err != nil && ctx.Err() == nil {
-			fmt.Println("volumes:", err)
+			fmt.Println(time.Now().Format(time.RFC3339), "volumes:", err)
 			select {
 			case <-ctx.Done():
 			case <-time.After(time.Second):
@@ -97,6 +98,13 @@ func (v *volumes) run(ctx context.Context) {
 		}
 	}
 }
+
+const (
+	// look bounds one look at all claims and volumes, and what it leads to.
+	look = 20 * time.Second
+	// recheck is when it is looked again if nothing is heard of: what a watch has missed must not wait for ever.
+	recheck = 10 * time.Second
+)
 
 // follow works off the present state, and again after each change of it, until a watch ends.
 func (v *volumes) follow(ctx context.Context) error {
@@ -122,14 +130,18 @@ func (v *volumes) follow(ctx context.Context) error {
 		case err := <-ended:
 			return err
 		case <-changed:
-			if _, _, err := v.reconcile(ctx); err != nil {
-				return err
-			}
+		case <-time.After(recheck):
+		}
+		if _, _, err := v.reconcile(ctx); err != nil {
+			return err
 		}
 	}
 }
 
+// reconcile does for each claim and volume what is to be done. What fails for one holds up no other.
 func (v *volumes) reconcile(ctx context.Context) (claimsVersion, volumesVersion string, err error) {
+	ctx, cancel := context.WithTimeout(ctx, look)
+	defer cancel()
 	var claims list[claim]
 	var existing list[volume]
 	var classes list[class]
@@ -138,13 +150,12 @@ func (v *volumes) reconcile(ctx context.Context) (claimsVersion, volumesVersion 
 			return "", "", err
 		}
 	}
+	var failed []error
 	byName := map[string]volume{}
 	for _, pv := range existing.Items {
 		byName[pv.Metadata.Name] = pv
 		if v.expired(pv) {
-			if err := v.remove(ctx, pv); err != nil {
-				return "", "", err
-			}
+			failed = append(failed, v.remove(ctx, pv))
 		}
 	}
 	byClass := map[string]class{}
@@ -153,17 +164,13 @@ func (v *volumes) reconcile(ctx context.Context) (claimsVersion, volumesVersion 
 	}
 	for _, pvc := range claims.Items {
 		if _, made := byName[volumeName(pvc)]; !made && v.wanted(pvc, byClass[pvc.Spec.StorageClassName]) {
-			if err := v.create(ctx, pvc, byClass[pvc.Spec.StorageClassName]); err != nil {
-				return "", "", err
-			}
+			failed = append(failed, v.create(ctx, pvc, byClass[pvc.Spec.StorageClassName]))
 		}
 		if pv := byName[pvc.Spec.VolumeName]; v.grown(pvc, pv) {
-			if err := v.grow(ctx, pvc, pv); err != nil {
-				return "", "", err
-			}
+			failed = append(failed, v.grow(ctx, pvc, pv))
 		}
 	}
-	return claims.Metadata.ResourceVersion, existing.Metadata.ResourceVersion, nil
+	return claims.Metadata.ResourceVersion, existing.Metadata.ResourceVersion, errors.Join(failed...)
 }
 
 func volumeName(pvc claim) string { return "pvc-" + pvc.Metadata.UID }
