@@ -89,7 +89,7 @@ enter_devcluster() {
 		"$devcluster" --name "$name" load "dist/$BEFORE_TAG/operator.tar" "dist/$BEFORE_TAG/broker.tar" | indent
 	fi
 	say "continuing inside the node's network"
-	exec "$devcluster" --name "$name" exec -- env CLUSTER=current STOP_CLUSTER="$down" SHELL_INSIDE="$typed exec -- bash" "$@"
+	exec "$devcluster" --name "$name" exec -- env CLUSTER=current NODE_LOG="/var/lib/mqtt-operator-devcluster/$name/logs/machine.log" STOP_CLUSTER="$down" SHELL_INSIDE="$typed exec -- bash" "$@"
 }
 
 enter_kind() {

@@ -46,6 +46,10 @@ status=0
 if [ "$status" -eq 0 ]; then
 	say "all stories ended well"
 else
+	if [ -s "${NODE_LOG:-}" ]; then
+		say "the node's own last words:"
+		tail -n 20 "$NODE_LOG"
+	fi
 	say "some stories went wrong: see above"
 fi
 exit "$status"

@@ -524,7 +524,7 @@ func TestAVolumeGrows(t *testing.T) {
 		if err := s.get(claim); err != nil {
 			return err
 		}
-		if has := claim.Status.Capacity.Storage(); has.String() != "2Gi" {
+		if has := claim.Status.Capacity.Storage(); has.Cmp(resource.MustParse("2Gi")) != 0 {
 			return fmt.Errorf("it has %s", has)
 		}
 		return nil
