@@ -34,6 +34,9 @@ type brokerFacts struct {
 
 // observe reads everything and decides nothing.
 func (r *Reconciler) observe(ctx context.Context, p *pass) error {
+	if err := r.Writer.Seen(p.policy); err != nil {
+		return err
+	}
 	list := &v1alpha1.MQTTUserList{}
 	if err := r.Client.List(ctx, list, client.InNamespace(p.policy.Namespace), client.UnsafeDisableDeepCopy); err != nil {
 		return fmt.Errorf("users: %w", err)

@@ -36,7 +36,7 @@ func (r *Reconciler) conclude(ctx context.Context, p *pass, walked error) error 
 	if err := r.Writer.Status(ctx, p.policy); err != nil {
 		return err
 	}
-	condition.Tell(r.Events, p.policy, p.before.Conditions, status.Conditions)
+	condition.Tell(r.Events, p.policy, p.before.Conditions, status.Conditions, v1alpha1.ReasonConfigPending)
 	return nil
 }
 

@@ -52,6 +52,11 @@ const askTimeout = 2 * time.Second
 
 // observe reads everything and decides nothing.
 func (r *Reconciler) observe(ctx context.Context, p *pass) error {
+	// A pass over a broker from before our own last word about it could not write its status, and one over ten thousand
+	// users is too dear for that.
+	if err := r.Writer.Seen(p.facts.Broker); err != nil {
+		return err
+	}
 	for _, read := range []func(context.Context, *verdict.Facts) error{
 		r.observeSecrets, r.observeReferenced, r.observeCertManager, r.observeCluster, r.observeUsers, r.observePolicies, r.observeOutdated,
 		r.observeStatefulSet, r.observeServiceAccount, r.observeClaims, r.observeServices, r.observePods, r.observePrevious,

@@ -4,6 +4,7 @@
 package condition
 
 import (
+	"slices"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -75,14 +76,17 @@ func Of(c *metav1.Condition) verdict.Finding {
 // Tell records one event for each condition whose status is another than before, under the condition's own reason. Where
 // readiness changes, its event stands for the others that say the same: all good news where an object becomes ready, and
 // what it is not ready for. Ten thousand users would have three each.
-func Tell(recorder events.EventRecorder, object runtime.Object, before, after []metav1.Condition) {
+//
+// Who only waits, for one of the reasons in onItsWay, is no news, neither when that begins nor when it ends: each of these
+// users comes that way, and each event costs the operator two kilobytes for some minutes.
+func Tell(recorder events.EventRecorder, object runtime.Object, before, after []metav1.Condition, onItsWay ...v1alpha1.ConditionReason) {
 	ready := meta.FindStatusCondition(after, string(v1alpha1.ConditionReady))
-	if ready != nil && !isChange(before, ready) {
+	if ready != nil && !isChange(before, ready, onItsWay) {
 		ready = nil
 	}
 	for i := range after {
 		now := &after[i]
-		if now.Type == string(v1alpha1.ConditionStalled) || !isChange(before, now) || (ready != nil && ready != now && says(ready, now)) {
+		if now.Type == string(v1alpha1.ConditionStalled) || !isChange(before, now, onItsWay) || (ready != nil && ready != now && says(ready, now)) {
 			continue
 		}
 		kind := corev1.EventTypeNormal
@@ -101,14 +105,17 @@ func says(ready, now *metav1.Condition) bool {
 	return !isGood(now) && ready.Reason == now.Reason && ready.Message == now.Message
 }
 
-// isChange says whether a condition has another status than before.
-func isChange(before []metav1.Condition, now *metav1.Condition) bool {
+// isChange says whether a condition has another status than before, and is or was not only on its way.
+func isChange(before []metav1.Condition, now *metav1.Condition, onItsWay []v1alpha1.ConditionReason) bool {
 	was := meta.FindStatusCondition(before, now.Type)
 	switch {
 	case now.Status == metav1.ConditionUnknown:
 		return false
 	case was == nil:
 		return isNews(now)
+	case was.Status == metav1.ConditionFalse && slices.Contains(onItsWay, v1alpha1.ConditionReason(was.Reason)),
+		now.Status == metav1.ConditionFalse && slices.Contains(onItsWay, v1alpha1.ConditionReason(now.Reason)):
+		return false
 	default:
 		return was.Status != now.Status
 	}

@@ -49,6 +49,10 @@ func TestOneEventForEachFlip(t *testing.T) {
 		}
 		return list
 	}
+	pending := ready("False", v1alpha1.ConditionApplied, v1alpha1.ConditionReady)
+	for i := range pending {
+		pending[i].Reason = string(v1alpha1.ReasonConfigPending)
+	}
 	for name, tc := range map[string]struct {
 		reason        string
 		before, after []metav1.Condition
@@ -74,11 +78,14 @@ func TestOneEventForEachFlip(t *testing.T) {
 		"a warning appears": {after: ready("True", v1alpha1.ConditionInsecure), want: "Warning Because Insecure is True"},
 		"a warning goes":    {before: ready("True", v1alpha1.ConditionInsecure), after: ready("False", v1alpha1.ConditionInsecure), want: "Normal Because Insecure is False"},
 		"stalled":           {reason: "Ready says the same", after: ready("True", v1alpha1.ConditionStalled)},
+		"on its way":        {reason: "each of ten thousand comes that way", before: ready("True", v1alpha1.ConditionReady), after: pending},
+		"arrived":           {reason: "so does each", before: pending, after: ready("True", v1alpha1.ConditionApplied, v1alpha1.ConditionReady)},
+		"lost on its way":   {reason: "Ready is what it was", before: pending, after: ready("False", v1alpha1.ConditionReady)},
 		"nobody knows":      {reason: "not knowing is no news", before: ready("True", v1alpha1.ConditionReady), after: ready("Unknown", v1alpha1.ConditionReady)},
 	} {
 		t.Run(name, func(t *testing.T) {
 			recorder := events.NewFakeRecorder(4)
-			condition.Tell(recorder, gen.Broker("factory", "mq"), tc.before, tc.after)
+			condition.Tell(recorder, gen.Broker("factory", "mq"), tc.before, tc.after, v1alpha1.ReasonConfigPending)
 			got := ""
 			select {
 			case got = <-recorder.Events:

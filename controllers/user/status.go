@@ -42,7 +42,7 @@ func (r *Reconciler) conclude(ctx context.Context, p *pass, walked error) error 
 	if err := r.Writer.Status(ctx, p.user); err != nil {
 		return err
 	}
-	condition.Tell(r.Events, p.user, p.before.Conditions, status.Conditions)
+	condition.Tell(r.Events, p.user, p.before.Conditions, status.Conditions, v1alpha1.ReasonConfigPending)
 	return nil
 }
 

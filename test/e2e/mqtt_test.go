@@ -60,8 +60,20 @@ func (s *story) binding(user string) (binding, error) {
 // dial opens the connection below MQTT: TLS where the binding names a CA.
 func (b binding) dial(ctx context.Context) (net.Conn, error) {
 	address := net.JoinHostPort(b.host, b.port)
-	if len(b.ca) == 0 {
+	config, err := b.trust()
+	if err != nil {
+		return nil, err
+	}
+	if config == nil {
 		return (&net.Dialer{}).DialContext(ctx, "tcp", address)
+	}
+	return (&tls.Dialer{Config: config}).DialContext(ctx, "tcp", address)
+}
+
+// trust is what a client needs for TLS, nil where the listener has none.
+func (b binding) trust() (*tls.Config, error) {
+	if len(b.ca) == 0 {
+		return nil, nil
 	}
 	roots := x509.NewCertPool()
 	if !roots.AppendCertsFromPEM(b.ca) {
@@ -75,7 +87,7 @@ func (b binding) dial(ctx context.Context) (net.Conn, error) {
 		}
 		config.Certificates = []tls.Certificate{pair}
 	}
-	return (&tls.Dialer{Config: config}).DialContext(ctx, "tcp", address)
+	return config, nil
 }
 
 // session says how a client wants to be known.
@@ -91,6 +103,8 @@ type session struct {
 	steps paho.Auther //nolint:misspell // paho.golang calls it so
 	// hear takes messages as they come, in place of the channel of the client.
 	hear func(*paho.Publish)
+	// dial takes the place of the binding's own.
+	dial func(context.Context) (net.Conn, error)
 }
 
 // oneStep is a method of authentication that ends with what it begins with.
@@ -143,7 +157,10 @@ func refusedWith(err error, code byte) error {
 func connectWith(b binding, want session) (*mqttClient, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), answerTime)
 	defer cancel()
-	conn, err := b.dial(ctx)
+	if want.dial == nil {
+		want.dial = b.dial
+	}
+	conn, err := want.dial(ctx)
 	if err != nil {
 		return nil, err
 	}
