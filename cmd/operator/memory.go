@@ -18,7 +18,7 @@ const (
 	// leastMemory is what the operator may have in any case, headroom in bytes and in parts what it may have beside what
 	// is in use.
 	leastMemory   = 64 << 20
-	headroom      = 20 << 20
+	headroom      = 12 << 20
 	headroomParts = 8
 	// memoryEvery is how often the limit follows what is in use.
 	memoryEvery = time.Second

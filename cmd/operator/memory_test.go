@@ -9,7 +9,7 @@ import (
 )
 
 func TestTheLimitFollowsWhatIsInUse(t *testing.T) {
-	for live, want := range map[int64]int64{0: 64 << 20, 20 << 20: 64 << 20, 160 << 20: 200 << 20, 400 << 20: 470 << 20} {
+	for live, want := range map[int64]int64{0: 64 << 20, 20 << 20: 64 << 20, 160 << 20: 192 << 20, 400 << 20: 462 << 20} {
 		if got := limitFor(live); got != want {
 			t.Errorf("%d MiB in use: the limit is %d MiB, want %d MiB", live>>20, got>>20, want>>20)
 		}

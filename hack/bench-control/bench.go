@@ -31,7 +31,6 @@ type bench struct {
 
 func newBench(ctx context.Context, s *settings, progress io.Writer) (*bench, error) {
 	b := &bench{settings: s, began: time.Now(), progress: progress, spawn: newSpawner()}
-	b.report = newReport(s, b.began, machine())
 	var err error
 	if b.root, err = findRoot(); err != nil {
 		return nil, err

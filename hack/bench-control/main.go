@@ -39,6 +39,7 @@ const usage = `bench-control measures the control plane on a real API server, on
   bench-control -quick            a small form of everything: two minutes
   bench-control -part users       one part: users, storm, fleet, scale or acl, with commas
   bench-control -write            everything, into docs/benchmarks-control.md: half an hour
+  bench-control -write -part acl  one part; the others keep the section that they have there
 
 `
 
@@ -92,7 +93,7 @@ func parse(args []string, errs io.Writer) (*settings, error) {
 	flags.SetOutput(errs)
 	flags.StringVar(&parts, "part", "", "parts, with commas (default all): "+strings.Join(allParts(), ","))
 	flags.BoolVar(&s.quick, "quick", false, "a small form: it shows that all works, its numbers are no measure")
-	flags.BoolVar(&s.write, "write", false, "write docs/benchmarks-control.md")
+	flags.BoolVar(&s.write, "write", false, "write each part into docs/benchmarks-control.md when it has ended")
 	flags.DurationVar(&s.budget, "budget", 45*time.Minute, "after this time it gives up")
 	flags.StringVar(&s.profile, "profile", "", "directory for profiles of the operator (go tool pprof) at each size of part users: heap.SIZE, and cpu.SIZE while single users come")
 	flags.Usage = func() {
@@ -122,8 +123,8 @@ func parse(args []string, errs io.Writer) (*settings, error) {
 		return complain("%q is too much; see bench-control -help", flags.Arg(0))
 	case s.budget < time.Minute:
 		return complain("-budget is at least 1m")
-	case s.write && (s.quick || parts != ""):
-		return complain("-write wants all of it: leave out -quick and -part")
+	case s.write && s.quick:
+		return complain("-write wants all of it: leave out -quick")
 	}
 	s.size()
 	return s, nil
@@ -160,20 +161,22 @@ func run(ctx context.Context, args []string, out, errs io.Writer) error {
 		"fleet": func(ctx context.Context) error { return b.measureFleet(ctx, "fleet", s.fleet) },
 		"scale": func(ctx context.Context) error { return b.measureFleet(ctx, "scale", s.scale) },
 	}
-	var failed error
 	for _, name := range s.parts {
 		b.sayf("%s", name)
+		b.report = newReport(name, time.Now())
 		if err := parts[name](ctx); err != nil {
 			if cause := context.Cause(ctx); cause != nil {
 				err = fmt.Errorf("%w (%w)", err, cause)
 			}
-			failed = errors.Join(failed, fmt.Errorf("%s: %w", name, err))
-			break
+			return fmt.Errorf("%s: %w", name, err)
+		}
+		b.report.Text(out)
+		if !s.write {
+			continue
+		}
+		if err := b.writePage(); err != nil {
+			return err
 		}
 	}
-	b.report.Text(out)
-	if failed != nil || !s.write {
-		return failed
-	}
-	return b.writePage()
+	return nil
 }

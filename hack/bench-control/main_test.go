@@ -28,7 +28,7 @@ func TestParse(t *testing.T) {
 		"a part that is unknown":  {[]string{"-part", "user"}, errUsage, `"user" is none of`},
 		"an argument":             {[]string{"users"}, errUsage, `"users" is too much`},
 		"no time":                 {[]string{"-budget", "1s"}, errUsage, "at least 1m"},
-		"a page of half of it":    {[]string{"-write", "-part", "acl"}, errUsage, "-write wants all of it"},
+		"a section of the page":   {[]string{"-write", "-part", "acl"}, nil, ""},
 		"a page of a quick run":   {[]string{"-write", "-quick"}, errUsage, "-write wants all of it"},
 		"a flag that is unknown":  {[]string{"-fast"}, errUsage, "-fast"},
 		"a page of a measurement": {[]string{"-write"}, nil, ""},
@@ -204,21 +204,38 @@ func TestReportSaysAll(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	r := newReport(s, time.Date(2026, 1, 2, 0, 0, 0, 0, time.UTC), "a machine")
+	r := newReport("users", time.Date(2026, 1, 2, 0, 0, 0, 0, time.UTC))
 	r.row("one", "≤ 1", spreadOf([]time.Duration{time.Millisecond, 2 * time.Second}).String(), judge(false))
 	r.row("two", "", "2", "")
 	r.tables = append(r.tables, table{title: "growth", note: "in words", head: []string{"users", "time"}, lines: [][]string{{"100", "3 s"}}})
-	var markdown, text strings.Builder
-	r.Markdown(&markdown)
+	var text strings.Builder
 	r.Text(&text)
-	for _, want := range []string{"2 January 2026", "a machine", "| one | ≤ 1 | p50 1 ms, p99 2000 ms, max 2000 ms | **missed** |", "## growth", "| 100 | 3 s |", "in words", "[100 1000 10000]"} {
-		if !strings.Contains(markdown.String(), want) {
-			t.Errorf("%q is missing in\n%s", want, markdown.String())
+	page := r.page(s.head("a machine"), "")
+	for _, want := range []string{"2 January 2026", "a machine", "| one | ≤ 1 | p50 1 ms, p99 2000 ms, max 2000 ms | **missed** |", "### growth", "| 100 | 3 s |", "in words", "[100 1000 10000]"} {
+		if !strings.Contains(page, want) {
+			t.Errorf("%q is missing in\n%s", want, page)
 		}
 	}
 	for _, want := range []string{"growth", "100    3 s", "missed"} {
 		if !strings.Contains(text.String(), want) {
 			t.Errorf("%q is missing in\n%s", want, text.String())
 		}
+	}
+}
+
+// TestAPartOfThePageIsWrittenAnew, and the others stay.
+func TestAPartOfThePageIsWrittenAnew(t *testing.T) {
+	page := ""
+	for _, step := range []struct{ part, measured string }{{"scale", "first"}, {"acl", "second"}, {"scale", "third"}} {
+		r := newReport(step.part, time.Date(2026, 1, 2, 0, 0, 0, 0, time.UTC))
+		r.row("a number", "", step.measured, "")
+		page = r.page("# head\n", page)
+	}
+	if strings.Contains(page, "first") || strings.Count(page, "# head\n") != 1 {
+		t.Errorf("the old section, or a second head, is left in\n%s", page)
+	}
+	acl, scale := strings.Index(page, "second"), strings.Index(page, "third")
+	if acl < 0 || scale < acl {
+		t.Errorf("the sections are not there in their order in\n%s", page)
 	}
 }
