@@ -9,8 +9,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 exec </dev/null
 
-# bridges is not among them yet: it has to show first that it is steady on a busy machine.
-all=(packages verify unit conformance clients faults monitoring fuzz apitest nested node chart docs lint e2e)
+all=(packages verify unit conformance clients faults bridges monitoring fuzz apitest nested node chart docs lint e2e)
 
 declare -A what=(
 	[packages]="programs that tests call"

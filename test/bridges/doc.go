@@ -17,6 +17,6 @@
 //	faults_test.go   kills, and a remote that is away while much is published
 //	page_test.go     the tables in docs/bridges.md
 //
-// The short form is "hack/test.sh bridges". "make bridges" runs the long form, with all peers, and writes the tables;
+// The short form is "hack/test.sh bridges", a step of "make test". "make bridges" runs the long form, with all peers, and writes the tables;
 // FAULTS=long alone has the kills and the backlog of that form. Nobody may import this package.
 package bridges

@@ -69,7 +69,7 @@ type way struct {
 const dialTime = 5 * time.Second
 
 // numbers are what differs between two errors of the same kind.
-var numbers = regexp.MustCompile(`[0-9][0-9.:]*`)
+var numbers = regexp.MustCompile(`\d[0-9.:]*`)
 
 func (w *way) fails(err error) {
 	w.mu.Lock()
