@@ -12,6 +12,7 @@ import (
 	"net"
 	"net/http"
 	"os/exec"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -19,6 +20,7 @@ import (
 
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
+	eventsv1 "k8s.io/api/events/v1"
 	networkingv1 "k8s.io/api/networking/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -259,6 +261,17 @@ func TestMarkersShowNowhere(t *testing.T) {
 	if _, err := connectWith(b, session{method: scram.Method, proof: []byte("n,,n=chosen,r=" + plant("in an authentication"))}); err == nil {
 		t.Error("half an authentication opened")
 	}
+
+	// An event about a user, too: it has lost what it logged in with.
+	at := metav1.ObjectMeta{Namespace: s.namespace, Name: "chosen"}
+	s.remove(&corev1.Secret{ObjectMeta: at})
+	s.await(&v1alpha1.MQTTUser{ObjectMeta: at}, v1alpha1.ConditionReady, metav1.ConditionFalse, "")
+	s.eventually(patience, "an event tells of it", func() error {
+		if !slices.ContainsFunc(s.events(), func(e eventsv1.Event) bool { return e.Regarding.Kind == "MQTTUser" && e.Regarding.Name == at.Name }) {
+			return errors.New("none does")
+		}
+		return nil
+	})
 
 	places := s.places()
 	binding := &rbacv1.ClusterRoleBinding{
