@@ -10,11 +10,39 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/mqtt-operator/mqtt-operator/api/v1alpha1"
+	"github.com/mqtt-operator/mqtt-operator/controllers/desired"
 	"github.com/mqtt-operator/mqtt-operator/controllers/gen"
+	"github.com/mqtt-operator/mqtt-operator/controllers/verdict"
 )
 
-// TestAChangeThatFails is taken back when its time is over, and tried again when the spec changes.
+// TestAChangeThatFails is taken back when its time is over, and tried again when the spec changes: also where an older operator
+// has made the pods, which said something else of them.
 func TestAChangeThatFails(t *testing.T) {
+	t.Run("pods of now", func(t *testing.T) { aChangeThatFails(t, func(*world, *v1alpha1.MQTTBroker) {}) })
+	t.Run("pods of the first edition", func(t *testing.T) { aChangeThatFails(t, (*world).ofFirstEdition) })
+}
+
+// ofFirstEdition gives a broker the pods that operators made before there were editions. The operator lets them stand.
+func (w *world) ofFirstEdition(broker *v1alpha1.MQTTBroker) {
+	w.t.Helper()
+	before, set := w.kubelet.pod(broker.Name).UID, w.statefulSet()
+	delete(set.Annotations, verdict.TemplateAnnotation)
+	delete(set.Spec.Template.Annotations, desired.EditionAnnotation)
+	startup := set.Spec.Template.Spec.Containers[0].StartupProbe
+	startup.PeriodSeconds, startup.FailureThreshold = 2, 60
+	if err := k8s.Update(w.t.Context(), set); err != nil {
+		w.t.Fatal(err)
+	}
+	first := w.anotherPod(before)
+	w.ready(broker)
+	w.settle()
+	if w.kubelet.pod(broker.Name).UID != first {
+		w.t.Fatal("an operator that knows of editions has replaced pods which have none")
+	}
+}
+
+func aChangeThatFails(t *testing.T, older func(*world, *v1alpha1.MQTTBroker)) {
+	t.Helper()
 	const missing = "example.com/broker:missing"
 	clock := &later{}
 	w := newWorldOf(t, clock)
@@ -22,6 +50,7 @@ func TestAChangeThatFails(t *testing.T) {
 	broker, alice := gen.Broker(w.namespace, "mq"), gen.User(w.namespace, "alice", "mq")
 	w.create(broker, alice)
 	w.ready(broker, alice)
+	older(w, broker)
 	first := w.kubelet.pod("mq").UID
 
 	change(w, broker, func(b *v1alpha1.MQTTBroker) { b.Spec.Image = new(missing) })
@@ -72,10 +101,13 @@ func TestAChangeThatFails(t *testing.T) {
 		t.Error("it had this form already")
 	}
 
-	// A form that works is taken.
+	// A form that works is taken, and with it what this operator says of pods.
 	change(w, broker, func(b *v1alpha1.MQTTBroker) { b.Spec.Image = new("example.com/broker:2") })
 	w.anotherPod(third)
 	w.ready(broker)
+	if edition := w.statefulSet().Spec.Template.Annotations[desired.EditionAnnotation]; edition != "2" {
+		t.Errorf("the new pods are of edition %q", edition)
+	}
 	if last := broker.Status.LastRestart; last.Reason != v1alpha1.ReasonImageChanged {
 		t.Errorf("restarted for %+v", last)
 	}

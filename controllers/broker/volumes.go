@@ -48,7 +48,7 @@ func (r *Reconciler) grow(ctx context.Context, p *pass) error {
 	if p.pending != nil || p.stuck != nil {
 		return nil // The next StatefulSet would have the template that waits, or failed. The volumes themselves have grown.
 	}
-	if f.ServiceAccount == nil || f.ServiceAccount.Annotations[desired.DefaultImageAnnotation] != f.StatefulSet.Annotations[desired.DefaultImageAnnotation] {
+	if !desired.OutlivesStatefulSet(f.ServiceAccount, f.StatefulSet) {
 		return nil // What this very pass has written there must outlive the StatefulSet. The cache will say that it stands.
 	}
 	return r.Writer.Orphan(ctx, f.Broker, f.StatefulSet)

@@ -66,7 +66,7 @@ func ServiceAccount(f *verdict.Facts) *corev1.ServiceAccount {
 		ObjectMeta:                   meta(f, v1alpha1.ServiceAccountName(f.Broker.Name)),
 		AutomountServiceAccountToken: new(false),
 	}
-	account.Annotations = map[string]string{DefaultImageAnnotation: defaultImage(f)}
+	account.Annotations = map[string]string{DefaultImageAnnotation: defaultImage(f), EditionAnnotation: strconv.Itoa(editionOf(f))}
 	return account
 }
 

@@ -39,7 +39,7 @@ var now = time.Date(2026, 11, 23, 12, 0, 0, 0, time.UTC)
 var operator = verdict.Operator{Namespace: "mqtt-operator-system", Labels: map[string]string{"app.kubernetes.io/name": "mqtt-operator", "app.kubernetes.io/component": "operator"}}
 
 // TestScenarios builds what each testdata/*.txtar describes: broker.yaml, users.yaml and then every object wanted. A
-// diff in the pod template there means that every broker restarts when the operator is upgraded.
+// diff in the pod template there is another edition of pods: see TestAnEditionStaysAsItIs.
 func TestScenarios(t *testing.T) {
 	files, err := filepath.Glob("testdata/*.txtar")
 	if err != nil || len(files) == 0 {

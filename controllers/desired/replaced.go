@@ -52,5 +52,6 @@ func isPodChanged(want, have *corev1.PodTemplateSpec) bool {
 func wishedAnnotations(template *corev1.PodTemplateSpec) map[string]string {
 	annotations := maps.Clone(template.Annotations)
 	delete(annotations, v1alpha1.AnnotationRestartAt)
+	delete(annotations, EditionAnnotation)
 	return annotations
 }

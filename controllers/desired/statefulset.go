@@ -40,11 +40,19 @@ const (
 )
 
 // StatefulSet runs the broker. Every field of its template restarts the broker when it changes, the operator's own
-// version is not among them: see [DefaultImageAnnotation].
+// version is not among them: see [DefaultImageAnnotation] and [EditionAnnotation].
 func StatefulSet(f *verdict.Facts) *appsv1.StatefulSet {
+	set := statefulSet(f, editionOf(f))
+	if f.StatefulSet != nil && Replaces(set, f.StatefulSet) {
+		return statefulSet(f, edition) // pods are replaced in any case
+	}
+	return set
+}
+
+func statefulSet(f *verdict.Facts, edition int) *appsv1.StatefulSet {
 	b := f.Broker
 	set := &appsv1.StatefulSet{ObjectMeta: meta(f, v1alpha1.StatefulSetName(b.Name))}
-	template := podTemplate(f)
+	template := podTemplate(f, edition)
 	set.Annotations = map[string]string{DefaultImageAnnotation: defaultImage(f), verdict.TemplateAnnotation: digestOf(&template)}
 	if since := templateSince(f, set.Annotations[verdict.TemplateAnnotation]); since != "" {
 		set.Annotations[verdict.SinceAnnotation] = since
@@ -154,6 +162,50 @@ func Restart(wanted *appsv1.StatefulSet, reason v1alpha1.ConditionReason, now ti
 	wanted.Annotations[verdict.RestartedAnnotation] = string(reason) + " " + now.UTC().Format(time.RFC3339)
 }
 
+// EditionAnnotation on a pod template, and on the ServiceAccount beside it, is the edition of what the operator says of a pod
+// by itself. Without it pods are of edition 1. A newer operator leaves pods in the edition that they have, so that its upgrade
+// restarts nobody, and takes its own for those that it makes or replaces anyway.
+const EditionAnnotation = "mqtt-operator.io/edition"
+
+// edition is the one in which pods are made. To say something else of all pods is to begin another: [podTemplate] has to go on
+// to know the ones of before.
+//
+//	1  before there were editions
+//	2  asks each second whether a pod that starts is there
+const edition = 2
+
+// editionOf is the one in which pods stand.
+func editionOf(f *verdict.Facts) int {
+	switch {
+	case f.StatefulSet != nil:
+		return editionIn(f.StatefulSet.Spec.Template.Annotations)
+	case f.ServiceAccount != nil && f.ServiceAccount.Annotations[DefaultImageAnnotation] != "": // the StatefulSet is made anew
+		return editionIn(f.ServiceAccount.Annotations)
+	default:
+		return edition
+	}
+}
+
+// editionIn takes what it does not know, of a newer operator or by hand, for the newest.
+func editionIn(annotations map[string]string) int {
+	text := annotations[EditionAnnotation]
+	if text == "" {
+		return 1
+	}
+	n, err := strconv.Atoi(text)
+	if err != nil || n < 1 || n > edition {
+		return edition
+	}
+	return n
+}
+
+// OutlivesStatefulSet reports whether the ServiceAccount knows what the StatefulSet alone would: what its pods have and the spec
+// does not say. While the StatefulSet is made anew, it is looked up there.
+func OutlivesStatefulSet(account *corev1.ServiceAccount, set *appsv1.StatefulSet) bool {
+	return account != nil && account.Annotations[DefaultImageAnnotation] == set.Annotations[DefaultImageAnnotation] &&
+		editionIn(account.Annotations) == editionIn(set.Spec.Template.Annotations)
+}
+
 // DefaultImageAnnotation on a StatefulSet is the image that its broker runs when spec names none: the one that belonged
 // to the release of the operator which made the StatefulSet. A newer operator keeps it, so that its upgrade restarts
 // nobody. It stands on the ServiceAccount, too, which outlives a StatefulSet that is made anew.
@@ -206,17 +258,18 @@ func retention(r *v1alpha1.ResolvedPersistence) *appsv1.StatefulSetPersistentVol
 	}
 }
 
-func podTemplate(f *verdict.Facts) corev1.PodTemplateSpec {
+func podTemplate(f *verdict.Facts, edition int) corev1.PodTemplateSpec {
 	b, pod := f.Broker, f.Spec.Pod
 	labels := map[string]string{}
 	maps.Copy(labels, pod.Labels)
 	maps.Copy(labels, v1alpha1.BrokerLabels(b.Name))
-	annotations := maps.Clone(pod.Annotations)
+	annotations := map[string]string{}
+	maps.Copy(annotations, pod.Annotations)
 	if wish, _ := verdict.RestartAt(f); wish != "" {
-		if annotations == nil {
-			annotations = map[string]string{}
-		}
 		annotations[v1alpha1.AnnotationRestartAt] = wish
+	}
+	if edition > 1 {
+		annotations[EditionAnnotation] = strconv.Itoa(edition)
 	}
 	template := corev1.PodTemplateSpec{
 		ObjectMeta: metav1.ObjectMeta{Labels: labels, Annotations: annotations},
@@ -226,7 +279,7 @@ func podTemplate(f *verdict.Facts) corev1.PodTemplateSpec {
 			EnableServiceLinks:            new(false),
 			TerminationGracePeriodSeconds: new(int64((f.Spec.Drain.Timeout + graceBeyondDrain) / time.Second)),
 			SecurityContext:               podSecurity(),
-			Containers:                    []corev1.Container{container(f, pod.Resources)},
+			Containers:                    []corev1.Container{container(f, pod.Resources, edition)},
 			Volumes:                       volumes(f),
 			Affinity:                      pod.Affinity,
 			TopologySpreadConstraints:     pod.TopologySpreadConstraints,
@@ -238,7 +291,13 @@ func podTemplate(f *verdict.Facts) corev1.PodTemplateSpec {
 	return template
 }
 
-func container(f *verdict.Facts, resources corev1.ResourceRequirements) corev1.Container {
+func container(f *verdict.Facts, resources corev1.ResourceRequirements, edition int) corev1.Container {
+	// A configuration may be slow to arrive and a store slow to open; only a broker that has once been ready is
+	// restarted for being stuck.
+	startup := probe(contract.LivePath, 1, 120)
+	if edition < 2 {
+		startup = probe(contract.LivePath, 2, 60)
+	}
 	return corev1.Container{
 		Name:            ContainerName,
 		Image:           Image(f),
@@ -258,11 +317,9 @@ func container(f *verdict.Facts, resources corev1.ResourceRequirements) corev1.C
 		},
 		Resources:       resources,
 		SecurityContext: containerSecurity(),
-		// A configuration may be slow to arrive and a store slow to open; only a broker that has once been ready is
-		// restarted for being stuck.
-		StartupProbe:   probe(contract.LivePath, 2, 60),
-		LivenessProbe:  probe(contract.LivePath, 10, 3),
-		ReadinessProbe: probe(contract.ReadyPath, 5, 2),
+		StartupProbe:    startup,
+		LivenessProbe:   probe(contract.LivePath, 10, 3),
+		ReadinessProbe:  probe(contract.ReadyPath, 5, 2),
 		VolumeMounts: []corev1.VolumeMount{
 			{Name: dataVolume, MountPath: contract.DataDir},
 			{Name: configVolume, MountPath: contract.ConfigDir, ReadOnly: true},
