@@ -52,7 +52,8 @@ const (
 // pass writes nothing.
 //
 // By itself it takes a sample of these lives; with FAULTS=all, as "make api-faults" does, all of them. To find out which fault
-// it was, FAULTS='conflicted PATCH /api/v1/namespaces/NS/secrets/mq-config' lets nothing else fail.
+// it was, FAULTS='conflicted PATCH /api/v1/namespaces/NS/secrets/mq-config' lets nothing else fail, and with "lives " before
+// it all that fails in the same lives, where it takes more than one fault.
 func TestEveryCallFails(t *testing.T) {
 	var (
 		untouched   = &line{}
@@ -69,8 +70,12 @@ func TestEveryCallFails(t *testing.T) {
 	case "":
 		lives, planned = sampleOf(lives)
 	default:
-		lives = only(lives, wish)
-		planned = len(lives)
+		if text, whole := strings.CutPrefix(wish, "lives "); whole {
+			lives, planned = with(lives, text)
+		} else {
+			lives = only(lives, wish)
+			planned = len(lives)
+		}
 	}
 	if planned == 0 {
 		t.Fatal("nothing is to fail")
@@ -139,6 +144,17 @@ func sampleOf(lives []*line) (some []*line, planned int) {
 		l := lives[i*len(lives)/sampled]
 		some = append(some, l)
 		planned += len(l.faults)
+	}
+	return some, planned
+}
+
+// with are the lives in which a fault has a line that holds a text.
+func with(lives []*line, text string) (some []*line, planned int) {
+	for _, l := range lives {
+		if len(only([]*line{l}, text)) > 0 {
+			some = append(some, l)
+			planned += len(l.faults)
+		}
 	}
 	return some, planned
 }

@@ -1222,7 +1222,8 @@ type BrokerPodStatus struct {
 	// +optional
 	Sessions *int32 `json:"sessions,omitempty"`
 
-	// draining says whether the pod is sending its clients away.
+	// draining says whether the pod sends its clients away, or has, and lets nobody in: because it ends, or because of kubectl
+	// mqtt drain.
 	//
 	// +optional
 	Draining *bool `json:"draining,omitempty"`

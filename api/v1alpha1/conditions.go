@@ -159,6 +159,8 @@ const (
 	ReasonPodsReady ConditionReason = "PodsReady"
 	// ReasonPodsNotReady: fewer pods are ready than the spec asks for.
 	ReasonPodsNotReady ConditionReason = "PodsNotReady"
+	// ReasonDrained: every pod that is ready lets nobody in, because somebody has asked for a drain.
+	ReasonDrained ConditionReason = "Drained"
 	// ReasonHibernated: spec.replicas is 0, so no pod is meant to run.
 	ReasonHibernated ConditionReason = "Hibernated"
 	// ReasonRolloutInProgress: pods are being made or replaced.

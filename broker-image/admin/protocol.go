@@ -34,6 +34,9 @@ type Status struct {
 	RetainedMessages int64 `json:"retainedMessages,omitempty"`
 	// Storage says why what must be kept cannot be written to disk; empty when it can.
 	Storage string `json:"storage,omitempty"`
+	// Draining: clients are or were sent away, and nobody is let in before somebody ends it. A broker of the release before
+	// does not say.
+	Draining bool `json:"draining,omitempty"`
 	// Listeners that are open.
 	Listeners []ListenerStatus `json:"listeners"`
 	// Started is when the process began.

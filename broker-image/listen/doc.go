@@ -38,6 +38,11 @@
 // Where certificates are asked for, TLS sessions are not resumed: a ticket would outlive a revocation. A connection that is
 // open does not notice a change; who holds its [Peer] can ask [Trust.Believes].
 //
+// # Tickets
+//
+// Sessions of TLS 1.3 are resumed, after a restart too: the keys of tickets follow from the certificate's private key and the
+// day, for 7 days. See resume in ticket.go.
+//
 // # PROXY protocol
 //
 // Versions 1 and 2. Only peers in a trusted network are asked for a header. In mode required such a peer must send one

@@ -144,7 +144,8 @@ func (r Reason) String() string {
 }
 
 // TLSConfig makes the settings of a TLS listener. The least version is 1.2 or 1.3; 1.3 is always offered. With 1.2 there
-// are only suites that authenticate what they encrypt, and whose keys are gone when the connection is.
+// are only suites that authenticate what they encrypt, and whose keys are gone when the connection is. Sessions of TLS 1.3 are
+// resumed by whoever has the same private key, after a restart as well.
 func TLSConfig(certificate *tls.Certificate, leastVersion string) (*tls.Config, error) {
 	config := &tls.Config{Certificates: []tls.Certificate{*certificate}, MinVersion: tls.VersionTLS13}
 
@@ -165,5 +166,5 @@ func TLSConfig(certificate *tls.Certificate, leastVersion string) (*tls.Config, 
 		return nil, errors.New("certificate: is empty")
 	}
 
-	return config, nil
+	return config, resume(config, certificate.PrivateKey, time.Now)
 }

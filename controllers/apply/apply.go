@@ -11,6 +11,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"strings"
 	"sync"
 	"time"
 
@@ -143,7 +144,7 @@ func (w *Writer) compare(ctx context.Context, owner client.Object, ownerKind sch
 		return nil, err
 	}
 	wanted.SetOwnerReferences([]metav1.OwnerReference{reference})
-	current, err := w.observe(ctx, object, cached, kind)
+	current, err := w.observe(ctx, owner, object, cached, kind)
 	if err != nil || current == nil {
 		return wanted, err
 	}
@@ -237,7 +238,7 @@ func (w *Writer) blank(example client.Object, kind schema.GroupVersionKind) (cli
 }
 
 // observe is the object of that name, or nil. What the cache does not hold is looked up live, by metadata only.
-func (w *Writer) observe(ctx context.Context, object, cached client.Object, kind schema.GroupVersionKind) (*unstructured.Unstructured, error) {
+func (w *Writer) observe(ctx context.Context, owner, object, cached client.Object, kind schema.GroupVersionKind) (*unstructured.Unstructured, error) {
 	if cached != nil {
 		return asUnstructured(cached, kind)
 	}
@@ -251,14 +252,28 @@ func (w *Writer) observe(ctx context.Context, object, cached client.Object, kind
 	if err != nil {
 		return nil, fmt.Errorf("%s %s: %w", kind.Kind, key.Name, err)
 	}
-	if kind.Kind == "Secret" && there.GetLabels()[v1alpha1.LabelAllow] == v1alpha1.AllowOwned {
-		return nil, apierrors.NewConflict(schema.GroupResource{Resource: "secrets"}, key.Name, errors.New("the cache is behind"))
+	if isBehind(owner, there) {
+		return nil, apierrors.NewConflict(schema.GroupResource{Resource: strings.ToLower(kind.Kind)}, key.Name, errors.New("the cache is behind"))
 	}
 	found := &unstructured.Unstructured{}
 	found.SetUID(there.GetUID())
 	found.SetResourceVersion(there.GetResourceVersion())
 	found.SetOwnerReferences(there.GetOwnerReferences())
 	return found, nil
+}
+
+// isBehind reports whether the cache should have held what it does not: a Secret of ours, or what runs pods. What is wished of
+// these follows from how they stand: a StatefulSet that is taken for one that does not exist yet would get another template with
+// no word about why pods are replaced, and outside of the maintenance windows.
+func isBehind(owner client.Object, there *metav1.PartialObjectMetadata) bool {
+	switch there.Kind {
+	case "Secret":
+		return there.GetLabels()[v1alpha1.LabelAllow] == v1alpha1.AllowOwned
+	case "StatefulSet", "Deployment":
+		return metav1.IsControlledBy(there, owner)
+	default:
+		return false
+	}
 }
 
 // Prune deletes those of candidates that owner controls and that are not among wanted.

@@ -369,7 +369,7 @@ func note(pod *verdict.PodFacts, status admin.Status, err error) {
 		pod.Answer = &verdict.Answer{
 			Revision: status.Revision, Digest: status.Digest,
 			Connections: int32(status.Connections), Sessions: int32(status.Sessions), //nolint:gosec // Bounded by file descriptors.
-			Storage: status.Storage,
+			Storage: status.Storage, Draining: status.Draining,
 		}
 	}
 }

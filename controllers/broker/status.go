@@ -133,7 +133,7 @@ func podStatus(f *verdict.Facts) []v1alpha1.BrokerPodStatus {
 	var list []v1alpha1.BrokerPodStatus
 	for i := range f.Pods {
 		pod := &f.Pods[i]
-		entry := v1alpha1.BrokerPodStatus{Name: pod.Pod.Name, Ready: new(pod.IsReady()), Draining: new(pod.Pod.DeletionTimestamp != nil)}
+		entry := v1alpha1.BrokerPodStatus{Name: pod.Pod.Name, Ready: new(pod.IsReady()), Draining: new(pod.Pod.DeletionTimestamp != nil || pod.IsDrained())}
 		if pod.Answer != nil {
 			entry.ConfigRevision = &pod.Answer.Revision
 			entry.Connections, entry.Sessions = &pod.Answer.Connections, &pod.Answer.Sessions
@@ -303,7 +303,13 @@ func setStorageReady(set *condition.Set, f *verdict.Facts) {
 
 func setAvailable(set *condition.Set, f *verdict.Facts) {
 	ready := readyPods(f)
-	switch {
+	switch drained := drainedPods(f); {
+	case ready > 0 && ready == len(drained):
+		set.False(v1alpha1.ConditionAvailable, verdict.Finding{
+			Reason: v1alpha1.ReasonDrained,
+			Message: fmt.Sprintf("Somebody has asked for a drain, so nobody is let in (%s). kubectl mqtt drain %s -n %s --end lets clients in again.",
+				strings.Join(drained, ", "), f.Broker.Name, f.Broker.Namespace),
+		})
 	case ready > 0:
 		set.True(v1alpha1.ConditionAvailable, v1alpha1.ReasonPodsReady, fmt.Sprintf("%d of %d pods are ready.", ready, f.Spec.Replicas))
 	case f.Spec.Hibernated():
@@ -325,6 +331,16 @@ func readyPods(f *verdict.Facts) int {
 		}
 	}
 	return ready
+}
+
+// drainedPods are the names of ready pods that let nobody in.
+func drainedPods(f *verdict.Facts) (names []string) {
+	for i := range f.Pods {
+		if pod := &f.Pods[i]; pod.IsReady() && pod.IsDrained() {
+			names = append(names, pod.Pod.Name)
+		}
+	}
+	return names
 }
 
 // whyNotReady says what the first pod that is not ready is waiting for.

@@ -90,6 +90,47 @@ func TestStorageIsPartOfReady(t *testing.T) {
 	}
 }
 
+// TestADrainedBrokerIsNotAvailable: a person who forgets to end a drain is told, and so is who looks for his clients.
+func TestADrainedBrokerIsNotAvailable(t *testing.T) {
+	pod := func(name string, ready, drained bool) verdict.PodFacts {
+		p := verdict.PodFacts{Answer: &verdict.Answer{Draining: drained}}
+		p.Pod.Name = name
+		if ready {
+			p.Pod.Status.Conditions = []corev1.PodCondition{{Type: corev1.PodReady, Status: corev1.ConditionTrue}}
+		}
+		return p
+	}
+	for name, tc := range map[string]struct {
+		pods   []verdict.PodFacts
+		want   metav1.ConditionStatus
+		reason v1alpha1.ConditionReason
+		says   string
+	}{
+		"nobody asked for one": {pods: []verdict.PodFacts{pod("mq-broker-0", true, false)}, want: metav1.ConditionTrue, reason: v1alpha1.ReasonPodsReady},
+		"a drain": {
+			pods: []verdict.PodFacts{pod("mq-broker-0", true, true)}, want: metav1.ConditionFalse, reason: v1alpha1.ReasonDrained,
+			says: "(mq-broker-0). kubectl mqtt drain mq -n factory --end",
+		},
+		"another pod lets clients in": {pods: []verdict.PodFacts{pod("mq-broker-0", true, true), pod("mq-broker-1", true, false)}, want: metav1.ConditionTrue, reason: v1alpha1.ReasonPodsReady},
+		"the other one is not ready":  {pods: []verdict.PodFacts{pod("mq-broker-0", true, true), pod("mq-broker-1", false, false)}, want: metav1.ConditionFalse, reason: v1alpha1.ReasonDrained},
+		"one that does not even run":  {pods: []verdict.PodFacts{pod("mq-broker-0", false, true)}, want: metav1.ConditionFalse, reason: v1alpha1.ReasonPodsNotReady},
+		"one that has not answered":   {pods: []verdict.PodFacts{{Pod: pod("mq-broker-0", true, false).Pod}}, want: metav1.ConditionTrue, reason: v1alpha1.ReasonPodsReady},
+	} {
+		t.Run(name, func(t *testing.T) {
+			set, f := &condition.Set{Now: now}, &verdict.Facts{Broker: gen.Broker("factory", "mq"), Spec: v1alpha1.ResolvedBroker{Replicas: 1}, Pods: tc.pods}
+			setAvailable(set, f)
+			if c := set.Get(v1alpha1.ConditionAvailable); c.Status != tc.want || c.Reason != string(tc.reason) || !strings.Contains(c.Message, tc.says) {
+				t.Errorf("got %s %s %q", c.Status, c.Reason, c.Message)
+			}
+			for i, p := range podStatus(f) {
+				if *p.Draining != tc.pods[i].IsDrained() {
+					t.Errorf("status.pods of %s says draining: %t", p.Name, *p.Draining)
+				}
+			}
+		})
+	}
+}
+
 // TestTheClusterIsAskedOnceInAWhile, and what it said last outlives an outage.
 func TestTheClusterIsAskedOnceInAWhile(t *testing.T) {
 	clock := clocktesting.NewFakePassiveClock(now)

@@ -93,7 +93,12 @@ type Answer struct {
 	Connections, Sessions int32
 	// Storage says why it cannot write what it must keep; empty when it can.
 	Storage string
+	// Draining: it sends its clients away, or has, and lets nobody in.
+	Draining bool
 }
+
+// IsDrained reports whether the pod said that it lets nobody in because somebody has asked for it.
+func (p *PodFacts) IsDrained() bool { return p.Answer != nil && p.Answer.Draining }
 
 // Runs reports whether the pod said that it runs this very configuration.
 func (p *PodFacts) Runs(revision int64, digest string) bool {

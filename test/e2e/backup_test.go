@@ -10,6 +10,10 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/mqtt-operator/mqtt-operator/api/v1alpha1"
 )
 
 // TestBackupAndRestore: a broker is drained, saved and deleted with its volume, and another one of its name gets what it had. The
@@ -48,6 +52,8 @@ func TestBackupAndRestore(t *testing.T) {
 	if _, err := s.tryConnect("anna", press); refusedWith(err, serverUnavailable) != nil {
 		t.Errorf("who comes during a drain: %v", refusedWith(err, serverUnavailable))
 	}
+	s.update(broker, func() { broker.Annotations = map[string]string{"example.com/looked-at": "during the drain"} }) // so that it is seen at once
+	s.await(broker, v1alpha1.ConditionReady, metav1.ConditionFalse, v1alpha1.ReasonDrained)
 	dir := t.TempDir()
 	file, phrase := filepath.Join(dir, "mq.backup"), filepath.Join(dir, "phrase")
 	if err := os.WriteFile(phrase, []byte(random(16)+"\n"), 0o600); err != nil {

@@ -277,7 +277,7 @@ func status(broker *engine.Engine, started time.Time) admin.Status {
 	said := admin.Status{
 		Connections: now.Connections, Sessions: now.Sessions, Listeners: []admin.ListenerStatus{},
 		Started: started, Version: versionText(), Storage: now.Storage,
-		QueuedMessages: now.QueuedMessages, RetainedMessages: now.RetainedMessages,
+		QueuedMessages: now.QueuedMessages, RetainedMessages: now.RetainedMessages, Draining: broker.DrainStatus().Draining,
 	}
 
 	for _, l := range now.Listeners {

@@ -1,0 +1,61 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package apply
+
+import (
+	"errors"
+	"testing"
+
+	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/client/fake"
+)
+
+// TestACacheThatIsBehind does not decide about what it should have held: what is wished of a Secret or of what runs pods follows
+// from how it stands. What somebody else holds is a conflict, whatever the cache knows.
+func TestACacheThatIsBehind(t *testing.T) {
+	scheme := runtime.NewScheme()
+	for _, add := range []func(*runtime.Scheme) error{corev1.AddToScheme, appsv1.AddToScheme} {
+		if err := add(scheme); err != nil {
+			t.Fatal(err)
+		}
+	}
+	owner := &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Namespace: "factory", Name: "owner", UID: "1"}}
+	other := &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Namespace: "factory", Name: "other", UID: "2"}}
+	named := metav1.ObjectMeta{Namespace: "factory", Name: "mq-broker"}
+	set, deployment, service := &appsv1.StatefulSet{ObjectMeta: named}, &appsv1.Deployment{ObjectMeta: named}, &corev1.Service{ObjectMeta: named}
+	for name, tc := range map[string]struct {
+		object client.Object
+		by     *corev1.ConfigMap
+		behind bool
+	}{
+		"a StatefulSet of ours": {object: set, by: owner, behind: true},
+		"a Deployment of ours":  {object: deployment, by: owner, behind: true},
+		"a Service of ours":     {object: service, by: owner},
+		"somebody's":            {object: set, by: other},
+	} {
+		t.Run(name, func(t *testing.T) {
+			kind, err := fake.NewClientBuilder().WithScheme(scheme).Build().GroupVersionKindFor(owner)
+			if err != nil {
+				t.Fatal(err)
+			}
+			there, ok := tc.object.DeepCopyObject().(client.Object)
+			if !ok {
+				t.Fatalf("%T", tc.object)
+			}
+			there.SetOwnerReferences([]metav1.OwnerReference{*metav1.NewControllerRef(tc.by, kind)})
+			live := fake.NewClientBuilder().WithScheme(scheme).WithObjects(there).Build()
+			_, err = NewWriter(fake.NewClientBuilder().WithScheme(scheme).Build(), live).compare(t.Context(), owner, kind, tc.object)
+			if got := apierrors.IsConflict(err); got != tc.behind {
+				t.Errorf("behind: %t (%v), want %t", got, err, tc.behind)
+			}
+			if _, taken := errors.AsType[*ConflictError](err); taken != (tc.by == other) {
+				t.Errorf("taken by somebody else: %v", err)
+			}
+		})
+	}
+}
