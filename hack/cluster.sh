@@ -12,7 +12,8 @@
 #
 # CLUSTER says which cluster:
 #
-#   devcluster  (or empty) a development node of this repository, started if it is not up; needs root
+#   devcluster  (or empty) a development node of this repository, started if it is not up; needs root. IP_FAMILY=ipv6 is one
+#               that has IPv6 alone, beside the other
 #   kind        a cluster of kind (KIND_CLUSTER, default kind), on Linux, as root: the script continues in the network of
 #               its first node
 #   current     where kubectl points to. Services and their names must be reachable from here: on a node, or in a network
@@ -64,7 +65,8 @@ enter_cluster() {
 }
 
 enter_devcluster() {
-	local name="${DEVCLUSTER_NAME:-dev}" devcluster="$PWD/.cache/tools/devcluster" typed="go run -C hack/devcluster ." down="make node-down"
+	local family="${IP_FAMILY:-ipv4}" name devcluster="$PWD/.cache/tools/devcluster" typed="go run -C hack/devcluster ." down="make node-down"
+	name="${DEVCLUSTER_NAME:-dev${IP_FAMILY:+-$family}}"
 	if [ "$name" != dev ]; then
 		typed+=" --name $name"
 		down="$typed down"
@@ -73,7 +75,7 @@ enter_devcluster() {
 	mkdir -p .cache/tools
 	go build -C hack/devcluster -o "$devcluster" .
 	say "development node $name: starting it, unless it is up"
-	DEVCLUSTER_SOURCE="$PWD/hack/devcluster" "$devcluster" --name "$name" up 2>&1 | indent
+	DEVCLUSTER_SOURCE="$PWD/hack/devcluster" "$devcluster" --name "$name" up --family "$family" 2>&1 | indent
 	build_images
 	# An image of this tag has this content: a node that has it needs no other.
 	if [ "$("$devcluster" --name "$name" exec -- ctr images ls --quiet 2>/dev/null | grep -c ":$IMAGE_TAG\$")" -lt 2 ]; then

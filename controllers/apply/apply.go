@@ -15,6 +15,7 @@ import (
 	"sync"
 	"time"
 
+	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
@@ -93,7 +94,8 @@ func NewWriter(cached client.Client, live client.Reader) *Writer {
 }
 
 // All makes the cluster hold objects, in order, controlled by owner, and returns those that it had to write. Where one
-// of the names is somebody else's, none is written. It stops at the first error.
+// of the names is somebody else's, none is written. It stops at the first error. A StatefulSet or Deployment has the UID of the
+// one that it was made from, if there was one; it is a conflict if another one stands there by now.
 func (w *Writer) All(ctx context.Context, owner client.Object, objects []client.Object) ([]client.Object, error) {
 	ownerKind, err := apiutil.GVKForObject(owner, w.cached.Scheme())
 	if err != nil {
@@ -144,12 +146,15 @@ func (w *Writer) compare(ctx context.Context, owner client.Object, ownerKind sch
 		return nil, err
 	}
 	wanted.SetOwnerReferences([]metav1.OwnerReference{reference})
-	current, err := w.observe(ctx, owner, object, cached, kind)
+	current, err := w.observe(ctx, object, cached, kind)
 	if err != nil || current == nil {
 		return wanted, err
 	}
 	if !metav1.IsControlledBy(current, owner) {
 		return nil, &ConflictError{Kind: kind.Kind, Name: object.GetName()}
+	}
+	if runsPods(kind) && current.GetUID() != object.GetUID() {
+		return nil, behind(object, kind)
 	}
 	if isAsWanted(wanted, current) {
 		return nil, nil
@@ -238,7 +243,7 @@ func (w *Writer) blank(example client.Object, kind schema.GroupVersionKind) (cli
 }
 
 // observe is the object of that name, or nil. What the cache does not hold is looked up live, by metadata only.
-func (w *Writer) observe(ctx context.Context, owner, object, cached client.Object, kind schema.GroupVersionKind) (*unstructured.Unstructured, error) {
+func (w *Writer) observe(ctx context.Context, object, cached client.Object, kind schema.GroupVersionKind) (*unstructured.Unstructured, error) {
 	if cached != nil {
 		return asUnstructured(cached, kind)
 	}
@@ -252,8 +257,8 @@ func (w *Writer) observe(ctx context.Context, owner, object, cached client.Objec
 	if err != nil {
 		return nil, fmt.Errorf("%s %s: %w", kind.Kind, key.Name, err)
 	}
-	if isBehind(owner, there) {
-		return nil, apierrors.NewConflict(schema.GroupResource{Resource: strings.ToLower(kind.Kind)}, key.Name, errors.New("the cache is behind"))
+	if kind.Kind == "Secret" && there.GetLabels()[v1alpha1.LabelAllow] == v1alpha1.AllowOwned {
+		return nil, behind(object, kind)
 	}
 	found := &unstructured.Unstructured{}
 	found.SetUID(there.GetUID())
@@ -262,18 +267,16 @@ func (w *Writer) observe(ctx context.Context, owner, object, cached client.Objec
 	return found, nil
 }
 
-// isBehind reports whether the cache should have held what it does not: a Secret of ours, or what runs pods. What is wished of
-// these follows from how they stand: a StatefulSet that is taken for one that does not exist yet would get another template with
-// no word about why pods are replaced, and outside of the maintenance windows.
-func isBehind(owner client.Object, there *metav1.PartialObjectMetadata) bool {
-	switch there.Kind {
-	case "Secret":
-		return there.GetLabels()[v1alpha1.LabelAllow] == v1alpha1.AllowOwned
-	case "StatefulSet", "Deployment":
-		return metav1.IsControlledBy(there, owner)
-	default:
-		return false
-	}
+// runsPods tells of which kinds a caller has to know how they stand, since what he wishes of them follows from it: by the UID
+// of the one that he has looked at, none where there was none. A StatefulSet that is taken for one that does not exist yet would
+// get another template with no word about why pods are replaced, and outside of the maintenance windows.
+func runsPods(kind schema.GroupVersionKind) bool {
+	return kind.Group == appsv1.GroupName
+}
+
+// behind is a conflict: what was looked at is not what stands. The next look sees more.
+func behind(object client.Object, kind schema.GroupVersionKind) error {
+	return apierrors.NewConflict(schema.GroupResource{Group: kind.Group, Resource: strings.ToLower(kind.Kind)}, object.GetName(), errors.New("it was looked at before it stood as it does"))
 }
 
 // Prune deletes those of candidates that owner controls and that are not among wanted.

@@ -11,6 +11,7 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/client/fake"
 )
@@ -31,12 +32,17 @@ func TestACacheThatIsBehind(t *testing.T) {
 	for name, tc := range map[string]struct {
 		object client.Object
 		by     *corev1.ConfigMap
+		looked types.UID // at which one
+		late   bool      // the cache holds it by now
 		behind bool
 	}{
-		"a StatefulSet of ours": {object: set, by: owner, behind: true},
-		"a Deployment of ours":  {object: deployment, by: owner, behind: true},
-		"a Service of ours":     {object: service, by: owner},
-		"somebody's":            {object: set, by: other},
+		"a StatefulSet of ours that was not there":         {object: set, by: owner, behind: true},
+		"a Deployment of ours that was not there":          {object: deployment, by: owner, behind: true},
+		"one that came into the cache after it was wanted": {object: set, by: owner, late: true, behind: true},
+		"another one than was looked at":                   {object: set, by: owner, looked: "before", late: true, behind: true},
+		"the one that was looked at":                       {object: set, by: owner, looked: "now", late: true},
+		"a Service of ours, whatever was looked at":        {object: service, by: owner},
+		"somebody's": {object: set, by: other},
 	} {
 		t.Run(name, func(t *testing.T) {
 			kind, err := fake.NewClientBuilder().WithScheme(scheme).Build().GroupVersionKindFor(owner)
@@ -47,9 +53,19 @@ func TestACacheThatIsBehind(t *testing.T) {
 			if !ok {
 				t.Fatalf("%T", tc.object)
 			}
+			there.SetUID("now")
 			there.SetOwnerReferences([]metav1.OwnerReference{*metav1.NewControllerRef(tc.by, kind)})
 			live := fake.NewClientBuilder().WithScheme(scheme).WithObjects(there).Build()
-			_, err = NewWriter(fake.NewClientBuilder().WithScheme(scheme).Build(), live).compare(t.Context(), owner, kind, tc.object)
+			cached := fake.NewClientBuilder().WithScheme(scheme).Build()
+			if tc.late {
+				cached = live
+			}
+			wanted, ok := tc.object.DeepCopyObject().(client.Object)
+			if !ok {
+				t.Fatalf("%T", tc.object)
+			}
+			wanted.SetUID(tc.looked)
+			_, err = NewWriter(cached, live).compare(t.Context(), owner, kind, wanted)
 			if got := apierrors.IsConflict(err); got != tc.behind {
 				t.Errorf("behind: %t (%v), want %t", got, err, tc.behind)
 			}

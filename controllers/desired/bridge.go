@@ -134,6 +134,9 @@ func BridgeServerRequest(b *v1alpha1.MQTTBridge) pki.Request {
 // told travels in its configuration and changes without.
 func BridgeDeployment(f *verdict.BridgeFacts) *appsv1.Deployment {
 	deployment := &appsv1.Deployment{ObjectMeta: bridgeMeta(f, v1alpha1.BridgeDeploymentName(f.Bridge.Name))}
+	if f.Deployment != nil {
+		deployment.UID = f.Deployment.UID
+	}
 	deployment.Annotations = map[string]string{DefaultImageAnnotation: bridgeDefaultImage(f)}
 	deployment.Spec = appsv1.DeploymentSpec{
 		Replicas:             new(f.Spec.Replicas),

@@ -52,6 +52,9 @@ func StatefulSet(f *verdict.Facts) *appsv1.StatefulSet {
 func statefulSet(f *verdict.Facts, edition int) *appsv1.StatefulSet {
 	b := f.Broker
 	set := &appsv1.StatefulSet{ObjectMeta: meta(f, v1alpha1.StatefulSetName(b.Name))}
+	if f.StatefulSet != nil {
+		set.UID = f.StatefulSet.UID
+	}
 	template := podTemplate(f, edition)
 	set.Annotations = map[string]string{DefaultImageAnnotation: defaultImage(f), verdict.TemplateAnnotation: digestOf(&template)}
 	if since := templateSince(f, set.Annotations[verdict.TemplateAnnotation]); since != "" {

@@ -31,7 +31,8 @@ no packet leaves it, nothing of this computer's network or settings changes, and
 Usage: devcluster [--name NAME] COMMAND [ARGUMENTS]
 
   build              install missing Debian packages and build all components into the cache
-  up                 start the node, building what is missing; does nothing if it is up
+  up [--family ipv6] start the node, building what is missing; does nothing if it is up. All addresses are of one
+                     family, IPv4 by default
   down               stop the node and remove everything it has left
   status             show the node's services, pods and volumes; fails if it is not up
   exec -- CMD ARGS   run a command in the node's network, with KUBECONFIG set and kubectl and ctr on PATH
@@ -95,9 +96,12 @@ func run(ctx context.Context, args []string) error {
 		return fmt.Errorf("no command: %w", errUsage)
 	}
 	command, args := args[0], args[1:]
-	follow := false
+	follow, typed := false, string(cluster.IPv4)
 	args, err = flags(command, args, func(f *flag.FlagSet) {
 		f.StringVar(&name, "name", name, "")
+		if command == "up" {
+			f.StringVar(&typed, "family", typed, "")
+		}
 		if command == "logs" {
 			f.BoolVar(&follow, "f", false, "")
 		}
@@ -137,7 +141,11 @@ func run(ctx context.Context, args []string) error {
 		if err := takes(0, 0); err != nil {
 			return err
 		}
-		return up(ctx, layout)
+		family, err := cluster.FamilyOf(typed)
+		if err != nil {
+			return fmt.Errorf("up: %w: %w", err, errUsage)
+		}
+		return up(ctx, layout, family)
 	case "down":
 		if err := takes(0, 0); err != nil {
 			return err
@@ -240,7 +248,7 @@ func assets(ctx context.Context) error {
 	return nil
 }
 
-func up(ctx context.Context, layout cluster.Layout) error {
+func up(ctx context.Context, layout cluster.Layout, family cluster.Family) error {
 	if os.Geteuid() != 0 {
 		return errors.New("up: needs root: sudo env PATH=\"$PATH\" devcluster up")
 	}
@@ -252,7 +260,7 @@ func up(ctx context.Context, layout cluster.Layout) error {
 	say := func(step string) {
 		fmt.Fprintf(os.Stderr, "%4.1fs  %s\n", time.Since(start).Seconds(), step)
 	}
-	err = cluster.Up(ctx, layout, components, say)
+	err = cluster.Up(ctx, layout, family, components, say)
 	if errors.Is(err, cluster.ErrUp) || errors.Is(err, cluster.ErrUpOld) {
 		fmt.Fprintf(os.Stderr, "cluster %s: %v\n", layout.Name, err)
 		return nil

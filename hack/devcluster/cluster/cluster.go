@@ -28,16 +28,17 @@ const PayloadCommand = "cluster-payload"
 // Plan is what the payload has to know; it travels in the state directory.
 type Plan struct {
 	Layout      `json:"layout"`
+	Family      Family `json:"family"`
 	Plugins     string `json:"plugins"`
 	Snapshotter string `json:"snapshotter"`
 }
 
 func (p Plan) controlPlane() ControlPlane {
-	return ControlPlane{Layout: p.Layout, Address: address(0)}
+	return ControlPlane{Layout: p.Layout, Family: p.Family, Address: p.Family.address(0)}
 }
 
 func (p Plan) node() Node {
-	return Node{Layout: p.Layout, Index: 0, Plugins: p.Plugins, Snapshotter: p.Snapshotter}
+	return Node{Layout: p.Layout, Family: p.Family, Index: 0, Plugins: p.Plugins, Snapshotter: p.Snapshotter}
 }
 
 func (p Plan) pauseArchive() string { return p.config("pause.tar") }
@@ -60,9 +61,9 @@ var (
 	ErrUpOld = errors.New("already up, with components built earlier: to use the present ones: devcluster down, then up")
 )
 
-// Up starts a cluster from the components in the given directories, by component name. What an earlier cluster of the
+// Up starts a cluster with addresses of one family from the components in the given directories, by component name. What an earlier cluster of the
 // name has left behind is removed first.
-func Up(ctx context.Context, l Layout, components map[string]string, say func(string)) error {
+func Up(ctx context.Context, l Layout, family Family, components map[string]string, say func(string)) error {
 	unlock, err := lock(ctx, l.Dir, say)
 	if err != nil {
 		return err
@@ -71,6 +72,9 @@ func Up(ctx context.Context, l Layout, components map[string]string, say func(st
 
 	if _, spec, err := machine.Running(l.Dir); err == nil {
 		if report, err := machine.ReadReport(l.Dir); err == nil && report.Ready {
+			if p, err := LoadPlan(l.Dir); err == nil && p.Family != family {
+				return fmt.Errorf("already up, with %s: devcluster down, then up", p.Family)
+			}
 			if !maps.Equal(spec.Executables, components) {
 				return ErrUpOld
 			}
@@ -95,22 +99,22 @@ func Up(ctx context.Context, l Layout, components map[string]string, say func(st
 	}
 
 	say("writing keys and configuration")
-	p, err := prepare(l, components)
+	p, err := prepare(l, family, components)
 	if err != nil {
 		return err
 	}
 	return machine.Start(ctx, machine.Spec{
 		Name:        l.Name,
 		Dir:         l.Dir,
-		Address:     address(0).String(),
+		Address:     family.address(0).String(),
 		Executables: components,
 		Path:        build.SystemPath,
 		Payload:     []string{PayloadCommand, p.Dir},
 	}, say)
 }
 
-func prepare(l Layout, components map[string]string) (Plan, error) {
-	p := Plan{Layout: l}
+func prepare(l Layout, family Family, components map[string]string) (Plan, error) {
+	p := Plan{Layout: l, Family: family}
 	var err error
 	if p.Plugins, err = build.CNIPlugins(); err != nil {
 		return p, err

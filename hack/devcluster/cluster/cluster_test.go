@@ -132,7 +132,7 @@ func TestNodesDoNotMeet(t *testing.T) {
 	p := testPlan(t)
 	first, second := p.node(), p.node()
 	second.Index = 1
-	if first.NodeName() == second.NodeName() || address(0).Equal(address(1)) || podRange(0) == podRange(1) {
+	if first.NodeName() == second.NodeName() || IPv4.address(0).Equal(IPv4.address(1)) || IPv4.podRange(0) == IPv4.podRange(1) || IPv6.address(0).Equal(IPv6.address(1)) || IPv6.podRange(0) == IPv6.podRange(1) {
 		t.Error("two nodes share a name, an address or their pods' addresses")
 	}
 	for i, u := range first.users() {

@@ -19,6 +19,7 @@ const etcdEndpoint = "http://127.0.0.1:2379"
 // ControlPlane is the API server, its store, and the controllers.
 type ControlPlane struct {
 	Layout
+	Family  Family
 	Address net.IP
 }
 
@@ -70,7 +71,7 @@ func (c ControlPlane) writeFiles(nodes []Node, now time.Time) error {
 		Names: []string{
 			"localhost", "kubernetes", "kubernetes.default", "kubernetes.default.svc", "kubernetes.default.svc." + domain,
 		},
-		Addresses: []net.IP{c.Address, net.ParseIP(serverService), net.IPv4(127, 0, 0, 1)},
+		Addresses: []net.IP{c.Address, net.ParseIP(c.Family.serverService()), net.IPv4(127, 0, 0, 1)},
 	})
 	if err != nil {
 		return err
@@ -152,6 +153,7 @@ func (c ControlPlane) apiserver() machine.Service {
 		c.executable("kubernetes", "kube-apiserver"),
 		"--etcd-servers=" + etcdEndpoint,
 		"--advertise-address=" + c.Address.String(),
+		"--bind-address=" + c.Family.anyAddress(),
 		fmt.Sprintf("--secure-port=%d", serverPort),
 		"--tls-cert-file=" + c.pki("apiserver.crt"),
 		"--tls-private-key-file=" + c.pki("apiserver.key"),
@@ -159,7 +161,7 @@ func (c ControlPlane) apiserver() machine.Service {
 		"--authorization-mode=Node,RBAC",
 		"--enable-admission-plugins=NodeRestriction",
 		"--allow-privileged=true",
-		"--service-cluster-ip-range=" + serviceNetwork,
+		"--service-cluster-ip-range=" + c.Family.serviceNetwork(),
 		"--service-account-issuer=https://kubernetes.default.svc." + domain,
 		"--service-account-key-file=" + c.pki("service-account.crt"),
 		"--service-account-signing-key-file=" + c.pki("service-account.key"),

@@ -14,11 +14,11 @@ const dnsUser = "system:coredns"
 // corefile answers cluster names from the API, and every other name with "no such name": without an outside that is the
 // truth, and a client that hears it stops asking. There is no cache, so an answer is never older than the API's state.
 func (c ControlPlane) corefile() string {
-	return fmt.Sprintf(`%[1]s in-addr.arpa {
+	return fmt.Sprintf(`%[1]s %[4]s {
     bind %[2]s
     errors
     ready 127.0.0.1:8181
-    kubernetes %[1]s in-addr.arpa {
+    kubernetes %[1]s %[4]s {
         kubeconfig %[3]s
         pods insecure
         ttl 5
@@ -31,7 +31,7 @@ func (c ControlPlane) corefile() string {
         rcode NXDOMAIN
     }
 }
-`, domain, c.Address, c.config("coredns.kubeconfig"))
+`, domain, c.Address, c.config("coredns.kubeconfig"), c.Family.reverse())
 }
 
 func (c ControlPlane) dns() machine.Service {
@@ -69,7 +69,7 @@ func (c ControlPlane) objects() []struct {
 		{"/api/v1/namespaces/kube-system/services/kube-dns", kube.Object{
 			"apiVersion": "v1", "kind": "Service",
 			"metadata": object{"name": "kube-dns", "namespace": "kube-system", "labels": labels},
-			"spec": object{"clusterIP": dnsService, "ports": []object{
+			"spec": object{"clusterIP": c.Family.dnsService(), "ports": []object{
 				{"name": "dns", "port": 53, "protocol": "UDP"},
 				{"name": "dns-tcp", "port": 53, "protocol": "TCP"},
 			}},
@@ -80,7 +80,7 @@ func (c ControlPlane) objects() []struct {
 				"kubernetes.io/service-name":             "kube-dns",
 				"endpointslice.kubernetes.io/managed-by": kube.FieldOwner,
 			}},
-			"addressType": "IPv4",
+			"addressType": c.Family.addressType(),
 			"endpoints":   []object{{"addresses": []string{c.Address.String()}, "conditions": object{"ready": true}}},
 			"ports": []object{
 				{"name": "dns", "port": 53, "protocol": "UDP"},

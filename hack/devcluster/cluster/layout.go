@@ -7,6 +7,7 @@ import (
 	"net"
 	"path/filepath"
 	"regexp"
+	"strconv"
 
 	"github.com/mqtt-operator/mqtt-operator/hack/devcluster/machine"
 )
@@ -16,13 +17,48 @@ const Base = "/var/lib/mqtt-operator-devcluster"
 
 // The networks are the same in every cluster: each has a network namespace of its own, so they never meet.
 const (
-	podNetwork     = "10.244.0.0/16"
-	serviceNetwork = "10.96.0.0/16"
-	serverService  = "10.96.0.1" // the first address of the service network, by definition
-	dnsService     = "10.96.0.10"
-	domain         = "cluster.local"
-	serverPort     = 6443
+	domain     = "cluster.local"
+	serverPort = 6443
 )
+
+// Family is the kind of addresses that a cluster has: one, never both.
+type Family string
+
+// The families; the zero value is IPv4.
+const (
+	IPv4 Family = "ipv4"
+	IPv6 Family = "ipv6"
+)
+
+// FamilyOf checks what somebody has typed.
+func FamilyOf(text string) (Family, error) {
+	switch f := Family(text); f {
+	case IPv4, IPv6:
+		return f, nil
+	default:
+		return "", fmt.Errorf("family %q: want %s or %s", text, IPv4, IPv6)
+	}
+}
+
+func (f Family) pick(four, six string) string {
+	if f == IPv6 {
+		return six
+	}
+	return four
+}
+
+func (f Family) podNetwork() string     { return f.pick("10.244.0.0/16", "fd00:244::/48") }
+func (f Family) serviceNetwork() string { return f.pick("10.96.0.0/16", "fd00:96::/112") }
+
+// serverService is the first address of the service network, by definition.
+func (f Family) serverService() string { return f.pick("10.96.0.1", "fd00:96::1") }
+func (f Family) dnsService() string    { return f.pick("10.96.0.10", "fd00:96::a") }
+
+// everywhere is the network of all addresses, anyAddress what a server listens on that listens on all.
+func (f Family) everywhere() string  { return f.pick("0.0.0.0/0", "::/0") }
+func (f Family) anyAddress() string  { return f.pick("0.0.0.0", "::") }
+func (f Family) addressType() string { return f.pick("IPv4", "IPv6") }
+func (f Family) reverse() string     { return f.pick("in-addr.arpa", "ip6.arpa") }
 
 // Layout names the files of one cluster.
 type Layout struct {
@@ -67,9 +103,15 @@ func (l Layout) executable(component, name string) string {
 }
 
 // address is the address of the node with this index.
-func address(index int) net.IP { return net.IPv4(10, 90, 0, byte(1+index)) }
+func (f Family) address(index int) net.IP {
+	return net.ParseIP(f.pick(fmt.Sprintf("10.90.0.%d", 1+index), fmt.Sprintf("fd00:90::%x", 1+index)))
+}
 
 // podRange is the part of the pod network that the node with this index gives to its pods.
-func podRange(index int) string { return fmt.Sprintf("10.244.%d.0/24", index) }
+func (f Family) podRange(index int) string {
+	return f.pick(fmt.Sprintf("10.244.%d.0/24", index), fmt.Sprintf("fd00:244:0:%x::/64", index))
+}
 
-func server(ip net.IP) string { return fmt.Sprintf("https://%s:%d", ip, serverPort) }
+func server(ip net.IP) string {
+	return "https://" + net.JoinHostPort(ip.String(), strconv.Itoa(serverPort))
+}

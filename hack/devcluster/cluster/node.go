@@ -19,6 +19,7 @@ const (
 // Node is one kubelet with its container runtime and its rules for Services.
 type Node struct {
 	Layout
+	Family Family
 	// Index is the node's place among the cluster's; its name, its address and its pods' addresses follow from it.
 	Index int
 	// Plugins is the directory with the network plugins.
@@ -45,7 +46,7 @@ func (n Node) servingLeaf() pki.Leaf {
 		CommonName: "system:node:" + n.NodeName(),
 		Groups:     []string{"system:nodes"},
 		Names:      []string{n.NodeName()},
-		Addresses:  []net.IP{address(n.Index)},
+		Addresses:  []net.IP{n.Family.address(n.Index)},
 	}
 }
 
@@ -66,12 +67,12 @@ func (n Node) writeFiles() error {
 		return err
 	}
 	// For pods that ask for the node's own name resolution: the host's servers are out of reach from here.
-	if err := writeFile(n.config("resolv.conf"), []byte("nameserver "+dnsService+"\n"), 0o644); err != nil {
+	if err := writeFile(n.config("resolv.conf"), []byte("nameserver "+n.Family.dnsService()+"\n"), 0o644); err != nil {
 		return err
 	}
 	// For commands from the host: as in a pod of the default namespace.
 	return writeFile(n.ResolvConf(), []byte(fmt.Sprintf("nameserver %s\nsearch default.svc.%[2]s svc.%[2]s %[2]s\noptions ndots:5\n",
-		dnsService, domain)), 0o644)
+		n.Family.dnsService(), domain)), 0o644)
 }
 
 func (n Node) kubelet() any {
@@ -94,9 +95,11 @@ func (n Node) kubelet() any {
 		"failSwapOn":               false,
 		"volumePluginDir":          "/var/lib/kubelet/volume-plugins",
 
-		"clusterDomain": domain,
-		"clusterDNS":    []string{dnsService},
-		"resolvConf":    n.config("resolv.conf"),
+		"address":            n.Family.anyAddress(),
+		"healthzBindAddress": "127.0.0.1",
+		"clusterDomain":      domain,
+		"clusterDNS":         []string{n.Family.dnsService()},
+		"resolvConf":         n.config("resolv.conf"),
 
 		// A developer's disk is often nearly full, and an image that is collected can not be pulled again.
 		"evictionHard": object{
@@ -116,7 +119,7 @@ func (n Node) proxy() any {
 		"apiVersion":       "kubeproxy.config.k8s.io/v1alpha1",
 		"kind":             "KubeProxyConfiguration",
 		"mode":             "nftables",
-		"clusterCIDR":      podNetwork,
+		"clusterCIDR":      n.Family.podNetwork(),
 		"hostnameOverride": n.NodeName(),
 		"clientConnection": object{"kubeconfig": n.config(n.file("proxy") + ".kubeconfig")},
 		// These limits are the host's and cannot be set from a network namespace; zero leaves them.
@@ -139,8 +142,8 @@ func (n Node) network() any {
 			"ipam": object{
 				"type":    "host-local",
 				"dataDir": "/run/cni/networks",
-				"ranges":  [][]object{{{"subnet": podRange(n.Index)}}},
-				"routes":  []object{{"dst": "0.0.0.0/0"}},
+				"ranges":  [][]object{{{"subnet": n.Family.podRange(n.Index)}}},
+				"routes":  []object{{"dst": n.Family.everywhere()}},
 			},
 		}, {
 			"type":         "portmap",
@@ -205,7 +208,7 @@ func (n Node) agents() []machine.Service {
 		"--config=" + n.config(n.file("kubelet")+".json"),
 		"--kubeconfig=" + n.config(n.file("kubelet")+".kubeconfig"),
 		"--hostname-override=" + n.NodeName(),
-		"--node-ip=" + address(n.Index).String(),
+		"--node-ip=" + n.Family.address(n.Index).String(),
 		fmt.Sprintf("--node-labels=topology.kubernetes.io/zone=zone-%d", n.Index),
 	}}, {Name: "kube-proxy", Argv: []string{
 		n.executable("kubernetes", "kube-proxy"),

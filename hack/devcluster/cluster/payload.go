@@ -87,7 +87,7 @@ func (p Plan) start(ctx context.Context, payload *machine.Payload) error {
 	}
 	// This name, asked for at this address, needs kube-proxy's rules, CoreDNS and its view of the API.
 	if err := until(ctx, "coredns", func(ctx context.Context) error {
-		return resolves(ctx, "kubernetes.default.svc."+domain+".", serverService)
+		return resolves(ctx, p.Family, "kubernetes.default.svc."+domain+".")
 	}); err != nil {
 		return err
 	}
@@ -173,17 +173,18 @@ func nodeReady(ctx context.Context, client *kube.Client, name string) error {
 	return fmt.Errorf("node %s: has not reported yet", name)
 }
 
-func resolves(ctx context.Context, name, want string) error {
+// resolves asks for the name of the API server.
+func resolves(ctx context.Context, family Family, name string) error {
 	resolver := &net.Resolver{PreferGo: true, Dial: func(ctx context.Context, network, _ string) (net.Conn, error) {
 		var dialer net.Dialer
-		return dialer.DialContext(ctx, network, net.JoinHostPort(dnsService, "53"))
+		return dialer.DialContext(ctx, network, net.JoinHostPort(family.dnsService(), "53"))
 	}}
 	addresses, err := resolver.LookupHost(ctx, name)
 	if err != nil {
 		return err
 	}
-	if len(addresses) != 1 || addresses[0] != want {
-		return fmt.Errorf("%s resolves to %v, want %s", name, addresses, want)
+	if len(addresses) != 1 || addresses[0] != family.serverService() {
+		return fmt.Errorf("%s resolves to %v, want %s", name, addresses, family.serverService())
 	}
 	return nil
 }

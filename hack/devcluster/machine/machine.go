@@ -26,7 +26,7 @@ type Spec struct {
 	Name string `json:"name"`
 	// Dir is the state directory; nothing the machine does is stored outside it.
 	Dir string `json:"dir"`
-	// Address is the machine's IPv4 address.
+	// Address is the machine's, of IPv4 or of IPv6. There is no other beside it, but for those of the loopback interface.
 	Address string `json:"address"`
 	// Executables maps a name to a directory that the machine sees as Executable(Dir, name), wherever it lies on the
 	// host; the originals may be in a place that the machine has replaced by its own.
