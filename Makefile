@@ -33,7 +33,7 @@ unit: ## Tests that need nothing but Go
 apitest: ## Tests against a real API server
 	@hack/test.sh apitest
 
-api-faults: ## Every call of the operator to the API server fails once, in each way that it can; half an hour
+api-faults: ## Every call of the operator to the API server fails once, in each way that it can; five minutes
 	KUBEBUILDER_ASSETS="$${KUBEBUILDER_ASSETS:-$$(go run -C hack/devcluster . assets)}" FAULTS=all go test -count 1 -timeout 3h -v -run '^TestEveryCallFails$$' ./controllers
 
 nested: ## Tests of the tools under hack/ that are modules of their own

@@ -16,15 +16,22 @@ import (
 	"github.com/mqtt-operator/mqtt-operator/api/v1alpha1"
 )
 
-// TestEachFieldDoesWhatTheTableSays changes every field that is alive, one at a time, in a broker that sets all of them,
-// and looks whether the pod template is another one.
-func TestEachFieldDoesWhatTheTableSays(t *testing.T) {
+// wholeBroker sets every field.
+func wholeBroker(t *testing.T) *v1alpha1.MQTTBroker {
+	t.Helper()
 	text, err := os.ReadFile("../../config/testdata/good/broker-whole.yaml")
 	if err != nil {
 		t.Fatal(err)
 	}
 	whole := &v1alpha1.MQTTBroker{}
 	mustUnmarshal(t, text, whole)
+	return whole
+}
+
+// TestEachFieldDoesWhatTheTableSays changes every field that is alive, one at a time, in a broker that sets all of them,
+// and looks whether the pod template is another one.
+func TestEachFieldDoesWhatTheTableSays(t *testing.T) {
+	whole := wholeBroker(t)
 	before, _ := facts(t, whole)
 	template, alive, tried := templateOf(t, before), aliveFields(t, "MQTTBroker"), map[string]bool{}
 	for _, field := range leaves(reflect.TypeFor[v1alpha1.MQTTBrokerSpec](), "spec") {

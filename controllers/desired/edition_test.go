@@ -3,7 +3,6 @@
 package desired
 
 import (
-	"os"
 	"testing"
 
 	appsv1 "k8s.io/api/apps/v1"
@@ -19,12 +18,7 @@ import (
 // ever change: all brokers that stand in that edition would restart when the operator is upgraded. What is to be said otherwise
 // is another edition.
 func TestAnEditionStaysAsItIs(t *testing.T) {
-	text, err := os.ReadFile("../../config/testdata/good/broker-whole.yaml")
-	if err != nil {
-		t.Fatal(err)
-	}
-	whole := &v1alpha1.MQTTBroker{}
-	mustUnmarshal(t, text, whole)
+	whole := wholeBroker(t)
 	small := whole.DeepCopy()
 	small.Spec.Pod = nil
 	digests := []struct{ whole, small string }{

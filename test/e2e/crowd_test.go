@@ -285,7 +285,7 @@ func TestACrowdIsRestarted(t *testing.T) {
 		}
 		return nil
 	})
-	if over.tls != nil && over.resumed.Load() < int64(size) {
+	if over.resumed.Load() < int64(size) {
 		t.Errorf("%d of %d TLS sessions were resumed by the new pod", over.resumed.Load(), size)
 	}
 	s.awaitReady(broker)

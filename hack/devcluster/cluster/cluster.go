@@ -61,8 +61,8 @@ var (
 	ErrUpOld = errors.New("already up, with components built earlier: to use the present ones: devcluster down, then up")
 )
 
-// Up starts a cluster with addresses of one family from the components in the given directories, by component name. What an earlier cluster of the
-// name has left behind is removed first.
+// Up starts a cluster with addresses of one family from the components in the given directories, by component name. What
+// an earlier cluster of the name has left behind is removed first.
 func Up(ctx context.Context, l Layout, family Family, components map[string]string, say func(string)) error {
 	unlock, err := lock(ctx, l.Dir, say)
 	if err != nil {
@@ -72,8 +72,9 @@ func Up(ctx context.Context, l Layout, family Family, components map[string]stri
 
 	if _, spec, err := machine.Running(l.Dir); err == nil {
 		if report, err := machine.ReadReport(l.Dir); err == nil && report.Ready {
-			if p, err := LoadPlan(l.Dir); err == nil && p.Family != family {
-				return fmt.Errorf("already up, with %s: devcluster down, then up", p.Family)
+			// A plan from before there were families has none, which is IPv4.
+			if p, err := LoadPlan(l.Dir); err == nil && p.Family.addressType() != family.addressType() {
+				return fmt.Errorf("already up, with %s: devcluster down, then up", p.Family.addressType())
 			}
 			if !maps.Equal(spec.Executables, components) {
 				return ErrUpOld

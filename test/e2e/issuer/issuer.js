@@ -56,7 +56,8 @@ async function main() {
   });
   const { hostname, port } = new URL(ISSUER);
   const server = https.createServer({ cert: fs.readFileSync(TLS_CERT), key: fs.readFileSync(TLS_KEY) }, provider.callback());
-  server.listen(Number(port), hostname, () => process.stdout.write('ready\n'));
+  // An address of IPv6 has brackets in a URL, and none elsewhere.
+  server.listen(Number(port), hostname.replace(/^\[|\]$/g, ''), () => process.stdout.write('ready\n'));
   process.stdin.resume();
   process.stdin.on('end', () => process.exit(0));
 }
