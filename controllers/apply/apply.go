@@ -94,8 +94,9 @@ func NewWriter(cached client.Client, live client.Reader) *Writer {
 }
 
 // All makes the cluster hold objects, in order, controlled by owner, and returns those that it had to write. Where one
-// of the names is somebody else's, none is written. It stops at the first error. A StatefulSet or Deployment has the UID of the
-// one that it was made from, if there was one; it is a conflict if another one stands there by now.
+// of the names is somebody else's, none is written. It stops at the first error. What has a UID follows from how
+// the object with that one stood: it is a conflict if that is gone by now. A StatefulSet or Deployment without one is a conflict if
+// there is one.
 func (w *Writer) All(ctx context.Context, owner client.Object, objects []client.Object) ([]client.Object, error) {
 	ownerKind, err := apiutil.GVKForObject(owner, w.cached.Scheme())
 	if err != nil {
@@ -147,13 +148,16 @@ func (w *Writer) compare(ctx context.Context, owner client.Object, ownerKind sch
 	}
 	wanted.SetOwnerReferences([]metav1.OwnerReference{reference})
 	current, err := w.observe(ctx, object, cached, kind)
-	if err != nil || current == nil {
-		return wanted, err
-	}
-	if !metav1.IsControlledBy(current, owner) {
+	switch {
+	case err != nil:
+		return nil, err
+	case current == nil && object.GetUID() != "":
+		return nil, behind(object, kind)
+	case current == nil:
+		return wanted, nil
+	case !metav1.IsControlledBy(current, owner):
 		return nil, &ConflictError{Kind: kind.Kind, Name: object.GetName()}
-	}
-	if runsPods(kind) && current.GetUID() != object.GetUID() {
+	case (object.GetUID() != "" || runsPods(kind)) && current.GetUID() != object.GetUID():
 		return nil, behind(object, kind)
 	}
 	if isAsWanted(wanted, current) {
@@ -417,6 +421,7 @@ func asWanted(object client.Object, kind schema.GroupVersionKind) (*unstructured
 	}
 	unstructured.RemoveNestedField(wanted.Object, "status")
 	unstructured.RemoveNestedField(wanted.Object, "metadata", "creationTimestamp")
+	unstructured.RemoveNestedField(wanted.Object, "metadata", "uid") // says which one was looked at, and is no wish
 	dropNulls(wanted.Object)
 	digested := wanted.DeepCopy()
 	if data, found := digested.Object["data"].(map[string]any); found && kind.Kind == "Secret" {

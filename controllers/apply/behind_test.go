@@ -28,12 +28,12 @@ func TestACacheThatIsBehind(t *testing.T) {
 	owner := &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Namespace: "factory", Name: "owner", UID: "1"}}
 	other := &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Namespace: "factory", Name: "other", UID: "2"}}
 	named := metav1.ObjectMeta{Namespace: "factory", Name: "mq-broker"}
-	set, deployment, service := &appsv1.StatefulSet{ObjectMeta: named}, &appsv1.Deployment{ObjectMeta: named}, &corev1.Service{ObjectMeta: named}
+	set, deployment, service, secret := &appsv1.StatefulSet{ObjectMeta: named}, &appsv1.Deployment{ObjectMeta: named}, &corev1.Service{ObjectMeta: named}, &corev1.Secret{ObjectMeta: named}
 	for name, tc := range map[string]struct {
 		object client.Object
-		by     *corev1.ConfigMap
-		looked types.UID // at which one
-		late   bool      // the cache holds it by now
+		by     *corev1.ConfigMap // nil: there is none
+		looked types.UID         // at which one
+		late   bool              // the cache holds it by now
 		behind bool
 	}{
 		"a StatefulSet of ours that was not there":         {object: set, by: owner, behind: true},
@@ -41,6 +41,9 @@ func TestACacheThatIsBehind(t *testing.T) {
 		"one that came into the cache after it was wanted": {object: set, by: owner, late: true, behind: true},
 		"another one than was looked at":                   {object: set, by: owner, looked: "before", late: true, behind: true},
 		"the one that was looked at":                       {object: set, by: owner, looked: "now", late: true},
+		"one that is gone by now":                          {object: set, looked: "now", behind: true},
+		"a Secret that is gone by now":                     {object: secret, looked: "now", behind: true},
+		"a Secret that never was":                          {object: secret},
 		"a Service of ours, whatever was looked at":        {object: service, by: owner},
 		"somebody's": {object: set, by: other},
 	} {
@@ -54,8 +57,11 @@ func TestACacheThatIsBehind(t *testing.T) {
 				t.Fatalf("%T", tc.object)
 			}
 			there.SetUID("now")
-			there.SetOwnerReferences([]metav1.OwnerReference{*metav1.NewControllerRef(tc.by, kind)})
-			live := fake.NewClientBuilder().WithScheme(scheme).WithObjects(there).Build()
+			live := fake.NewClientBuilder().WithScheme(scheme).Build()
+			if tc.by != nil {
+				there.SetOwnerReferences([]metav1.OwnerReference{*metav1.NewControllerRef(tc.by, kind)})
+				live = fake.NewClientBuilder().WithScheme(scheme).WithObjects(there).Build()
+			}
 			cached := fake.NewClientBuilder().WithScheme(scheme).Build()
 			if tc.late {
 				cached = live
@@ -73,5 +79,21 @@ func TestACacheThatIsBehind(t *testing.T) {
 				t.Errorf("taken by somebody else: %v", err)
 			}
 		})
+	}
+}
+
+// TestTheUIDIsNoWish: an object that was made a moment ago is not written again because it has one now.
+func TestTheUIDIsNoWish(t *testing.T) {
+	kind := appsv1.SchemeGroupVersion.WithKind("StatefulSet")
+	before, err := asWanted(&appsv1.StatefulSet{ObjectMeta: metav1.ObjectMeta{Name: "mq"}}, kind)
+	if err != nil {
+		t.Fatal(err)
+	}
+	after, err := asWanted(&appsv1.StatefulSet{ObjectMeta: metav1.ObjectMeta{Name: "mq", UID: "1"}}, kind)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !isAsWanted(after, before) || !isAsWanted(before, after) {
+		t.Errorf("%v is not %v", after.Object, before.Object)
 	}
 }

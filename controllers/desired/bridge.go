@@ -108,6 +108,9 @@ func bridgeUser(f *verdict.BridgeFacts, u *verdict.BridgeUser, broker v1alpha1.B
 func bridgeConfig(f *verdict.BridgeFacts, b *Bridge) *corev1.Secret {
 	m := bridgeMeta(f, v1alpha1.BridgeConfigSecretName(f.Bridge.Name))
 	m.Annotations = map[string]string{RevisionAnnotation: strconv.FormatInt(b.Revision, 10)}
+	if f.Config != nil {
+		m.UID = f.Config.UID // the revision follows from it
+	}
 	return secret(m, v1alpha1.SecretTypeConfig, map[string][]byte{contract.BridgeFile: b.Text})
 }
 
