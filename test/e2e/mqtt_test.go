@@ -352,10 +352,15 @@ func (s *story) hears(c *mqttClient, topic, text string) []string {
 // awaitEnd waits until the broker ends the connection, and returns when that was.
 func (s *story) awaitEnd(c *mqttClient) time.Time {
 	s.Helper()
+	return s.awaitEndWithin(c, patience)
+}
+
+func (s *story) awaitEndWithin(c *mqttClient, within time.Duration) time.Time {
+	s.Helper()
 	select {
 	case <-c.closed:
 		return time.Now()
-	case <-time.After(patience):
+	case <-time.After(within):
 		s.Fatalf("%s is still connected", c.name)
 		return time.Time{}
 	}

@@ -46,7 +46,7 @@ func TestAChangeWaitsForItsWindow(t *testing.T) {
 	s.beat(steady)
 	s.samePod(pod)
 
-	ended := s.awaitEnd(steady.from)
+	ended := s.awaitEndWithin(steady.from, time.Until(opens)+patience)
 	s.sayf("clients were sent away %.1fs after the window opened", ended.Sub(opens).Seconds())
 	if ended.Before(opens) || ended.After(opens.Add(afterOpening)) {
 		t.Errorf("want it within %v after that", afterOpening)
