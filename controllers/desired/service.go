@@ -20,13 +20,16 @@ func Services(f *verdict.Facts) []client.Object {
 	return objects
 }
 
-// HeadlessService gives each pod a name.
+// HeadlessService gives each pod a name. It has it from the moment that it has an address: a name that is gone for the time
+// of a restart is one that resolvers remember as unknown, often for 30 seconds.
 func HeadlessService(f *verdict.Facts) *corev1.Service {
 	service := &corev1.Service{ObjectMeta: meta(f, v1alpha1.HeadlessServiceName(f.Broker.Name))}
 	service.Spec = corev1.ServiceSpec{
 		ClusterIP:      corev1.ClusterIPNone,
 		Selector:       v1alpha1.BrokerSelector(f.Broker.Name),
 		IPFamilyPolicy: new(corev1.IPFamilyPolicyPreferDualStack),
+
+		PublishNotReadyAddresses: true,
 	}
 	for _, l := range f.Spec.Listeners {
 		service.Spec.Ports = append(service.Spec.Ports, port(l))
@@ -36,6 +39,12 @@ func HeadlessService(f *verdict.Facts) *corev1.Service {
 
 // ListenerService is the Service by which clients reach one listener. Its target is a number: a named port would have
 // to stand in the pod template, and a new listener would restart the broker.
+//
+// It leads to the pod whether that is ready or not, for there is no other. A pod that is there refuses at once and by TCP,
+// as often as it is asked, and lets clients in from the moment that it listens. In place of one that is not, the node
+// answers by ICMP, a thousand times a second in all (net.ipv4.icmp_msgs_per_sec), and who gets no answer waits for seconds.
+// And where one listener does not serve, which makes the pod unready, the others go on. Where several pods serve, this must
+// become false again.
 func ListenerService(f *verdict.Facts, l v1alpha1.ResolvedListener) *corev1.Service {
 	service := &corev1.Service{ObjectMeta: meta(f, v1alpha1.ListenerServiceName(f.Broker.Name, l.Name))}
 	service.Annotations = l.Service.Annotations
@@ -46,6 +55,8 @@ func ListenerService(f *verdict.Facts, l v1alpha1.ResolvedListener) *corev1.Serv
 		IPFamilies:            l.Service.IPFamilies,
 		Ports:                 []corev1.ServicePort{port(l)},
 		ExternalTrafficPolicy: l.Service.ExternalTrafficPolicy,
+
+		PublishNotReadyAddresses: true,
 	}
 	service.Spec.Ports[0].NodePort = l.Service.NodePort
 	if l.Service.LoadBalancerClass != "" {
