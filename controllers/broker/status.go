@@ -383,7 +383,7 @@ func setProgressing(set *condition.Set, p *pass) {
 
 func isRolledOut(f *verdict.Facts) bool {
 	set := f.StatefulSet
-	if set == nil || set.Status.ObservedGeneration != set.Generation {
+	if set == nil || !verdict.IsObserved(set) {
 		return false
 	}
 	return set.Status.Replicas == f.Spec.Replicas && set.Status.UpdatedReplicas == f.Spec.Replicas &&

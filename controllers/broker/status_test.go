@@ -131,6 +131,37 @@ func TestADrainedBrokerIsNotAvailable(t *testing.T) {
 	}
 }
 
+// TestWhenARolloutIsComplete: the controller of StatefulSets may say that it has seen a later generation than there is, of the
+// StatefulSet that stood there before.
+func TestWhenARolloutIsComplete(t *testing.T) {
+	for name, tc := range map[string]struct {
+		generation, observed int64
+		replicas, updated    int32
+		want                 v1alpha1.ConditionReason
+	}{
+		"all is as it should be":             {generation: 3, observed: 3, replicas: 1, updated: 1, want: v1alpha1.ReasonRolloutComplete},
+		"it was not looked at yet":           {generation: 3, observed: 2, replicas: 1, updated: 1, want: v1alpha1.ReasonRolloutInProgress},
+		"the status is of the one of before": {generation: 1, observed: 2, replicas: 1, updated: 1, want: v1alpha1.ReasonRolloutComplete},
+		"a pod has the form of before":       {generation: 1, observed: 2, replicas: 1, want: v1alpha1.ReasonRolloutInProgress},
+		"no pod is there":                    {generation: 1, observed: 1, want: v1alpha1.ReasonRolloutInProgress},
+	} {
+		t.Run(name, func(t *testing.T) {
+			f := &verdict.Facts{Broker: gen.Broker("factory", "mq"), Spec: v1alpha1.ResolvedBroker{Replicas: 1}, StatefulSet: &appsv1.StatefulSet{
+				ObjectMeta: metav1.ObjectMeta{Generation: tc.generation},
+				Spec:       appsv1.StatefulSetSpec{Replicas: new(int32(1))},
+				Status: appsv1.StatefulSetStatus{
+					ObservedGeneration: tc.observed, Replicas: tc.replicas, ReadyReplicas: tc.replicas, UpdatedReplicas: tc.updated,
+				},
+			}}
+			set := &condition.Set{Now: now}
+			setProgressing(set, &pass{facts: f})
+			if c := set.Get(v1alpha1.ConditionProgressing); c.Reason != string(tc.want) {
+				t.Errorf("got %s %s %q", c.Status, c.Reason, c.Message)
+			}
+		})
+	}
+}
+
 // TestTheClusterIsAskedOnceInAWhile, and what it said last outlives an outage.
 func TestTheClusterIsAskedOnceInAWhile(t *testing.T) {
 	clock := clocktesting.NewFakePassiveClock(now)

@@ -40,11 +40,16 @@ func Restarted(set *appsv1.StatefulSet) (v1alpha1.ConditionReason, time.Time) {
 	return v1alpha1.ConditionReason(reason), at
 }
 
+// IsObserved reports whether the controller of StatefulSets has seen the one that stands. The generation that it says it has seen
+// may be greater than the one that there is, and stays so: where a StatefulSet was deleted without its pods and made anew, that
+// controller can write what it knew of the old one into the new one's status.
+func IsObserved(set *appsv1.StatefulSet) bool { return set.Status.ObservedGeneration >= set.Generation }
+
 // RolloutUntil is when pods that are being replaced have to be ready. Pods that have been ready in their form are not
 // replaced, whatever became of them afterwards: the controller of StatefulSets says so, by one revision for all.
 func (f *Facts) RolloutUntil() (time.Time, bool) {
 	set := f.StatefulSet
-	if set == nil || f.Spec.Hibernated() || set.Status.ObservedGeneration != set.Generation || set.Status.CurrentRevision == set.Status.UpdateRevision {
+	if set == nil || f.Spec.Hibernated() || !IsObserved(set) || set.Status.CurrentRevision == set.Status.UpdateRevision {
 		return time.Time{}, false
 	}
 	since, err := time.Parse(time.RFC3339, set.Annotations[SinceAnnotation])

@@ -12,6 +12,7 @@ import (
 	"math/rand/v2"
 	"net"
 	"os"
+	"os/exec"
 	"regexp"
 	"slices"
 	"strconv"
@@ -37,6 +38,7 @@ type device struct {
 	*way
 
 	id     string
+	source net.Addr // nil for the system's choice
 	pause  time.Duration
 	ticket tls.ClientSessionCache
 
@@ -98,11 +100,39 @@ func (s *story) newWay(user string) *way {
 	return &way{binding: b, address: net.JoinHostPort(addresses[0], b.port), tls: trust}
 }
 
+// crowdSources is from how many addresses a large crowd comes.
+const crowdSources = 20
+
+// sources are addresses of the node for a large crowd. Devices have each their own. From one address they would use the same
+// ports of it again within seconds, and a port whose last packet went to a pod that has ended is one that nobody answers for two
+// minutes: what the kernel remembers of that connection holds for the next one, too. Where the node is not ours to change, all
+// come from one.
+func (s *story) sources(address string) []net.Addr {
+	s.Helper()
+	host, _, err := net.SplitHostPort(address)
+	if os.Getenv("CONTAINERD_ADDRESS") == "" || err != nil {
+		return []net.Addr{nil}
+	}
+	form, all := "10.90.1.%d", []net.Addr{}
+	if net.ParseIP(host).To4() == nil {
+		form = "fd00:90:1::%d"
+	}
+	for n := 1; n <= crowdSources; n++ {
+		source := fmt.Sprintf(form, n)
+		if text, err := exec.CommandContext(s.ctx, "ip", "address", "add", source, "dev", "lo").CombinedOutput(); err != nil {
+			s.Fatalf("ip: %v: %s", err, text)
+		}
+		s.Cleanup(func() { _ = exec.Command("ip", "address", "del", source, "dev", "lo").Run() }) //nolint:noctx // after the story
+		all = append(all, &net.TCPAddr{IP: net.ParseIP(source)})
+	}
+	return all
+}
+
 // dial comes with the ticket of the last time, as the TLS libraries of small devices do: checking a certificate is most of what
 // a connection costs them.
 func (d *device) dial(ctx context.Context) (net.Conn, error) {
 	d.tries.Add(1)
-	conn, err := (&net.Dialer{Timeout: dialTime}).DialContext(ctx, "tcp", d.address)
+	conn, err := (&net.Dialer{Timeout: dialTime, LocalAddr: d.source}).DialContext(ctx, "tcp", d.address)
 	if err != nil || d.tls == nil {
 		return conn, err
 	}
@@ -246,13 +276,17 @@ func TestACrowdIsRestarted(t *testing.T) {
 		b.Spec.Updates = &v1alpha1.BrokerUpdates{Drain: &v1alpha1.BrokerDrain{DisconnectRate: new(int32(crowdRate))}}
 	})
 	s.user("device", allow("crowd/#"))
-	over := s.newWay("device")
+	over, sources := s.newWay("device"), []net.Addr{nil}
+	if size > crowdSize {
+		sources = s.sources(over.address)
+	}
 	ctx, stop := context.WithCancel(s.ctx)
 	defer stop()
 	devices := make([]*device, size)
 	for i := range devices {
 		devices[i] = &device{
-			way: over, id: fmt.Sprintf("device-%04d", i), pause: pause, ticket: tls.NewLRUClientSessionCache(1), received: map[string]bool{},
+			way: over, id: fmt.Sprintf("device-%04d", i), source: sources[i%len(sources)], pause: pause,
+			ticket: tls.NewLRUClientSessionCache(1), received: map[string]bool{},
 		}
 	}
 	var living sync.WaitGroup

@@ -122,8 +122,8 @@ func (s *story) showVolumes(b *strings.Builder) {
 	_ = kube.List(s.ctx, sets, client.InNamespace(s.namespace))
 	for i := range sets.Items {
 		set := &sets.Items[i]
-		fmt.Fprintf(b, "---- statefulset %s: made %s, ends %v, finalizers %v, status %+v\n",
-			set.Name, set.CreationTimestamp.Format(time.TimeOnly), set.DeletionTimestamp, set.Finalizers, set.Status)
+		fmt.Fprintf(b, "---- statefulset %s: made %s, generation %d, ends %v, finalizers %v, status %+v\n",
+			set.Name, set.CreationTimestamp.Format(time.TimeOnly), set.Generation, set.DeletionTimestamp, set.Finalizers, set.Status)
 	}
 	for i := range claims.Items {
 		claim := &claims.Items[i]
