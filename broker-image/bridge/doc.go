@@ -21,6 +21,9 @@
 // directions, for the sake of No Local. At 3.1.1 each direction has its own, since not reading is how a source is slowed
 // down there, and acknowledgements of a destination must be read.
 //
+// Some servers write each acknowledgement by itself. Where many are owed, the reader is not woken for each: they gather, for
+// 5 ms at most, so that what they cause leaves in few writes, too (see lull; plain TCP, Linux).
+//
 // # When a connection is lost
 //
 // The destination's: what was sent and not answered is sent again in the same order by the next connection; the libraries

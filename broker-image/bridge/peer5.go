@@ -315,6 +315,7 @@ func (p *peer5) take(id uint16, release bool) *entry {
 
 	e := p.inFlight[id]
 	p.inFlight[id] = nil
+	p.owed.Add(-1)
 
 	if release {
 		p.free = append(p.free, id)
@@ -388,6 +389,7 @@ func (p *peer5) publish(e *entry, now time.Time) error {
 		p.free = p.free[:len(p.free)-1]
 		p.inFlight[id] = e
 		p.mu.Unlock()
+		p.owed.Add(1)
 	}
 
 	p.gather(func(b []byte) []byte { return e.append5(b, id, left, properties, rest) })

@@ -36,6 +36,9 @@ type stream struct {
 	guard guard
 	// idle is called before a read that may wait: what was caused by what was read so far is complete.
 	idle func()
+	// owed is how many acknowledgements of publications the peer owes.
+	owed atomic.Int64
+	lull lull
 	// quiet is the longest time without a byte from the peer in nanoseconds, 0 for no bound.
 	quiet atomic.Int64
 	// hold is closed when what follows CONNACK may be read; nil holds nothing back.
@@ -72,6 +75,7 @@ func newStream(conn net.Conn, version int, stall time.Duration) *stream {
 	}
 	if tcp, ok := conn.(*net.TCPConn); ok {
 		s.raw, _ = tcp.SyscallConn()
+		s.lull.raw = s.raw
 	}
 
 	go s.write()
@@ -90,6 +94,7 @@ func (s *stream) Read(p []byte) (int, error) {
 
 	if s.in.Buffered() == 0 {
 		s.idle()
+		s.lull.wait(int(s.owed.Load()), s.Conn.SetReadDeadline)
 
 		if quiet := s.quiet.Load(); quiet > 0 {
 			_ = s.Conn.SetReadDeadline(time.Now().Add(time.Duration(quiet)))

@@ -1,0 +1,182 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package bridge
+
+import (
+	"net"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// bothEnds are both ends of a TCP connection, the first one with its lull.
+func bothEnds(t *testing.T) (*net.TCPConn, net.Conn, *lull) {
+	t.Helper()
+
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer listener.Close()
+
+	conn, err := net.Dial("tcp", listener.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+
+	peer, err := listener.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+
+	t.Cleanup(func() { _, _ = conn.Close(), peer.Close() })
+
+	tcp := conn.(*net.TCPConn) //nolint:forcetypeassert // it is one
+
+	raw, err := tcp.SyscallConn()
+	if err != nil {
+		t.Fatal(err)
+	}
+
+	return tcp, peer, &lull{raw: raw}
+}
+
+// read is how many bytes the next read brings.
+func read(t *testing.T, conn net.Conn) int {
+	t.Helper()
+
+	_ = conn.SetReadDeadline(time.Now().Add(10 * time.Second))
+
+	n, err := conn.Read(make([]byte, 4096))
+	if err != nil {
+		t.Fatal(err)
+	}
+
+	return n
+}
+
+func write(t *testing.T, conn net.Conn, bytes int) {
+	t.Helper()
+
+	if _, err := conn.Write(make([]byte, bytes)); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// wokenAt is how many bytes have to be there before a reader is woken.
+func wokenAt(t *testing.T, l *lull) int {
+	t.Helper()
+
+	bytes := 0
+
+	err := l.raw.Control(func(fd uintptr) { bytes, _ = unix.GetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_RCVLOWAT) })
+	if err != nil {
+		t.Fatal(err)
+	}
+
+	return bytes
+}
+
+func TestAcknowledgementsGather(t *testing.T) {
+	conn, peer, l := bothEnds(t)
+	l.most = time.Hour
+	over := make(chan struct{})
+
+	go func() {
+		defer close(over)
+		l.wait(4*lullMost, conn.SetReadDeadline)
+	}()
+
+	for range lullMost - 1 {
+		write(t, peer, ackSize)
+	}
+
+	for wokenAt(t, l) != lullMost*ackSize {
+		select {
+		case <-over:
+			t.Fatal("it did not wait")
+		default:
+		}
+	}
+
+	select {
+	case <-over:
+		t.Error("it did not wait for all")
+	default:
+	}
+
+	write(t, peer, ackSize)
+
+	<-over
+
+	if n := read(t, conn); n != lullMost*ackSize {
+		t.Errorf("after the wait a read brings %d bytes, not %d", n, lullMost*ackSize)
+	}
+}
+
+// TestAFewAcknowledgementsAreTakenAsTheyCome, which a reader that went on to wait for many would not.
+func TestAFewAcknowledgementsAreTakenAsTheyCome(t *testing.T) {
+	conn, peer, l := bothEnds(t)
+
+	l.wait(4*lullMost, conn.SetReadDeadline) // nothing comes in time
+
+	if n := wokenAt(t, l); n != 1 {
+		t.Errorf("the next read is woken at %d bytes", n)
+	}
+
+	write(t, peer, 1)
+
+	if n := read(t, conn); n != 1 {
+		t.Errorf("a read brings %d bytes, not 1", n)
+	}
+
+	l.most = time.Hour
+	for range lullSkip { // nor is it tried again at once
+		l.wait(4*lullMost, conn.SetReadDeadline)
+	}
+
+	write(t, peer, lullMost*ackSize)
+	l.wait(4*lullMost, conn.SetReadDeadline)
+
+	if n := read(t, conn); n != lullMost*ackSize {
+		t.Errorf("a read brings %d bytes, not %d", n, lullMost*ackSize)
+	}
+
+	l.wait(lullOwed-1, conn.SetReadDeadline) // too little is owed
+
+	if n := wokenAt(t, l); n != 1 {
+		t.Errorf("the next read is woken at %d bytes", n)
+	}
+
+	write(t, peer, 1)
+
+	if n := read(t, conn); n != 1 {
+		t.Errorf("a read brings %d bytes, not 1", n)
+	}
+}
+
+// TestALullEndsWithItsConnection, from either side.
+func TestALullEndsWithItsConnection(t *testing.T) {
+	conn, _, l := bothEnds(t)
+	l.most = time.Hour
+	ended := make(chan struct{})
+
+	go func() {
+		defer close(ended)
+		l.wait(4*lullMost, conn.SetReadDeadline)
+	}()
+
+	_ = conn.Close()
+
+	<-ended
+
+	conn, peer, l := bothEnds(t)
+	_ = peer.Close()
+
+	l.wait(4*lullMost, conn.SetReadDeadline)
+
+	if _, err := conn.Read(make([]byte, 1)); err == nil {
+		t.Error("the end was not seen")
+	}
+}
