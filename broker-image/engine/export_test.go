@@ -6,8 +6,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"runtime"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -210,5 +212,43 @@ func TestManyAreRetained(t *testing.T) {
 
 	if found := h.exported("t/+"); len(found) != count {
 		t.Errorf("%d are retained", len(found))
+	}
+}
+
+// TestWhatIsRetainedIsOnDisk before it is said to be.
+func TestWhatIsRetainedIsOnDisk(t *testing.T) {
+	h := open(t, Options{DataDir: t.TempDir()}, baseConfig(person(t, "anna", allow("#"))))
+	busy, goOn := make(chan struct{}), make(chan struct{})
+
+	h.store.Commit(h.store.Begin(), false, func(error) { // the disk gets to nothing else
+		close(busy)
+		<-goOn
+	})
+
+	<-busy
+
+	over := make(chan error, 1)
+
+	go func() {
+		_, err := h.Retain(t.Context(), "#", oneByOne([]*RetainedMessage{{Topic: "a", Payload: []byte("x")}}, io.EOF))
+		over <- err
+	}()
+
+	for len(h.exported("a")) == 0 {
+		runtime.Gosched()
+	}
+
+	select {
+	case err := <-over:
+		t.Errorf("it is retained, it says, and it is not on disk: %v", err)
+
+		over <- nil
+	case <-time.After(100 * time.Millisecond):
+	}
+
+	close(goOn)
+
+	if err := <-over; err != nil {
+		t.Error(err)
 	}
 }
