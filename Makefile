@@ -78,7 +78,7 @@ docs-serve: ## Show it on http://127.0.0.1:1313, and anew when a page changes
 dashboards: ## What the dashboards show under a small load on the development node, into docs/images; needs root
 	hack/e2e.sh -test.run '^TestDashboards$$' -pictures "$(CURDIR)/docs/images"
 
-bridges: ## The bridge with eight other brokers, killed, cut off and overtaken, into docs/bridges.md; half an hour
+bridges: ## The bridge with eight other brokers, killed, cut off and overtaken, into docs/bridges.md; a quarter of an hour
 	@hack/bridges.sh
 
 bench: ## Ours beside other brokers, into docs/benchmarks.md; up to 40 minutes
