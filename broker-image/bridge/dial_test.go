@@ -170,6 +170,32 @@ func answering(t *testing.T, answer string, thenClose bool) string {
 	return "mqtt://" + l.Addr().String()
 }
 
+// resetting closes connections with what came unread, so that the peer gets a reset.
+func resetting(t *testing.T) string {
+	t.Helper()
+
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+
+	t.Cleanup(func() { _ = l.Close() })
+
+	go func() {
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+
+			_, _ = c.Read(make([]byte, 1))
+			_ = c.Close()
+		}
+	}()
+
+	return "mqtt://" + l.Addr().String()
+}
+
 func TestEachTroubleHasItsReason(t *testing.T) {
 	ca, other := newAuthority(t), newAuthority(t)
 	good := time.Now().Add(time.Hour)
@@ -232,6 +258,7 @@ func TestEachTroubleHasItsReason(t *testing.T) {
 		"no answer":                        {reason: ReasonNoAnswer, endpoint: answering(t, "", false)},
 		"half an answer":                   {reason: ReasonNoAnswer, endpoint: answering(t, "\x20\x08\x00", false)},
 		"closed at once":                   {reason: ReasonClosed, endpoint: answering(t, "", true)},
+		"reset at once":                    {reason: ReasonClosed, endpoint: resetting(t)},
 		"3.1.1 only":                       {reason: ReasonVersionRejected, endpoint: answering(t, "\x20\x02\x00\x01", true), versions: []int{5}},
 		"refused client identifier":        {reason: ReasonClientIDRejected, endpoint: answering(t, "\x20\x03\x00\x85\x00", true), versions: []int{5}},
 		"refused client identifier, 3.1.1": {reason: ReasonClientIDRejected, endpoint: answering(t, "\x20\x02\x00\x02", true), versions: []int{4}},

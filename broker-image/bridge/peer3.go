@@ -113,7 +113,7 @@ func (p *peer3) notLetIn(err error) *fault {
 		err = p.err
 	}
 
-	if isEnd(err) {
+	if isEnd(err) || isReset(err) {
 		return faultf(ReasonClosed, "%s: the broker closed the connection without an answer to CONNECT; it may refuse the client identifier, its log will say", p.endpoint)
 	}
 

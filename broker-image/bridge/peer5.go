@@ -128,7 +128,7 @@ func (p *peer5) notLetIn(ack *paho.Connack, err error) *fault {
 		err = p.err
 	}
 
-	if isEnd(err) {
+	if isEnd(err) || isReset(err) {
 		return faultf(ReasonClosed, "%s: the broker closed the connection without an answer to CONNECT; it may refuse the client identifier or the version, its log will say", p.endpoint)
 	}
 

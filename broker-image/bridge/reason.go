@@ -116,7 +116,7 @@ func asFault(where string, err error) *fault {
 		return faultf(ReasonHostUnreachable, "%s: no way leads there; check routes and network policies", where)
 	case timedOut:
 		return faultf(ReasonNoAnswer, "%s: no answer in time; check host and port, network policies, and whether the broker is overloaded", where)
-	case isEnd(err), errors.Is(err, syscall.ECONNRESET), errors.Is(err, syscall.EPIPE):
+	case isEnd(err), isReset(err):
 		return faultf(ReasonLost, "%s: the connection was lost", where)
 	default:
 		return faultf(ReasonLost, "%s: %s", where, printable(err.Error()))
