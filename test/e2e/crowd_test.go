@@ -122,7 +122,7 @@ func (s *story) sources(address string) []net.Addr {
 		if text, err := exec.CommandContext(s.ctx, "ip", "address", "add", source, "dev", "lo").CombinedOutput(); err != nil {
 			s.Fatalf("ip: %v: %s", err, text)
 		}
-		s.Cleanup(func() { _ = exec.Command("ip", "address", "del", source, "dev", "lo").Run() }) //nolint:noctx // after the story
+		s.Cleanup(func() { _ = exec.Command("ip", "address", "del", source, "dev", "lo").Run() })
 		all = append(all, &net.TCPAddr{IP: net.ParseIP(source)})
 	}
 	return all
