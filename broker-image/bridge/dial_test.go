@@ -140,6 +140,27 @@ func TestEveryWayToABroker(t *testing.T) {
 func answering(t *testing.T, answer string, thenClose bool) string {
 	t.Helper()
 
+	return serving(t, func(c net.Conn) {
+		_, _ = c.Read(make([]byte, 4096))
+		_, _ = io.WriteString(c, answer)
+
+		if !thenClose {
+			_, _ = io.Copy(io.Discard, c)
+		}
+	})
+}
+
+// resetting closes connections with what came unread, so that the peer gets a reset.
+func resetting(t *testing.T) string {
+	t.Helper()
+
+	return serving(t, func(c net.Conn) { _, _ = c.Read(make([]byte, 1)) })
+}
+
+// serving has each connection looked after, and closed then.
+func serving(t *testing.T, look func(net.Conn)) string {
+	t.Helper()
+
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -157,39 +178,8 @@ func answering(t *testing.T, answer string, thenClose bool) string {
 			go func() {
 				defer c.Close()
 
-				_, _ = c.Read(make([]byte, 4096))
-				_, _ = io.WriteString(c, answer)
-
-				if !thenClose {
-					_, _ = io.Copy(io.Discard, c)
-				}
+				look(c)
 			}()
-		}
-	}()
-
-	return "mqtt://" + l.Addr().String()
-}
-
-// resetting closes connections with what came unread, so that the peer gets a reset.
-func resetting(t *testing.T) string {
-	t.Helper()
-
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-
-	t.Cleanup(func() { _ = l.Close() })
-
-	go func() {
-		for {
-			c, err := l.Accept()
-			if err != nil {
-				return
-			}
-
-			_, _ = c.Read(make([]byte, 1))
-			_ = c.Close()
 		}
 	}()
 

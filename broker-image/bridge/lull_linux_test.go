@@ -4,6 +4,7 @@ package bridge
 
 import (
 	"net"
+	"net/netip"
 	"testing"
 	"time"
 
@@ -14,13 +15,13 @@ import (
 func bothEnds(t *testing.T) (*net.TCPConn, net.Conn, *lull) {
 	t.Helper()
 
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	listener, err := net.ListenTCP("tcp", &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1)})
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer listener.Close()
 
-	conn, err := net.Dial("tcp", listener.Addr().String())
+	conn, err := net.DialTCP("tcp", nil, net.TCPAddrFromAddrPort(netip.MustParseAddrPort(listener.Addr().String())))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -32,14 +33,12 @@ func bothEnds(t *testing.T) (*net.TCPConn, net.Conn, *lull) {
 
 	t.Cleanup(func() { _, _ = conn.Close(), peer.Close() })
 
-	tcp := conn.(*net.TCPConn) //nolint:forcetypeassert // it is one
-
-	raw, err := tcp.SyscallConn()
+	raw, err := conn.SyscallConn()
 	if err != nil {
 		t.Fatal(err)
 	}
 
-	return tcp, peer, &lull{raw: raw}
+	return conn, peer, &lull{raw: raw}
 }
 
 // read is how many bytes the next read brings.
