@@ -9,7 +9,8 @@ type BridgeStatus struct {
 	// Revision that runs, 0 before the first configuration, and the digest of its file.
 	Revision int64  `json:"revision"`
 	Digest   string `json:"digest"`
-	// Active is false in a stand-by: another process holds the client identifiers.
+	// Active is false in a stand-by, where another process holds the client identifiers, and in one that was active and
+	// cannot tell any more whether it is: the local broker is away, or does not answer in time.
 	Active bool `json:"active"`
 	// Local and Remote are the two ends.
 	Local  EndStatus `json:"local"`

@@ -132,6 +132,17 @@ func (b *Bridge) activate(term context.Context) {
 	b.log.Info("active")
 }
 
+// reassure is called by the keeper of the lock, which had doubted: links that waited for it connect.
+func (b *Bridge) reassure() {
+	for _, r := range b.current() {
+		for _, l := range r.links {
+			signal(l.kicked)
+		}
+	}
+
+	b.log.Info("active, as before")
+}
+
 // retire is called by the keeper of the lock, whose term has ended.
 func (b *Bridge) retire() {
 	b.mu.Lock()

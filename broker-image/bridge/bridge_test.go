@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -527,6 +528,72 @@ func TestAStandByTakesOver(t *testing.T) {
 	t.Logf("an orderly end hands over in %v", time.Since(began))
 }
 
+// TestAHolderInDoubtDisturbsNobody: a broker that brings the words of the lock too late, or not at all, is no reason to end
+// connections that work. Only new ones have to wait, since another process may be at work.
+func TestAHolderInDoubtDisturbsNobody(t *testing.T) {
+	t.Parallel()
+
+	near, far := openHouse(t, nil), openHouse(t, nil)
+	way := newRelay(t, far.address)
+	b := startBridge(t, config(near.url(), way.url(), route1("load", contract.Out, "load/#")))
+	connected(t, b)
+
+	sink := newTap(t, far.url(), 5, "sink", true)
+	books := newLedger()
+	sink.seen = books.take
+	sink.subscribe("load/#", 1)
+
+	source := newTap(t, near.url(), 5, "source", true)
+	said := 0
+	say := func() {
+		said++
+		source.publish(&entry{topic: "load/x", payload: numbered(said), outQoS: 1})
+		source.settle()
+	}
+	lost := func() int64 { return b.countsOf("load", contract.Out).reconnects.Load() }
+	mute := func(isMuted bool) {
+		near.config.Revision++
+
+		rules := []acl.Rule{allow("#"), allow("$mqtt-bridge/#")}
+		if isMuted {
+			rules[1].Actions = []acl.Action{acl.Subscribe}
+		}
+
+		near.config.Listeners[0].Anonymous = &contract.Anonymous{ACL: rules}
+
+		config := near.config
+		if err := near.engine.Apply(&config); err != nil {
+			t.Fatal(err)
+		}
+	}
+
+	mute(true)
+	eventually(t, "it doubts", func() bool { return !b.Status().Active })
+	say()
+	eventually(t, "what it has goes on", func() bool { return books.distinct() == said })
+
+	if s := b.Status(); lost() != 0 || !s.Remote.Connected || !s.Routes[0].Connected {
+		t.Errorf("%d connections lost, and %+v", lost(), s)
+	}
+
+	way.cut()
+	eventually(t, "the connection to the remote waits for the lock", func() bool {
+		return b.Status().Remote.Reason == ReasonWaitingForLocal
+	})
+	say()
+
+	if n := books.distinct(); n != said-1 {
+		t.Errorf("%d messages arrived, want %d while the connection waits", n, said-1)
+	}
+
+	mute(false)
+	eventually(t, "all has arrived", func() bool { return books.distinct() == said })
+
+	if twice := books.repeated(); twice != 0 || lost() != 1 || !b.Status().Active {
+		t.Errorf("%d came twice, %d connections lost, active %t", twice, lost(), b.Status().Active)
+	}
+}
+
 // TestMain runs the bridge itself where a test wants a process to kill.
 func TestMain(m *testing.M) {
 	if path := os.Getenv("BRIDGE_PROCESS"); path != "" {
@@ -679,6 +746,63 @@ func TestKilledActiveProcessIsReplacedAtOnce(t *testing.T) {
 
 	if took := time.Since(began); took > 2*time.Second {
 		t.Errorf("it took %v", took)
+	}
+}
+
+// TestAStoppedProcessDoesNotFight: one that was stopped and goes on, as with its virtual machine, finds its connections
+// taken over. It must not take them back before it has asked who is at work.
+func TestAStoppedProcessDoesNotFight(t *testing.T) {
+	t.Parallel()
+
+	near, far := openHouse(t, nil), openHouse(t, nil)
+	cfg := config(near.url(), far.url(), route1("load", contract.Out, "load/#"))
+	one := startProcess(t, cfg)
+
+	source, sink := newTap(t, near.url(), 5, "source", true), newTap(t, far.url(), 5, "sink", true)
+	books := newLedger()
+	sink.seen = books.take
+	sink.subscribe("load/#", 1)
+
+	said := 0
+	say := func() {
+		source.publish(&entry{topic: "load/x", payload: numbered(said), outQoS: 1})
+
+		said++
+	}
+
+	eventually(t, "the process works", func() bool {
+		say()
+
+		return books.distinct() > 0
+	})
+
+	b := startBridge(t, cfg)
+	eventually(t, "the second is a stand-by", func() bool { return b.Status().Remote.Reason == ReasonStandBy })
+
+	connections := near.engine.Status().Connections
+
+	if err := one.Process.Signal(syscall.SIGSTOP); err != nil {
+		t.Fatal(err)
+	}
+
+	connected(t, b)
+
+	if err := one.Process.Signal(syscall.SIGCONT); err != nil {
+		t.Fatal(err)
+	}
+
+	eventually(t, "the first is there again", func() bool { return near.engine.Status().Connections == connections })
+
+	at := books.distinct()
+
+	for range 100 {
+		say()
+	}
+
+	eventually(t, "all has arrived", func() bool { return books.distinct() >= at+100 })
+
+	if lost := b.countsOf("load", contract.Out).reconnects.Load(); lost != 0 || !b.Status().Active {
+		t.Errorf("the second lost %d connections to it, active %t", lost, b.Status().Active)
 	}
 }
 

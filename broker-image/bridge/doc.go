@@ -56,21 +56,22 @@
 // # Two processes of one bridge
 //
 //	          nobody says "held" for 0.5 s after "ask",
-//	          or for 3 s, or somebody says "free"
-//	stand-by ─────────────────────────────────────────▶ holder of the lock, active
-//	         ◀─────────────────────────────────────────
-//	          taken over, or not heard itself for 2.5 s
+//	          or for 3 s, or somebody says "free"             not heard itself for 2.5 s
+//	stand-by ─────────────────────────────────────────▶ active ──────────────────▶ in doubt
+//	         ◀─────────────────────────────────────────        ◀──────────────────
+//	          taken over, or hears somebody else's "held"          heard itself
 //
 // They use the same client identifiers, so a server fences the earlier one. That they do not fence each other in turns is
 // the matter of a lock at the local broker: a connection with an identifier of its own, <prefix>_lock, whose holder says
 // "held" on a topic every second, and whose Will says "free". Who holds it may use the other identifiers; who does not,
-// listens.
+// listens. Who is in doubt goes on with the connections that it has and makes none: where another process has taken its
+// place, the servers have ended them, and where none has, a slow broker is no reason to disturb anybody.
 //
 //   - Killed: the broker sees the connection end and publishes the Will. The stand-by takes over at once.
-//   - Cut off or stopped: the holder does not hear itself and gives up after 2.5 s. The stand-by hears nothing for 3 s and
-//     takes over; whoever comes back hears "held" first and stays a stand-by.
-//   - The local broker restarts: the links go on until the 2.5 s are over, and if the lock is held again by then, they
-//     notice nothing.
+//   - Cut off or stopped: the holder does not hear itself and doubts. The stand-by hears nothing for 3 s and takes over,
+//     connections and all; whoever comes back hears "held" first and stays a stand-by.
+//   - The local broker restarts: the links to the remote go on, and those to the local one come back with the lock.
+//   - The local broker is so busy that it answers late: the holder doubts, and nothing else happens.
 //   - Both jump at once: the later connection takes the identifier, the other one is told (0x8E), listens and hears it.
 //
 // A local broker that does not grant the topic has no lock: then every process is active, and the end's notice says so.

@@ -21,8 +21,8 @@ const (
 	wordFree = "free"
 )
 
-// Times of the lock. Who holds it must have given up (lease) before anybody else may think so (silence), and a broker
-// must have told of a connection that broke (keep-alive) before that.
+// Times of the lock. Who holds it must doubt it (lease) before anybody else may take it (silence), and a broker must have
+// told of a connection that broke (keep-alive) before that.
 const (
 	lockBeat      = time.Second
 	lockLease     = 2500 * time.Millisecond
@@ -39,9 +39,9 @@ type keeper struct {
 	me     string
 
 	mu sync.Mutex
-	// until is when the holder has to stop unless it hears itself again; zero while not active.
-	until  time.Time
-	timer  *time.Timer
+	// until is when the holder begins to doubt unless it hears itself again; past, or zero, while it does or holds nothing.
+	until time.Time
+	// cancel ends what runs under the lock; nil where nothing does.
 	cancel context.CancelFunc
 	// open says that the local broker does not let us have a lock; then every process is active.
 	open  bool
@@ -244,7 +244,7 @@ func (k *keeper) hold(ctx context.Context) *fault {
 
 			return why
 		case <-beat.C:
-			if k.deadline().IsZero() && time.Since(began) > lockLease {
+			if !k.isSure() && time.Since(began) > lockLease {
 				why := faultf(ReasonNoAnswer, "the local broker does not bring back what is published to %s; grant this user to publish and subscribe there", topic)
 				p.abort(why)
 
@@ -275,40 +275,42 @@ func (k *keeper) isOpen() bool {
 	return k.open
 }
 
-func (k *keeper) deadline() time.Time {
+// isSure tells whether this process is the active one beyond doubt. One that doubts goes on with the connections that it
+// has, which a server ends where another process has taken its place, and makes no new ones, by which it would do the same
+// to that one. It reads the clock, and does not wait for a timer: a process that was stopped for a while doubts from its
+// first moment on.
+func (k *keeper) isSure() bool {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 
-	return k.until
+	return k.cancel != nil && time.Now().Before(k.until)
 }
 
-// extend makes this process the active one for so long; 0 is until it is retired.
+// extend makes this process the active one, beyond doubt for so long; 0 is until it is retired.
 func (k *keeper) extend(ctx context.Context, lease time.Duration) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 
-	if k.cancel == nil {
-		if lease < 0 {
-			return
-		}
+	now := time.Now()
+	doubted := !now.Before(k.until)
 
+	switch {
+	case lease == 0:
+		k.until = now.Add(24 * 365 * time.Hour)
+	case lease > 0:
+		k.until = now.Add(lease)
+	default:
+		return // it heard what it said too long ago
+	}
+
+	if k.cancel == nil {
 		// What runs under it goes on for a moment while a new connection for the lock is made, so it is no child of ctx.
 		var term context.Context
 
 		term, k.cancel = context.WithCancel(context.WithoutCancel(ctx))
 		k.bridge.activate(term)
-	}
-
-	if k.timer != nil {
-		k.timer.Stop()
-		k.timer = nil
-	}
-
-	k.until = time.Now().Add(24 * 365 * time.Hour)
-
-	if lease != 0 {
-		k.until = time.Now().Add(lease)
-		k.timer = time.AfterFunc(lease, k.retire)
+	} else if doubted {
+		k.bridge.reassure()
 	}
 }
 
@@ -316,11 +318,6 @@ func (k *keeper) extend(ctx context.Context, lease time.Duration) {
 func (k *keeper) retire() {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-
-	if k.timer != nil {
-		k.timer.Stop()
-		k.timer = nil
-	}
 
 	k.until = time.Time{}
 

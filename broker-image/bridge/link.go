@@ -174,6 +174,13 @@ func (l *link) run(ctx context.Context) {
 	failures := 0
 
 	for ctx.Err() == nil {
+		if !l.bridge.keeper.isSure() { // another process may be at work under the same client identifier
+			l.blame(faultf(ReasonWaitingForLocal, "this connection is made again once the local broker has told that no other process of this bridge is at work"))
+			l.wait(ctx, l.bridge.options.MaxBackoff)
+
+			continue
+		}
+
 		began := time.Now()
 		p, why := l.connect(ctx)
 

@@ -17,7 +17,7 @@ func (b *Bridge) Status() admin.BridgeStatus {
 	cfg, active := b.cfg, b.term != nil
 	b.mu.Unlock()
 
-	s := admin.BridgeStatus{Active: active, Started: b.started, Version: b.options.Version, Routes: []admin.RouteStatus{}}
+	s := admin.BridgeStatus{Active: active && b.keeper.isSure(), Started: b.started, Version: b.options.Version, Routes: []admin.RouteStatus{}}
 	if cfg == nil {
 		return s
 	}
