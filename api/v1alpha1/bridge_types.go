@@ -362,7 +362,8 @@ type BridgePodStatus struct {
 	// +optional
 	Ready *bool `json:"ready,omitempty"`
 
-	// active says whether the pod carries messages; one that stands by does not.
+	// active says whether the pod carries messages and knows that no other does; one that stands by does not, and one that
+	// the local broker does not answer cannot know.
 	//
 	// +optional
 	Active *bool `json:"active,omitempty"`

@@ -45,6 +45,11 @@
 // Quota exceeded) is acknowledged at the source, counted by reason and said in the route's last error. The route goes on.
 // A message of QoS 0 is dropped while the destination is away.
 //
+// A destination that ends the connection instead of answering is not believed at once: it may be ill. What was under way
+// goes out one by one; a message over which five connections have ended waits until the destination has taken another one
+// by the same connection, of another topic if there is one, and is given up if it ends that connection, too. Where more
+// than one message is under way each time, fewer are, until no connection ends; see wary.
+//
 // # Loops
 //
 // Package contract refuses routes that feed each other. At run time No Local leaves out what the bridge published by the

@@ -63,6 +63,7 @@ type flow struct {
 	pausedUntil time.Time
 	pause       time.Duration
 
+	wary          wary
 	lastError     string
 	lastErrorTime time.Time
 }
@@ -196,17 +197,22 @@ func (f *flow) destUp(p peer) {
 	defer f.mu.Unlock()
 
 	f.dest, f.holding, f.pausedUntil = p, false, time.Time{}
+	f.wary.began()
 	f.pump(time.Now())
 	p.flush()
 }
 
 // destLost puts what was sent and not answered back in line: the destination may get it twice, never out of order.
-func (f *flow) destLost(p peer) {
+func (f *flow) destLost(p peer, why *fault) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 
 	if f.dest != p {
 		return
+	}
+
+	if f.wary.wasFit = f.wary.fit; why.mayBeOverAMessage() {
+		f.ended(time.Now())
 	}
 
 	f.dest, f.inFlight, f.cursor = nil, 0, f.head
@@ -385,7 +391,10 @@ func (f *flow) giveUp(e *entry, reason, text string, now time.Time) {
 }
 
 // window is how many messages may wait for the destination.
-func (f *flow) window() int { return min(f.inflight, f.dest.limits().window) }
+func (f *flow) window() int { return f.wary.bound(f.widest()) }
+
+// widest is the window of a destination that nothing is wrong with.
+func (f *flow) widest() int { return min(f.inflight, f.dest.limits().window) }
 
 // pump sends what may be sent.
 func (f *flow) pump(now time.Time) {
@@ -397,15 +406,18 @@ func (f *flow) pump(now time.Time) {
 			continue
 		}
 
-		if f.inFlight >= f.window() && e.outQoS > 0 || now.Before(f.pausedUntil) {
+		if f.inFlight >= f.window() && e.outQoS > 0 || now.Before(f.pausedUntil) || f.wary.alone {
 			break
 		}
 
-		if !f.send(e, now) {
+		next, alone := f.choose(f.cursor, now)
+		if next == nil || !f.send(next, now) {
 			break
 		}
 
-		f.cursor++
+		if f.wary.alone = alone && next.state == sent; next == e {
+			f.cursor++
+		}
 	}
 
 	f.reap()
@@ -467,6 +479,7 @@ func (f *flow) completed(p peer, e *entry, code byte) {
 
 	if e != nil {
 		f.inFlight--
+		f.wary.answered(f.widest(), now)
 		f.answered(e, code, now)
 	}
 
@@ -479,6 +492,11 @@ func (f *flow) answered(e *entry, code byte, now time.Time) {
 	case code < topCode:
 		e.state = done
 		f.pause = 0
+
+		if len(f.wary.refused) > 0 {
+			f.wary.accept(e)
+		}
+
 		f.counts.forward(now.Sub(e.arrived))
 	case code == 0x97:
 		e.state, e.repeat = waiting, true

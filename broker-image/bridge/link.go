@@ -152,7 +152,7 @@ func (l *link) lost(p peer, why *fault) {
 	}
 
 	if l.to != nil {
-		l.to.destLost(p)
+		l.to.destLost(p, why)
 	}
 
 	l.mu.Lock()
@@ -207,8 +207,11 @@ func (l *link) run(ctx context.Context) {
 
 			why = l.state().fault
 			failures++
+
 			if time.Since(began) > l.bridge.options.Steady {
 				failures = 0
+			} else if l.to != nil && l.to.hadAnswers() {
+				failures = 1 // it was of use
 			}
 
 			l.bridge.log.Warn("connection lost", "end", l.end.name, "client", l.clientID, "reason", why.reason, "detail", why.text)
@@ -483,6 +486,10 @@ func (l *link) state() linkState {
 	if l.to != nil {
 		if size := l.to.smaller(); size > 0 {
 			s.notices = append(s.notices, fmt.Sprintf("takes packets of up to %d bytes; larger messages are dropped", size))
+		}
+
+		if most := l.to.ceiling(); most > 0 {
+			s.notices = append(s.notices, fmt.Sprintf("ends the connection where too many messages wait for its answer; %d do at most", most))
 		}
 	}
 

@@ -51,7 +51,9 @@ type entry struct {
 	outQoS  byte
 	props   *packets.Properties
 
-	state   uint8
+	state uint8
+	// strikes is how many connections ended while this message alone was under way; it stops counting at extremeStrikes.
+	strikes uint8
 	repeat  bool // it was sent before
 	sent    time.Time
 	counted bool // it was remembered as a possible echo

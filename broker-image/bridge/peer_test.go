@@ -24,6 +24,8 @@ type odd struct {
 	suback func(filter string) byte
 	// answer is the code for the n-th publication; silent gives none.
 	answer func(n int, p *packets.Publish) (code byte, silent bool)
+	// ends says that the connection ends with the n-th publication, without an answer; nil never does.
+	ends func(n int, p *packets.Publish) bool
 
 	mu        sync.Mutex
 	published []*packets.Publish
@@ -91,6 +93,10 @@ func (o *odd) serve(c net.Conn) {
 			o.waiting = append(o.waiting, p.PacketID)
 			o.most = max(o.most, len(o.waiting))
 			o.mu.Unlock()
+
+			if o.ends != nil && o.ends(n, p) {
+				return
+			}
 
 			code, silent := o.answer(n, p)
 			if silent || p.QoS == 0 {

@@ -52,6 +52,7 @@ const (
 	DropNotAuthorized  = "NotAuthorized"
 	DropPayloadInvalid = "PayloadInvalid"
 	DropRefused        = "Refused"
+	DropClosed         = "ConnectionClosed"
 	DropLoop           = "Loop"
 	DropExpired        = "Expired"
 	DropNoRoute        = "NoRoute"
@@ -68,6 +69,16 @@ type fault struct {
 }
 
 func (f *fault) Error() string { return f.text }
+
+// mayBeOverAMessage tells whether a server may have ended the connection because of what was published by it.
+func (f *fault) mayBeOverAMessage() bool {
+	switch f.reason {
+	case ReasonLost, ReasonClosed, ReasonProtocolError, ReasonNotAuthorized:
+		return true
+	default:
+		return false
+	}
+}
 
 func faultf(reason, format string, args ...any) *fault {
 	return &fault{reason: reason, text: fmt.Sprintf(format, args...)}

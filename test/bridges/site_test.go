@@ -32,6 +32,8 @@ type site struct {
 	// bridge is a process of its own, or Mosquitto, which is its own bridge.
 	bridge *program
 	line   *line
+	// health is where our bridge says how it is.
+	health string
 }
 
 // newSite starts a broker and a bridge to a remote, through a line that can be cut.
@@ -55,7 +57,7 @@ func newSite(t *testing.T, far end, qos byte) *site {
 
 	remote := far
 	remote.address = s.line.address
-	s.bridge = newBridge(t, bridgeConfig(t, s.local, remote, qos))
+	s.bridge, s.health = newBridge(t, bridgeConfig(t, s.local, remote, qos))
 
 	return s
 }
@@ -125,8 +127,8 @@ func bridgeEnd(t *testing.T, e end) contract.BridgeEnd {
 	return b
 }
 
-// newBridge starts our bridge.
-func newBridge(t *testing.T, config *contract.Bridge) *program {
+// newBridge starts our bridge, and says where its metrics are.
+func newBridge(t *testing.T, config *contract.Bridge) (p *program, counts string) {
 	t.Helper()
 
 	text, err := contract.RenderBridge(config)
@@ -138,17 +140,18 @@ func newBridge(t *testing.T, config *contract.Bridge) *program {
 	file(t, dir, contract.BridgeFile, string(text))
 
 	health := loopback(freePort(t))
-	p := &program{name: "bridge", dir: dir, argv: []string{
+	counts = "http://" + health + contract.MetricsPath
+	p = &program{name: "bridge", dir: dir, argv: []string{
 		bridgeBinary, "--config", filepath.Join(dir, contract.BridgeFile), "--health-listen", health,
 	}}
 	p.under(t)
 	t.Cleanup(func() {
 		if t.Failed() && !p.ended() {
-			t.Logf("the bridge counts:\n%s", metrics("http://"+health+contract.MetricsPath))
+			t.Logf("the bridge counts:\n%s", metrics(counts))
 		}
 	})
 
-	return p
+	return p, counts
 }
 
 // connects is how often the bridge has connected to something.
