@@ -646,6 +646,25 @@ func startProcess(t *testing.T, cfg *contract.Bridge) *exec.Cmd {
 	return cmd
 }
 
+func end1(cmd *exec.Cmd) {
+	_ = cmd.Process.Kill()
+	_ = cmd.Wait()
+}
+
+// rssOf is the most memory that a process has had, in MiB.
+func rssOf(cmd *exec.Cmd) float64 {
+	text, _ := os.ReadFile(fmt.Sprintf("/proc/%d/status", cmd.Process.Pid))
+	for line := range strings.SplitSeq(string(text), "\n") {
+		if f := strings.Fields(line); len(f) > 1 && f[0] == "VmHWM:" {
+			n, _ := strconv.ParseFloat(f[1], 64)
+
+			return n / 1024
+		}
+	}
+
+	return 0
+}
+
 func TestAKilledBridgeLosesNothing(t *testing.T) {
 	for _, qos := range []byte{1, 2} {
 		t.Run(fmt.Sprint("QoS ", qos), func(t *testing.T) {
