@@ -23,6 +23,7 @@ import (
 	"github.com/coder/websocket"
 	"github.com/eclipse/paho.golang/packets"
 	"github.com/eclipse/paho.golang/paho"
+	"github.com/eclipse/paho.golang/paho/session/state"
 	"github.com/spf13/cobra"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -272,7 +273,7 @@ func (t *talker) connect(ctx context.Context, open opener, take func(paho.Publis
 func begin(ctx context.Context, conn net.Conn, id string, b *binding, take func(paho.PublishReceived) (bool, error)) (*line, error) {
 	l := &line{username: b.username, conn: conn, end: make(chan struct{})}
 	config := paho.ClientConfig{
-		Conn: packets.NewThreadSafeConn(conn), PacketTimeout: reachPatience,
+		Conn: packets.NewThreadSafeConn(conn), PacketTimeout: reachPatience, Session: careful{state.NewInMemory()},
 		OnClientError: func(err error) { l.over(err) },
 		OnServerDisconnect: func(d *paho.Disconnect) {
 			text := ""
@@ -305,6 +306,20 @@ func begin(ctx context.Context, conn net.Conn, id string, b *binding, take func(
 		return nil, &exit{exitUnknown, fmt.Errorf("listener %s: %w", b.address, l.explain(err))}
 	}
 	return l, nil
+}
+
+// careful is the library's session without its panic: up to v0.23.0 a PUBREC that is read while the connection ends is
+// answered on no connection, and a goroutine of the library would end the program.
+type careful struct{ *state.State }
+
+// PacketReceived is of session.SessionManager.
+func (c careful) PacketReceived(p *packets.ControlPacket, to chan<- *packets.Publish) (err error) {
+	defer func() {
+		if recover() != nil {
+			err = net.ErrClosed
+		}
+	}()
+	return c.State.PacketReceived(p, to)
 }
 
 // over notes why the line has ended, once.
