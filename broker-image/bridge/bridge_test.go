@@ -15,11 +15,10 @@ import (
 	"testing"
 	"time"
 
-	"github.com/eclipse/paho.golang/packets"
-
 	"github.com/mqtt-operator/mqtt-operator/broker-image/acl"
 	"github.com/mqtt-operator/mqtt-operator/broker-image/auth"
 	"github.com/mqtt-operator/mqtt-operator/broker-image/contract"
+	"github.com/mqtt-operator/mqtt-operator/broker-image/wire"
 )
 
 // long says that the long form of a test is wanted.
@@ -45,11 +44,10 @@ func TestMessagesGoBothWays(t *testing.T) {
 			here.subscribe("cmd/#", 2)
 			there.subscribe("#", 2)
 
-			format, expiry := byte(1), uint32(60)
-			here.publish(&entry{topic: "up/a/b", payload: []byte("hello"), outQoS: 2, retain: true, expires: true, expiry: expiry, props: &packets.Properties{
-				PayloadFormat: &format, ContentType: "text/plain", ResponseTopic: "cmd/answer", CorrelationData: []byte{0, 1},
-				User: []packets.User{{Key: "k", Value: "v"}, {Key: "k", Value: "w"}},
-			}})
+			here.publish(&entry{topic: "up/a/b", payload: []byte("hello"), outQoS: 2, retain: true, expires: true, expiry: 60, props: properties(t, &wire.Forwarded{
+				HasFormat: true, Text: true, ContentType: "text/plain", ResponseTopic: "cmd/answer", CorrelationData: []byte{0, 1},
+				User: [][2]string{{"k", "v"}, {"k", "w"}},
+			})})
 
 			m := there.waitFor(1)[0]
 			if m.topic != "site1/a/b" || string(m.payload) != "hello" || m.qos != 1 {
@@ -61,12 +59,12 @@ func TestMessagesGoBothWays(t *testing.T) {
 			}
 
 			if v.local == 5 && v.remote == 5 {
-				p := m.props
-				if *p.PayloadFormat != 1 || p.ContentType != "text/plain" || p.ResponseTopic != "cmd/answer" || string(p.CorrelationData) != "\x00\x01" || *p.MessageExpiry > 60 || *p.MessageExpiry < 50 {
-					t.Errorf("properties changed: %v", p)
+				p, err := wire.ParseForwarded(m.props)
+				if err != nil || !p.Text || p.ContentType != "text/plain" || p.ResponseTopic != "cmd/answer" || string(p.CorrelationData) != "\x00\x01" || m.expiry > 60 || m.expiry < 50 {
+					t.Errorf("properties changed: %v, %v", p, err)
 				}
 
-				if len(p.User) != 3 || p.User[1].Value != "w" || p.User[2] != (packets.User{Key: hopProperty, Value: cfg.Name}) {
+				if len(p.User) != 3 || p.User[1][1] != "w" || p.User[2] != [2]string{hopProperty, cfg.Name} {
 					t.Errorf("user properties %v", p.User)
 				}
 			}

@@ -2,7 +2,7 @@
 
 // Package bridge moves messages between two MQTT brokers, the local and the remote one, and keeps nothing itself.
 //
-// In comes a [contract.Bridge], out goes an [admin.BridgeStatus]. The package knows contract, admin and the two clients
+// In comes a [contract.Bridge], out goes an [admin.BridgeStatus]. The package knows contract, admin, wire and the two clients
 // of Eclipse Paho; package main of mqtt-bridge imports it and nobody else.
 //
 // # The way of a message
@@ -22,7 +22,9 @@
 // down there, and acknowledgements of a destination must be read.
 //
 // Some servers write each acknowledgement by itself. Where many are owed, the reader is not woken for each: they gather, for
-// 5 ms at most, so that what they cause leaves in few writes, too (see lull; plain TCP, Linux).
+// 5 ms at most, so that what they cause leaves in few writes, too (see lull; plain TCP, Linux). At 5, publications and their
+// acknowledgements stand aside before the library would read them, and package wire reads them where they lie: that takes
+// half the processor time of the bridge. What wire finds wrong is given to the library, which is less strict.
 //
 // # When a connection is lost
 //

@@ -3,16 +3,17 @@
 package bridge
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"time"
 
-	"github.com/eclipse/paho.golang/packets"
-
 	"github.com/mqtt-operator/mqtt-operator/broker-image/contract"
+	"github.com/mqtt-operator/mqtt-operator/broker-image/wire"
 )
 
 const (
@@ -20,6 +21,9 @@ const (
 	maxBacklog = 1 << 20
 	// unacknowledgedRoom is how many messages of QoS 0 may wait behind others.
 	unacknowledgedRoom = 1000
+
+	// propResponseTopic is the identifier of a property (MQTT 5.0, section 2.2.2.2).
+	propResponseTopic = 0x08
 
 	minPause = 500 * time.Millisecond
 	maxPause = 30 * time.Second
@@ -32,6 +36,7 @@ type flow struct {
 	route     string
 	direction contract.Direction
 	identity  string
+	hop       []byte // what it adds to the properties of each message
 	counts    *counts
 	// fromEchoes and toEchoes are of the ends, nil where they speak 5 or nothing comes back from them.
 	fromEchoes, toEchoes *echoes
@@ -70,7 +75,7 @@ type flow struct {
 
 func newFlow(route string, d contract.Direction, identity string, c *counts) *flow {
 	f := &flow{
-		route: route, direction: d, identity: identity, counts: c,
+		route: route, direction: d, identity: identity, hop: hopOf(identity), counts: c,
 		ring: make([]*entry, 64), orphans: map[uint16]*entry{}, half: map[uint16]bool{},
 	}
 	f.room = sync.NewCond(&f.mu)
@@ -356,26 +361,29 @@ func (f *flow) translate(e *entry, m *inbound, now time.Time) (reason, text stri
 	e.outQoS = min(m.qos, f.sub.qos)
 	e.retain = m.retain && f.sub.retain
 
-	if m.props == nil {
-		e.props = &packets.Properties{User: []packets.User{{Key: hopProperty, Value: f.identity}}}
+	e.expires, e.expiry = m.expires, m.expiry
+
+	if len(m.props) == 0 {
+		e.props = f.hop
 
 		return "", ""
 	}
 
 	props := m.props
-	if props.ResponseTopic != "" {
-		props.ResponseTopic = way.answer(props.ResponseTopic)
-		if len(props.ResponseTopic) > maxTopic {
+
+	if bytes.IndexByte(props, propResponseTopic) >= 0 {
+		said, err := wire.ParseForwarded(props)
+		if err == nil && said.ResponseTopic != "" {
+			said.ResponseTopic = way.answer(said.ResponseTopic)
+			props, err = wire.AppendForwarded(nil, &said)
+		}
+
+		if err != nil {
 			return DropTopicTooLong, "with the prefix of the destination a response topic is longer than MQTT carries; shorten the prefix"
 		}
 	}
 
-	if props.MessageExpiry != nil {
-		e.expires, e.expiry = true, *props.MessageExpiry
-	}
-
-	props.User = append(props.User, packets.User{Key: hopProperty, Value: f.identity})
-	e.props = props
+	e.props = slices.Concat(props, f.hop)
 
 	return "", ""
 }

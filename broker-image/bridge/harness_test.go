@@ -18,6 +18,7 @@ import (
 	"github.com/mqtt-operator/mqtt-operator/broker-image/acl"
 	"github.com/mqtt-operator/mqtt-operator/broker-image/contract"
 	"github.com/mqtt-operator/mqtt-operator/broker-image/engine"
+	"github.com/mqtt-operator/mqtt-operator/broker-image/wire"
 )
 
 // patience is how long a test waits for what must come; a machine may have much else to do.
@@ -296,7 +297,8 @@ func (c *tap) received(p peer, m *inbound) {
 	}
 
 	if !c.silent {
-		c.messages = append(c.messages, m)
+		kept := *m
+		c.messages = append(c.messages, &kept)
 	}
 	c.mu.Unlock()
 
@@ -418,6 +420,18 @@ func config(local, remote string, routes ...contract.BridgeRoute) *contract.Brid
 		Format: contract.BridgeFormat, Name: fmt.Sprintf("test/bridge-%d", prefixes.Load()), Revision: 1,
 		Local: end(local), Remote: end(remote), Routes: routes, Inflight: 100, Logging: contract.DefaultLogging(),
 	}
+}
+
+// properties gives what is passed on its wire form.
+func properties(t testing.TB, said *wire.Forwarded) []byte {
+	t.Helper()
+
+	b, err := wire.AppendForwarded(nil, said)
+	if err != nil {
+		t.Fatal(err)
+	}
+
+	return b
 }
 
 func route1(name string, d contract.Direction, filter string) contract.BridgeRoute {

@@ -3,11 +3,12 @@
 package bridge
 
 import (
+	"bytes"
 	"hash/maphash"
 	"sync"
 	"time"
 
-	"github.com/eclipse/paho.golang/packets"
+	"github.com/mqtt-operator/mqtt-operator/broker-image/wire"
 )
 
 // hopProperty is the user property by which bridges write down that a message came by them.
@@ -16,21 +17,33 @@ const hopProperty = "mqtt-bridge-hop"
 // maxHops is the longest way over bridges that a message may go, whoever made them.
 const maxHops = 32
 
-// seenBefore tells whether a message carries the identity already, or has gone too far.
-func seenBefore(props *packets.Properties, identity string) bool {
-	if props == nil {
+// hopOf is the property with which a bridge writes itself down, in wire form.
+func hopOf(identity string) []byte {
+	hop, _ := wire.AppendForwarded(nil, &wire.Forwarded{User: [][2]string{{hopProperty, identity}}}) // an identity is short
+
+	return hop
+}
+
+// seenBefore tells whether a message carries the identity already, or has gone too far. Its properties are in wire form.
+func seenBefore(props []byte, identity string) bool {
+	if !bytes.Contains(props, []byte(hopProperty)) {
 		return false
+	}
+
+	said, err := wire.ParseForwarded(props)
+	if err != nil {
+		return false // a user property that looks like one
 	}
 
 	hops := 0
 
-	for i := range props.User {
-		if props.User[i].Key != hopProperty {
+	for _, property := range said.User {
+		if property[0] != hopProperty {
 			continue
 		}
 
 		hops++
-		if hops >= maxHops || props.User[i].Value == identity {
+		if hops >= maxHops || property[1] == identity {
 			return true
 		}
 	}

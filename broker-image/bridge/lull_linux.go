@@ -37,6 +37,14 @@ type lull struct {
 	most time.Duration
 }
 
+func newLull(d *direct) lull {
+	if d == nil {
+		return lull{}
+	}
+
+	return lull{raw: d.raw}
+}
+
 // wait returns when the acknowledgements have come for which it is worth to wait, or the time is over. It leaves no read
 // deadline behind, and a read after it finds something, or is woken by the first byte.
 func (l *lull) wait(owed int, deadline func(time.Time) error) {

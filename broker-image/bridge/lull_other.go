@@ -4,12 +4,11 @@
 
 package bridge
 
-import (
-	"syscall"
-	"time"
-)
+import "time"
 
 // lull gathers nothing here: what it needs is Linux's.
-type lull struct{ raw syscall.RawConn }
+type lull struct{}
+
+func newLull(*direct) lull { return lull{} }
 
 func (*lull) wait(int, func(time.Time) error) {}

@@ -3,9 +3,11 @@
 package bridge
 
 import (
+	"bytes"
 	"context"
 	"encoding/binary"
 	"errors"
+	"fmt"
 	"io"
 	"math"
 	"net"
@@ -17,6 +19,8 @@ import (
 	"github.com/eclipse/paho.golang/paho"
 	"github.com/eclipse/paho.golang/paho/log"
 	"github.com/eclipse/paho.golang/paho/session"
+
+	"github.com/mqtt-operator/mqtt-operator/broker-image/wire"
 )
 
 const (
@@ -40,6 +44,11 @@ type peer5 struct {
 	limit    limits
 	window   int
 	sweep    bool
+
+	// What was read last, for the goroutine that reads.
+	publication wire.Publish
+	message     inbound
+	answer      wire.Ack
 
 	// inFlight and free are guarded by the flow that publishes, with mu against the reader.
 	mu       sync.Mutex
@@ -74,9 +83,7 @@ func (w *passage) open5(ctx context.Context, s *stream, endpoint string) (peer, 
 
 	p.client = paho.NewClient(paho.ClientConfig{
 		Conn: s, Session: p, PingHandler: &pinger{}, PacketTimeout: w.patience,
-		EnableManualAcknowledgment: true, SendAcksInterval: time.Hour, // see PacketReceived
-		OnPublishReceived: []func(paho.PublishReceived) (bool, error){p.unacknowledged},
-		OnClientError:     func(err error) { p.lost(asFault(endpoint, err)) },
+		OnClientError: func(err error) { p.lost(asFault(endpoint, err)) },
 		OnServerDisconnect: func(d *paho.Disconnect) {
 			said := ""
 			if d.Properties != nil {
@@ -87,6 +94,7 @@ func (w *passage) open5(ctx context.Context, s *stream, endpoint string) (peer, 
 		},
 	})
 	s.quiet.Store(int64(w.patience))
+	s.isAside, s.aside = isExchange, p.exchange
 
 	ack, err := p.client.Connect(ctx, connect)
 	if err != nil {
@@ -255,25 +263,86 @@ func (p *peer5) AddToSession(_ context.Context, packet session.Packet, reply cha
 	return nil
 }
 
-// PacketReceived is of session.SessionManager. It runs in the goroutine that reads, so that a message needs no other one
-// on its way.
+// isExchange tells whether a packet with this first byte is of the exchange of publications.
+func isExchange(first byte) bool {
+	kind := wire.Type(first)
+
+	return kind >= wire.TypePublish && kind <= wire.TypePubcomp
+}
+
+// exchange takes a packet of the exchange of publications, before the library would read it: nearly all packets are, and
+// to read one there costs more than the rest of its way through the bridge. It runs in the goroutine that reads, so that a
+// message needs no other one on its way. The packet is good until it returns.
+func (p *peer5) exchange(packet []byte) error {
+	var err error
+
+	if wire.Type(packet[0]) == wire.TypePublish {
+		m := &p.publication
+
+		if err = wire.ParsePublish(packet, wire.V5, m); err == nil {
+			p.message = inbound{
+				topic: string(m.Topic), payload: bytes.Clone(m.Payload), qos: m.QoS, retain: m.Retain, dup: m.Dup, id: m.PacketID,
+				props: bytes.Clone(m.Properties), expires: m.HasExpiry, expiry: m.Expiry,
+			}
+			p.owner.received(p, &p.message)
+
+			return nil
+		}
+	} else if err = wire.ParseAck(packet, wire.V5, &p.answer); err == nil {
+		p.answered(p.answer.Type, p.answer.PacketID, p.answer.Code)
+
+		return nil
+	}
+
+	// Our broker would not take it from a client. The library is less strict, and a bridge takes what it can.
+	read, lenient := packets.ReadPacket(bytes.NewReader(packet))
+	if lenient != nil {
+		return fmt.Errorf("%w: %w", errNotMQTT, err)
+	}
+
+	return p.PacketReceived(read, nil)
+}
+
+// answered takes an acknowledgement.
+func (p *peer5) answered(kind byte, id uint16, code byte) {
+	switch kind {
+	case wire.TypePuback:
+		if e := p.take(id, true); e != nil {
+			p.owner.completed(p, e, code)
+		}
+	case wire.TypePubrec:
+		p.pubrec(id, code)
+	case wire.TypePubrel:
+		p.gather(func(b []byte) []byte { return appendAck(b, 0x70, id) })
+		p.owner.received(p, &inbound{id: id, qos: released})
+	case wire.TypePubcomp:
+		p.pubcomp(id)
+	}
+}
+
+// PacketReceived is of session.SessionManager; the answers to SUBSCRIBE and UNSUBSCRIBE come by it.
 func (p *peer5) PacketReceived(packet *packets.ControlPacket, _ chan<- *packets.Publish) error {
 	switch c := packet.Content.(type) {
 	case *packets.Publish:
-		p.owner.received(p, &inbound{
-			topic: c.Topic, payload: c.Payload, qos: c.QoS, retain: c.Retain, dup: c.Duplicate, id: c.PacketID, props: c.Properties,
-		})
-	case *packets.Puback:
-		if e := p.take(c.PacketID, true); e != nil {
-			p.owner.completed(p, e, c.ReasonCode)
+		props, err := forwarded(c.Properties)
+		if err != nil {
+			return err
 		}
+
+		m := &inbound{topic: c.Topic, payload: c.Payload, qos: c.QoS, retain: c.Retain, dup: c.Duplicate, id: c.PacketID, props: props}
+		if expiry := c.Properties.MessageExpiry; expiry != nil {
+			m.expires, m.expiry = true, *expiry
+		}
+
+		p.owner.received(p, m)
+	case *packets.Puback:
+		p.answered(wire.TypePuback, c.PacketID, c.ReasonCode)
 	case *packets.Pubrec:
-		p.pubrec(c)
+		p.answered(wire.TypePubrec, c.PacketID, c.ReasonCode)
 	case *packets.Pubrel:
-		p.gather(func(b []byte) []byte { return appendAck(b, 0x70, c.PacketID) })
-		p.owner.received(p, &inbound{id: c.PacketID, qos: released})
+		p.answered(wire.TypePubrel, c.PacketID, c.ReasonCode)
 	case *packets.Pubcomp:
-		p.pubcomp(c.PacketID)
+		p.answered(wire.TypePubcomp, c.PacketID, c.ReasonCode)
 	case *packets.Suback:
 		p.reply(c.PacketID, packet)
 	case *packets.Unsuback:
@@ -283,24 +352,38 @@ func (p *peer5) PacketReceived(packet *packets.ControlPacket, _ chan<- *packets.
 	return nil
 }
 
+// forwarded gives the properties that are passed on their wire form.
+func forwarded(p *packets.Properties) ([]byte, error) {
+	said := wire.Forwarded{ContentType: p.ContentType, ResponseTopic: p.ResponseTopic, CorrelationData: p.CorrelationData}
+	if p.PayloadFormat != nil {
+		said.HasFormat, said.Text = true, *p.PayloadFormat == 1
+	}
+
+	for i := range p.User {
+		said.User = append(said.User, [2]string{p.User[i].Key, p.User[i].Value})
+	}
+
+	return wire.AppendForwarded(nil, &said)
+}
+
 // released is the QoS of an inbound that is a PUBREL: the identifier is free again.
 const released = 0xff
 
 // pubrec ends what the flow waits for: from here on the message is the destination's. Its identifier stays taken until
 // PUBCOMP.
-func (p *peer5) pubrec(c *packets.Pubrec) {
-	if c.ReasonCode >= topCode {
-		if e := p.take(c.PacketID, true); e != nil {
-			p.owner.completed(p, e, c.ReasonCode)
+func (p *peer5) pubrec(id uint16, code byte) {
+	if code >= topCode {
+		if e := p.take(id, true); e != nil {
+			p.owner.completed(p, e, code)
 		}
 
 		return
 	}
 
-	p.gather(func(b []byte) []byte { return appendAck(b, 0x62, c.PacketID) })
+	p.gather(func(b []byte) []byte { return appendAck(b, 0x62, id) })
 
-	if e := p.take(c.PacketID, false); e != nil {
-		p.owner.completed(p, e, c.ReasonCode)
+	if e := p.take(id, false); e != nil {
+		p.owner.completed(p, e, code)
 	}
 }
 
@@ -354,27 +437,18 @@ func (p *peer5) reply(id uint16, packet *packets.ControlPacket) {
 	}
 }
 
-// unacknowledged takes messages of QoS 0, which pass the session by.
-func (p *peer5) unacknowledged(r paho.PublishReceived) (bool, error) {
-	m := r.Packet.Packet()
-	p.owner.received(p, &inbound{topic: m.Topic, payload: m.Payload, retain: m.Retain, props: m.Properties})
-	p.owner.idle()
-
-	return true, nil
-}
-
 func (p *peer5) publish(e *entry, now time.Time) error {
 	left := uint32(0)
 	if e.expires {
 		left, _ = e.left(now)
 	}
 
-	properties, rest := e.size5()
-	if rest > maxRemaining || (p.limit.maxPacket > 0 && int64(1+digitsOf(rest)+rest) > int64(p.limit.maxPacket)) {
+	header := e.header(left)
+
+	size := wire.PublishSize(wire.V5, &header, len(e.topic), len(e.props), len(e.payload))
+	if size > wire.MaxSize || (p.limit.maxPacket > 0 && int64(size) > int64(p.limit.maxPacket)) {
 		return errTooLarge
 	}
-
-	id := uint16(0)
 
 	if e.outQoS > 0 {
 		p.mu.Lock()
@@ -385,14 +459,19 @@ func (p *peer5) publish(e *entry, now time.Time) error {
 			return errNoRoom
 		}
 
-		id = p.free[len(p.free)-1]
+		id := p.free[len(p.free)-1]
+		header.PacketID = id
 		p.free = p.free[:len(p.free)-1]
 		p.inFlight[id] = e
 		p.mu.Unlock()
 		p.owed.Add(1)
 	}
 
-	p.gather(func(b []byte) []byte { return e.append5(b, id, left, properties, rest) })
+	p.gather(func(b []byte) []byte {
+		b, _ = wire.AppendPublish(b, wire.V5, &header, e.topic, e.props, e.payload)
+
+		return b
+	})
 
 	return nil
 }

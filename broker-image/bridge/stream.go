@@ -8,10 +8,13 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"syscall"
 	"time"
+
+	"github.com/mqtt-operator/mqtt-operator/broker-image/wire"
 )
 
 const (
@@ -36,6 +39,10 @@ type stream struct {
 	guard guard
 	// idle is called before a read that may wait: what was caused by what was read so far is complete.
 	idle func()
+	// aside is given whole packets before the library would read them, those of which isAside says so by their first byte;
+	// nil takes none.
+	aside   func(packet []byte) error
+	isAside func(first byte) bool
 	// owed is how many acknowledgements of publications the peer owes.
 	owed atomic.Int64
 	lull lull
@@ -49,8 +56,8 @@ type stream struct {
 	flushed atomic.Int64 // when flush was last called, in nanoseconds
 	// writing is held by who writes.
 	writing sync.Mutex
-	// raw is there where a write can be tried without waiting.
-	raw syscall.RawConn
+	// direct is there where a write can be tried without waiting.
+	direct *direct
 
 	// packet is held while the library writes one packet in pieces.
 	packet sync.Mutex
@@ -70,12 +77,15 @@ type stream struct {
 
 func newStream(conn net.Conn, version int, stall time.Duration) *stream {
 	s := &stream{
-		Conn: conn, in: bufio.NewReaderSize(conn, readBuffer), guard: guard{version: version}, idle: func() {},
+		Conn: conn, guard: guard{version: version}, idle: func() {},
 		stall: stall, wake: make(chan struct{}, 1), closed: make(chan struct{}), left: make(chan struct{}),
 	}
-	if tcp, ok := conn.(*net.TCPConn); ok {
-		s.raw, _ = tcp.SyscallConn()
-		s.lull.raw = s.raw
+
+	if s.direct = newDirect(conn); s.direct != nil {
+		s.in = bufio.NewReaderSize(s.direct, readBuffer)
+		s.lull = newLull(s.direct)
+	} else {
+		s.in = bufio.NewReaderSize(conn, readBuffer)
 	}
 
 	go s.write()
@@ -92,13 +102,18 @@ func (s *stream) Read(p []byte) (int, error) {
 		}
 	}
 
-	if s.in.Buffered() == 0 {
-		s.idle()
-		s.lull.wait(int(s.owed.Load()), s.Conn.SetReadDeadline)
+	if err := s.readAside(); err != nil {
+		s.fail(err)
 
-		if quiet := s.quiet.Load(); quiet > 0 {
-			_ = s.Conn.SetReadDeadline(time.Now().Add(time.Duration(quiet)))
-		}
+		return 0, err
+	}
+
+	if s.in.Buffered() == 0 {
+		s.pause()
+	}
+
+	if s.aside != nil { // what comes behind this packet may stand aside
+		p = p[:min(len(p), s.guard.ahead())]
 	}
 
 	n, err := s.in.Read(p)
@@ -113,6 +128,81 @@ func (s *stream) Read(p []byte) (int, error) {
 	}
 
 	return n, nil
+}
+
+// pause comes before a read that may wait.
+func (s *stream) pause() {
+	s.idle()
+	s.lull.wait(int(s.owed.Load()), s.Conn.SetReadDeadline)
+
+	if quiet := s.quiet.Load(); quiet > 0 {
+		_ = s.Conn.SetReadDeadline(time.Now().Add(time.Duration(quiet)))
+	}
+}
+
+// readAside hands over the packets that are not for the library, and returns before one that is.
+func (s *stream) readAside() error {
+	for s.aside != nil && s.guard.isBetween() {
+		if s.in.Buffered() == 0 {
+			s.pause()
+
+			if _, err := s.in.Peek(1); err != nil {
+				return err
+			}
+		}
+
+		there, _ := s.in.Peek(s.in.Buffered())
+		if !s.isAside(there[0]) {
+			return nil
+		}
+
+		size, err := wire.Next(there, 0)
+
+		switch {
+		case err != nil:
+			return fmt.Errorf("%w: %w", errNotMQTT, err)
+		case size > 0:
+			if err := s.aside(there[:size]); err != nil {
+				return err
+			}
+
+			_, _ = s.in.Discard(size) // it is there
+		case wire.Need(there) > readBuffer:
+			if err := s.readLarge(wire.Need(there)); err != nil {
+				return err
+			}
+		default:
+			s.pause()
+
+			if _, err := s.in.Peek(len(there) + 1); err != nil {
+				return err
+			}
+		}
+	}
+
+	return nil
+}
+
+// readLarge hands over a packet that the buffer does not hold. Memory grows with what has come, not with what was claimed.
+func (s *stream) readLarge(size int) error {
+	packet := make([]byte, 0, 2*readBuffer)
+
+	for len(packet) < size {
+		if s.in.Buffered() == 0 {
+			s.pause()
+		}
+
+		packet = slices.Grow(packet, 1)
+
+		n, err := s.in.Read(packet[len(packet):min(cap(packet), size)])
+		if err != nil {
+			return err
+		}
+
+		packet = packet[:len(packet)+n]
+	}
+
+	return s.aside(packet)
 }
 
 // Lock is of sync.Locker: with it paho.golang keeps the pieces of a packet together.
@@ -170,7 +260,7 @@ func (s *stream) flush() {
 	now := time.Now().UnixNano()
 	isCalm := now-s.flushed.Swap(now) > int64(calm)
 
-	if isCalm && s.raw != nil && s.writing.TryLock() {
+	if isCalm && s.direct != nil && s.writing.TryLock() {
 		is := s.tryOut()
 
 		s.writing.Unlock()
@@ -193,15 +283,8 @@ func (s *stream) tryOut() bool {
 		return true
 	}
 
-	written := 0
-	err := s.raw.Write(func(fd uintptr) bool {
-		written, _ = syscall.Write(int(fd), batch)
-
-		return true
-	})
-
-	written = max(written, 0)
-	if err == nil && written == len(batch) {
+	written := s.direct.writeNow(batch)
+	if written == len(batch) {
 		s.giveBack(batch)
 
 		return true
@@ -255,11 +338,18 @@ func (s *stream) write() {
 		if len(batch) > 0 {
 			_ = s.Conn.SetWriteDeadline(time.Now().Add(s.stall))
 
-			if _, err := s.Conn.Write(batch); err != nil {
-				s.writing.Unlock()
-				s.fail(err)
+			written := 0
+			if s.direct != nil {
+				written = s.direct.writeNow(batch)
+			}
 
-				return
+			if written < len(batch) {
+				if _, err := s.Conn.Write(batch[written:]); err != nil {
+					s.writing.Unlock()
+					s.fail(err)
+
+					return
+				}
 			}
 		}
 
@@ -327,6 +417,12 @@ type guard struct {
 	// connack may be asked for while the connection is read.
 	connack atomic.Pointer[connack]
 }
+
+// isBetween tells whether a packet has ended, and none begun, since the first one.
+func (g *guard) isBetween() bool { return g.started && !g.head && g.rest == 0 }
+
+// ahead is how many bytes are of the same packet for certain, 1 at least.
+func (g *guard) ahead() int { return max(g.rest, 1) }
 
 // connack is what a CONNACK says in all versions. It is short in those before 5.
 type connack struct {
