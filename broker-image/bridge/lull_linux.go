@@ -15,11 +15,14 @@ const (
 	lullTime = 5 * time.Millisecond
 	// lullOwed is how many a peer has to owe before they are: below it each is taken as it comes.
 	lullOwed = 64
-	// lullMost is how many are waited for at most, a quarter of what is owed where that is less, so that the peer never
-	// runs out of messages meanwhile.
-	lullMost = 64
-	// lullSkip is how many reads go by after too few came in time.
-	lullSkip = 32
+	// lullFirst is how many are waited for at first: then twice as many each time that they came, and as many as came where
+	// they did not. It is never more than lullMost, nor than a quarter of what is owed, so that the peer does not run out of
+	// messages.
+	lullFirst = 64
+	lullMost  = 256
+	// lullLeast is what it is worth to wait for, and lullSkip how many reads go by after not even that came in time.
+	lullLeast = 32
+	lullSkip  = 32
 	// ackSize is the size of an acknowledgement with nothing but its identifier, in bytes.
 	ackSize = 4
 )
@@ -33,6 +36,8 @@ type lull struct {
 	raw    syscall.RawConn
 	lowest int
 	skip   int
+	// next is how many are waited for the next time; 0 stands for lullFirst.
+	next int
 	// most is the longest time; 0 stands for lullTime.
 	most time.Duration
 }
@@ -59,7 +64,8 @@ func (l *lull) wait(owed int, deadline func(time.Time) error) {
 		return
 	}
 
-	want, there := min(owed/4, lullMost)*ackSize, 0
+	next := cmp.Or(l.next, lullFirst)
+	want, there := min(owed/4, next)*ackSize, 0
 	l.wakeAt(want)
 
 	if err := deadline(time.Now().Add(cmp.Or(l.most, lullTime))); err != nil {
@@ -74,10 +80,18 @@ func (l *lull) wait(owed int, deadline func(time.Time) error) {
 	})
 	_ = deadline(time.Time{})
 
-	if there < want {
-		l.skip = lullSkip
-		l.wakeAt(1)
+	switch {
+	case there >= want:
+		l.next = min(2*next, lullMost)
+
+		return
+	case there >= lullLeast*ackSize:
+		l.next = there / ackSize
+	default:
+		l.next, l.skip = 0, lullSkip
 	}
+
+	l.wakeAt(1)
 }
 
 // wakeAt has the reader woken when so many bytes are there.

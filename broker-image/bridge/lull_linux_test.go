@@ -47,7 +47,7 @@ func read(t *testing.T, conn net.Conn) int {
 
 	_ = conn.SetReadDeadline(time.Now().Add(10 * time.Second))
 
-	n, err := conn.Read(make([]byte, 4096))
+	n, err := conn.Read(make([]byte, 16<<10))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -84,14 +84,14 @@ func TestAcknowledgementsGather(t *testing.T) {
 
 	go func() {
 		defer close(over)
-		l.wait(4*lullMost, conn.SetReadDeadline)
+		l.wait(4*lullFirst, conn.SetReadDeadline)
 	}()
 
-	for range lullMost - 1 {
+	for range lullFirst - 1 {
 		write(t, peer, ackSize)
 	}
 
-	for wokenAt(t, l) != lullMost*ackSize {
+	for wokenAt(t, l) != lullFirst*ackSize {
 		select {
 		case <-over:
 			t.Fatal("it did not wait")
@@ -109,8 +109,8 @@ func TestAcknowledgementsGather(t *testing.T) {
 
 	<-over
 
-	if n := read(t, conn); n != lullMost*ackSize {
-		t.Errorf("after the wait a read brings %d bytes, not %d", n, lullMost*ackSize)
+	if n := read(t, conn); n != lullFirst*ackSize {
+		t.Errorf("after the wait a read brings %d bytes, not %d", n, lullFirst*ackSize)
 	}
 }
 
@@ -118,7 +118,7 @@ func TestAcknowledgementsGather(t *testing.T) {
 func TestAFewAcknowledgementsAreTakenAsTheyCome(t *testing.T) {
 	conn, peer, l := bothEnds(t)
 
-	l.wait(4*lullMost, conn.SetReadDeadline) // nothing comes in time
+	l.wait(4*lullFirst, conn.SetReadDeadline) // nothing comes in time
 
 	if n := wokenAt(t, l); n != 1 {
 		t.Errorf("the next read is woken at %d bytes", n)
@@ -132,14 +132,14 @@ func TestAFewAcknowledgementsAreTakenAsTheyCome(t *testing.T) {
 
 	l.most = time.Hour
 	for range lullSkip { // nor is it tried again at once
-		l.wait(4*lullMost, conn.SetReadDeadline)
+		l.wait(4*lullFirst, conn.SetReadDeadline)
 	}
 
-	write(t, peer, lullMost*ackSize)
-	l.wait(4*lullMost, conn.SetReadDeadline)
+	write(t, peer, lullFirst*ackSize)
+	l.wait(4*lullFirst, conn.SetReadDeadline)
 
-	if n := read(t, conn); n != lullMost*ackSize {
-		t.Errorf("a read brings %d bytes, not %d", n, lullMost*ackSize)
+	if n := read(t, conn); n != lullFirst*ackSize {
+		t.Errorf("a read brings %d bytes, not %d", n, lullFirst*ackSize)
 	}
 
 	l.wait(lullOwed-1, conn.SetReadDeadline) // too little is owed
@@ -155,6 +155,40 @@ func TestAFewAcknowledgementsAreTakenAsTheyCome(t *testing.T) {
 	}
 }
 
+// TestALullFindsItsLength: twice as many where they come in time, as many as came where they do not.
+func TestALullFindsItsLength(t *testing.T) {
+	conn, peer, l := bothEnds(t)
+	owed := 4 * lullMost
+
+	for _, want := range []int{lullFirst, 2 * lullFirst, 4 * lullFirst, lullMost} {
+		l.most = time.Hour
+
+		write(t, peer, want*ackSize)
+		l.wait(owed, conn.SetReadDeadline)
+
+		if n := wokenAt(t, l); n != want*ackSize {
+			t.Errorf("it waited for %d bytes, want %d", n, want*ackSize)
+		}
+
+		read(t, conn)
+	}
+
+	l.most = 0
+
+	write(t, peer, (lullLeast+8)*ackSize)
+	l.wait(owed, conn.SetReadDeadline)
+	read(t, conn)
+
+	l.most = time.Hour
+
+	write(t, peer, (lullLeast+8)*ackSize)
+	l.wait(owed, conn.SetReadDeadline)
+
+	if n := wokenAt(t, l); n != (lullLeast+8)*ackSize {
+		t.Errorf("after %d came it waited for %d bytes", lullLeast+8, n)
+	}
+}
+
 // TestALullEndsWithItsConnection, from either side.
 func TestALullEndsWithItsConnection(t *testing.T) {
 	conn, _, l := bothEnds(t)
@@ -163,7 +197,7 @@ func TestALullEndsWithItsConnection(t *testing.T) {
 
 	go func() {
 		defer close(ended)
-		l.wait(4*lullMost, conn.SetReadDeadline)
+		l.wait(4*lullFirst, conn.SetReadDeadline)
 	}()
 
 	_ = conn.Close()
@@ -173,7 +207,7 @@ func TestALullEndsWithItsConnection(t *testing.T) {
 	conn, peer, l := bothEnds(t)
 	_ = peer.Close()
 
-	l.wait(4*lullMost, conn.SetReadDeadline)
+	l.wait(4*lullFirst, conn.SetReadDeadline)
 
 	if _, err := conn.Read(make([]byte, 1)); err == nil {
 		t.Error("the end was not seen")

@@ -27,6 +27,10 @@ const (
 	jamPatience = 3 * time.Second
 	// startFirst is the size from which on a group starts before the dones of the one before it run.
 	startFirst = 64 << 10
+	// See linger.
+	lingerFrom  = 4
+	lingerBelow = 16 << 10
+	lingerTime  = 500 * time.Microsecond
 	// gatherTurns bounds how often others are let run between two groups.
 	gatherTurns = 8
 )
@@ -56,6 +60,7 @@ type committer struct {
 	healTime  *time.Timer
 	jamTime   *time.Timer
 	jamSeen   bool
+	usual     int64 // size of a group, of late
 	closing   bool
 	failure   error // of encoding; looked at when the dones have run
 }
@@ -253,9 +258,30 @@ func (c *committer) finish(took time.Duration) {
 		c.start()
 	}
 	c.s.count(g)
+	c.usual += (g.bytes - c.usual) / 8
+	var pause time.Duration
+	if g.sync {
+		pause = linger(len(g.waiting), c.usual, took)
+	}
 	c.conclude(g, took)
-	c.gather()
+	if pause > 0 && c.now == nil {
+		time.Sleep(pause)
+	} else {
+		c.gather()
+	}
 	c.take()
+}
+
+// linger is how long the disk is left alone after a group of so many transactions, where groups of late had usual bytes and the
+// disk took so long. Where several commit at once and each brings little, a fast disk would have the next group begin with
+// the first of those who were just answered, and a group costs a machine more than what is in it: with half the groups it
+// does an eighth more. Nobody waits for longer than he did for the disk, nor for more than lingerTime; who commits alone
+// does not wait.
+func linger(transactions int, usual int64, took time.Duration) time.Duration {
+	if transactions < lingerFrom || usual >= lingerBelow {
+		return 0
+	}
+	return min(took, lingerTime)
 }
 
 // gather lets those run who were just answered: what they commit now shares the next sync. Without it the committers
