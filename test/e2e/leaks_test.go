@@ -5,6 +5,7 @@
 package e2e
 
 import (
+	"bytes"
 	"context"
 	"encoding/base64"
 	"encoding/json"
@@ -176,16 +177,22 @@ func (s *story) places() map[string]string {
 	return places
 }
 
-// described is what kubectl says about everything of the namespace that it knows how to describe.
+// described is what kubectl says about everything of the namespace that it knows how to describe. It asks again where something
+// has gone between the list of a kind and the question for each of it, which kubectl takes for an error.
 func (s *story) described() string {
 	s.Helper()
-	ctx, cancel := context.WithTimeout(s.ctx, patience)
-	defer cancel()
 	const kinds = "mqttbrokers,mqttusers,mqttaccesspolicies,statefulsets,pods,services,serviceaccounts,secrets,configmaps,persistentvolumeclaims,networkpolicies"
-	text, err := exec.CommandContext(ctx, "kubectl", "describe", "--namespace", s.namespace, kinds).CombinedOutput()
-	if err != nil {
-		s.Errorf("kubectl describe: %v\n%s", err, text)
-	}
+	var text []byte
+	s.eventually(patience, "kubectl describes what is there", func() (err error) {
+		ctx, cancel := context.WithTimeout(s.ctx, patience)
+		defer cancel()
+		text, err = exec.CommandContext(ctx, "kubectl", "describe", "--namespace", s.namespace, kinds).CombinedOutput()
+		if err != nil && !bytes.Contains(text, []byte("(NotFound)")) {
+			s.Errorf("kubectl describe: %v\n%s", err, text)
+			return nil
+		}
+		return err
+	})
 	return string(text)
 }
 
