@@ -158,7 +158,7 @@ func resetting(t *testing.T) string {
 }
 
 // serving has each connection looked after, and closed then.
-func serving(t *testing.T, look func(net.Conn)) string {
+func serving(t testing.TB, look func(net.Conn)) string {
 	t.Helper()
 
 	l, err := net.Listen("tcp", "127.0.0.1:0")

@@ -18,7 +18,7 @@ import (
 // odd is a server of MQTT 5 that does as a test wants it, and no more.
 type odd struct {
 	t        testing.TB
-	listener net.Listener
+	endpoint string
 	connack  packets.Properties
 	// suback is the code for a subscription.
 	suback func(filter string) byte
@@ -38,38 +38,20 @@ type odd struct {
 func newOdd(t testing.TB, connack packets.Properties) *odd {
 	t.Helper()
 
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-
 	o := &odd{
-		t: t, listener: l, connack: connack,
+		t: t, connack: connack,
 		suback: func(string) byte { return 1 },
 		answer: func(int, *packets.Publish) (byte, bool) { return 0, false },
 	}
 
-	t.Cleanup(func() { _ = l.Close() })
-
-	go func() {
-		for {
-			c, err := l.Accept()
-			if err != nil {
-				return
-			}
-
-			go o.serve(c)
-		}
-	}()
+	o.endpoint = serving(t, o.serve)
 
 	return o
 }
 
-func (o *odd) url() string { return "mqtt://" + o.listener.Addr().String() }
+func (o *odd) url() string { return o.endpoint }
 
 func (o *odd) serve(c net.Conn) {
-	defer c.Close()
-
 	for {
 		packet, err := packets.ReadPacket(c)
 		if err != nil {

@@ -171,8 +171,6 @@ type narrow struct {
 }
 
 func (s *narrow) serve(c net.Conn) {
-	defer c.Close()
-
 	var (
 		mu    sync.Mutex
 		owed  []uint16
@@ -228,29 +226,11 @@ func TestANarrowServerIsGivenWhatItTakes(t *testing.T) {
 
 	const messages = 500
 
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-
-	t.Cleanup(func() { _ = l.Close() })
-
 	far := &narrow{}
 	far.most.Store(5)
 
-	go func() {
-		for {
-			c, err := l.Accept()
-			if err != nil {
-				return
-			}
-
-			go far.serve(c)
-		}
-	}()
-
 	near := openHouse(t, nil)
-	cfg := config(near.url(), "mqtt://"+l.Addr().String(), route1("x", contract.Out, "a/#"))
+	cfg := config(near.url(), serving(t, far.serve), route1("x", contract.Out, "a/#"))
 	cfg.Remote.Version = 4
 	b := startBridge(t, cfg)
 	connected(t, b)

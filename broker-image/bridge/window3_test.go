@@ -16,15 +16,12 @@ import (
 // strict is a server of 3.1.1 that closes a connection at the 21st publication of QoS 2 that is not released, as Mosquitto
 // does, and that answers none before 16 wait or the last one has come.
 type strict struct {
-	listener net.Listener
-	last     int
+	last int
 	// cut counts connections that it closed, done publications that are complete.
 	cut, done atomic.Int64
 }
 
 func (s *strict) serve(c net.Conn) {
-	defer c.Close()
-
 	open, unanswered, seen := map[uint16]bool{}, []uint16{}, 0
 	answer := func(kind byte, id uint16) {
 		switch p := packets.NewControlPacket(kind).(type) {
@@ -81,28 +78,10 @@ func TestAServerOf3IsNotGivenMoreThanItTakes(t *testing.T) {
 
 	const messages = 100
 
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-
-	t.Cleanup(func() { _ = l.Close() })
-
-	far := &strict{listener: l, last: messages}
-
-	go func() {
-		for {
-			c, err := l.Accept()
-			if err != nil {
-				return
-			}
-
-			go far.serve(c)
-		}
-	}()
+	far := &strict{last: messages}
 
 	near := openHouse(t, nil)
-	cfg := config(near.url(), "mqtt://"+l.Addr().String(), contract.BridgeRoute{Name: "x", Direction: contract.Out, Filter: "a/#", MaxQoS: 2})
+	cfg := config(near.url(), serving(t, far.serve), contract.BridgeRoute{Name: "x", Direction: contract.Out, Filter: "a/#", MaxQoS: 2})
 	cfg.Remote.Version = 4
 	b := startBridge(t, cfg)
 	connected(t, b)
