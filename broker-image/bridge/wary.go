@@ -137,10 +137,11 @@ func (w *wary) accept(e *entry) {
 	}
 }
 
-// suspicion is how many connections ended over a message, or count as if they had.
+// suspicion is how many connections ended over a message, or count as if they had: where the like of it was refused, all but
+// the last one that it takes. That one has to be its own, since a network may break at any message.
 func (f *flow) suspicion(e *entry, now time.Time) uint8 {
 	if len(f.wary.refused) > 0 && f.wary.isRefused(e, now) {
-		return max(e.strikes, firmStrikes)
+		return max(e.strikes, firmStrikes-1)
 	}
 
 	return e.strikes

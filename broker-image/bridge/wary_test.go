@@ -328,3 +328,45 @@ func TestTheWindowOfAWaryFlow(t *testing.T) {
 
 	want("without a bound", widest, 0)
 }
+
+// A network that breaks at the first message of a topic that was refused before is no refusal of that message.
+func TestAMessageIsNotGivenUpForItsTopicAlone(t *testing.T) {
+	t.Parallel()
+
+	var (
+		got  taken
+		once atomic.Bool
+	)
+
+	far := newOdd(t, packets5.Properties{})
+	far.ends = func(_ int, p *packets5.Publish) bool {
+		switch string(p.Payload) {
+		case "refused":
+			return true
+		case "unlucky":
+			if !once.Swap(true) {
+				return true
+			}
+		}
+
+		got.add(p)
+
+		return false
+	}
+
+	b, source := beside(t, far, route1("x", contract.Out, "a/#"))
+	source.say("a/topic", "refused", 1)
+	source.say("a/other", "first", 1)
+	eventually(t, "the one is given up", func() bool { return b.countsOf("x", contract.Out).drops()[DropClosed] == 1 })
+
+	source.say("a/other", "second", 1)
+	eventually(t, "the destination is well", func() bool { return len(got.all()) == 2 })
+	source.say("a/topic", "unlucky", 1)
+	eventually(t, "the other one arrives, or is given up", func() bool {
+		return len(got.all()) == 3 || b.countsOf("x", contract.Out).drops()[DropClosed] > 1
+	})
+
+	if n := b.countsOf("x", contract.Out).drops()[DropClosed]; n != 1 {
+		t.Errorf("%d were given up", n)
+	}
+}
