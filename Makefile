@@ -84,7 +84,7 @@ bridges: ## The bridge with eight other brokers, killed, cut off and overtaken, 
 bench: ## Ours beside other brokers, into docs/benchmarks.md; up to 40 minutes
 	go run -C hack/bench . -write
 
-bench-bridge: ## The bridge beside Mosquitto's own, into docs/bridges.md; two minutes
+bench-bridge: ## The bridge beside Mosquitto's own, into docs/bridges.md; eight minutes
 	go run -C hack/bench . bridge -write
 
 bench-control: ## Ten thousand users, a thousand brokers, two thousand clients at once, into docs/benchmarks-control.md; half an hour

@@ -4,6 +4,7 @@ package bridge
 
 import (
 	"bytes"
+	"cmp"
 	"errors"
 	"net"
 	"runtime"
@@ -132,9 +133,10 @@ func TestAServerThatIsLessStrict(t *testing.T) {
 	expiry := uint32(60)
 
 	for name, tc := range map[string]struct {
-		packet []byte
-		topic  string
-		fails  bool
+		packet  []byte
+		version wire.Version // 5 if left out
+		topic   string
+		fails   bool
 	}{
 		"a subscription identifier that nobody asked for": {
 			packet: topic("a", &packets.Properties{SubscriptionIdentifier: &identifier, ContentType: "c", MessageExpiry: &expiry, User: []packets.User{{Key: "k", Value: "v"}}}), topic: "a",
@@ -143,15 +145,37 @@ func TestAServerThatIsLessStrict(t *testing.T) {
 		"half a packet":                             {packet: []byte{0x32, 3, 0, 9, 'a'}, fails: true},
 		"an acknowledgement with a code of its own": {packet: []byte{0x40, 3, 0, 1, 0xfe}},
 		"an acknowledgement of nothing":             {packet: []byte{0x40, 1, 0}, fails: true},
+		"a topic that is no text, 3.1.1":            {version: wire.V311, packet: []byte{0x32, 7, 0, 2, 'a', 0xff, 0, 9, 'x'}, topic: "a\xff"},
+		"half a packet, 3.1.1":                      {version: wire.V311, packet: []byte{0x32, 3, 0, 9, 'a'}, fails: true},
+		"PUBACK with a code, 3.1.1":                 {version: wire.V311, packet: []byte{0x40, 3, 0, 1, 0x10}},
+		"PUBREC with a code, 3.1.1":                 {version: wire.V311, packet: []byte{0x50, 3, 0, 2, 0x10}},
+		"PUBCOMP with a code, 3.1.1":                {version: wire.V311, packet: []byte{0x70, 3, 0, 3, 0x10}},
+		"an acknowledgement of nothing, 3.1.1":      {version: wire.V311, packet: []byte{0x40, 1, 0}, fails: true},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 
 			var got []*inbound
 
-			p := &peer5{owner: ownerFunc(func(m *inbound) { got = append(got, m) })}
+			near, far := net.Pipe()
 
-			err := p.exchange(tc.packet)
+			t.Cleanup(func() { _, _ = near.Close(), far.Close() })
+
+			var x *exchange
+
+			if tc.version == wire.V311 {
+				p := &peer3{}
+				x, p.lenient = &p.exchange, p.lenientRead
+			} else {
+				p := &peer5{}
+				x, p.lenient = &p.exchange, p.lenientRead
+			}
+
+			x.stream, x.owner, x.limit.window = newStream(near, 5, time.Minute), ownerFunc(func(m *inbound) { got = append(got, m) }), 3
+			x.version = cmp.Or(tc.version, wire.V5)
+			x.begin()
+
+			err := x.handle(tc.packet)
 			if (err != nil) != tc.fails || (tc.fails && !errors.Is(err, errNotMQTT)) {
 				t.Fatalf("got %v", err)
 			}
@@ -162,6 +186,10 @@ func TestAServerThatIsLessStrict(t *testing.T) {
 
 			if len(got) != 1 || got[0].topic != tc.topic || string(got[0].payload) != "x" || got[0].id != 9 || got[0].qos != 1 {
 				t.Fatalf("got %+v", got)
+			}
+
+			if tc.version == wire.V311 {
+				return
 			}
 
 			if said, err := wire.ParseForwarded(got[0].props); err != nil || (tc.topic == "a") != (said.ContentType == "c" && len(said.User) == 1 && got[0].expires && got[0].expiry == 60) {

@@ -75,3 +75,21 @@ func call(number, fd uintptr, b []byte) (int, syscall.Errno) {
 
 	return int(n), 0
 }
+
+// unread is how many bytes a socket has for who reads.
+func unread(fd uintptr) (int, syscall.Errno) {
+	var n int32
+
+	_, _, errno := unix.RawSyscall(unix.SYS_IOCTL, fd, unix.TIOCINQ, uintptr(unsafe.Pointer(&n))) //nolint:gosec // as above
+
+	return int(n), errno
+}
+
+// setLowWater has a reader woken when so many bytes are there; a kernel that does not know it wakes him for each.
+func setLowWater(fd uintptr, bytes int) syscall.Errno {
+	n := int32(bytes) //nolint:gosec // a quarter of a window
+
+	_, _, errno := unix.RawSyscall6(unix.SYS_SETSOCKOPT, fd, unix.SOL_SOCKET, unix.SO_RCVLOWAT, uintptr(unsafe.Pointer(&n)), unsafe.Sizeof(n), 0) //nolint:gosec // as above
+
+	return errno
+}

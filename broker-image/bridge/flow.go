@@ -254,8 +254,9 @@ func (f *flow) received(p peer, m *inbound) {
 		return
 	}
 
-	if m.ack != nil && m.qos > 0 { // 3.1.1 has no Receive Maximum: who is not read from sends no more
+	if m.qos > 0 && p.limits().floods { // who is not read from sends no more
 		for f.source == p && !f.ignoring && f.length() >= f.inflight && len(f.orphans) == 0 {
+			f.flush() // what gathered since the last pause is what there is to wait for
 			f.room.Wait()
 		}
 	}
@@ -277,7 +278,7 @@ func (f *flow) received(p peer, m *inbound) {
 	f.counts.bytes.Add(int64(len(m.payload)))
 
 	e := f.newEntry()
-	*e = entry{source: p, id: m.id, qos: m.qos, ack: m.ack, mark: mark, arrived: now}
+	*e = entry{source: p, id: m.id, qos: m.qos, mark: mark, arrived: now}
 
 	if reason, text := f.translate(e, m, now); reason != "" {
 		f.giveUp(e, reason, text, now)
@@ -293,7 +294,7 @@ func (f *flow) received(p peer, m *inbound) {
 func (f *flow) isKnown(p peer, m *inbound, mark uint64) bool {
 	if m.qos == 2 && f.half[m.id] {
 		// It was taken; only the PUBREC got lost [MQTT-4.3.3-10].
-		p.acknowledge(&entry{id: m.id, qos: 2, ack: m.ack})
+		p.acknowledge(&entry{id: m.id, qos: 2})
 
 		return true
 	}
@@ -312,7 +313,7 @@ func (f *flow) isKnown(p peer, m *inbound, mark uint64) bool {
 	}
 
 	delete(f.orphans, m.id)
-	e.source, e.ack = p, m.ack
+	e.source = p
 
 	return true
 }
@@ -533,7 +534,7 @@ func (f *flow) reap() {
 
 			e.source.acknowledge(e)
 
-			if e.qos == 2 && e.ack == nil {
+			if e.qos == 2 {
 				f.half[e.id] = true
 			}
 		}

@@ -282,13 +282,8 @@ func (c *tap) received(p peer, m *inbound) {
 	}
 
 	if m.qos > 0 {
-		e := &entry{id: m.id, qos: m.qos, ack: m.ack}
-		if m.ack != nil {
-			go e.ack() // the library's callback may not wait for the library
-		} else {
-			p.acknowledge(e)
-			p.flush()
-		}
+		p.acknowledge(&entry{id: m.id, qos: m.qos})
+		p.flush()
 	}
 
 	c.mu.Lock()

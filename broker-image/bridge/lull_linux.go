@@ -6,8 +6,6 @@ import (
 	"cmp"
 	"syscall"
 	"time"
-
-	"golang.org/x/sys/unix"
 )
 
 const (
@@ -22,7 +20,7 @@ const (
 	lullMost  = 256
 	// lullLeast is what it is worth to wait for, and lullSkip how many reads go by after not even that came in time.
 	lullLeast = 32
-	lullSkip  = 32
+	lullSkip  = 16
 	// ackSize is the size of an acknowledgement with nothing but its identifier, in bytes.
 	ackSize = 4
 )
@@ -73,10 +71,10 @@ func (l *lull) wait(owed int, deadline func(time.Time) error) {
 	}
 
 	_ = l.raw.Read(func(fd uintptr) bool {
-		n, err := unix.IoctlGetInt(int(fd), unix.TIOCINQ)
+		n, errno := unread(fd)
 		there = n
 
-		return err != nil || n >= want
+		return errno != 0 || n >= want
 	})
 	_ = deadline(time.Time{})
 
@@ -101,5 +99,5 @@ func (l *lull) wakeAt(bytes int) {
 	}
 
 	l.lowest = bytes
-	_ = l.raw.Control(func(fd uintptr) { _ = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_RCVLOWAT, bytes) })
+	_ = l.raw.Control(func(fd uintptr) { _ = setLowWater(fd, bytes) })
 }

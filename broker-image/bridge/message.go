@@ -21,8 +21,6 @@ type inbound struct {
 	// expiry is in seconds; meaningful with expires.
 	expires bool
 	expiry  uint32
-	// ack acknowledges at a source that speaks 3.1.1.
-	ack func()
 }
 
 // Where an entry stands.
@@ -38,7 +36,6 @@ type entry struct {
 	source peer
 	id     uint16
 	qos    byte
-	ack    func()
 	// mark tells a message that is delivered again from another one with the same identifier.
 	mark    uint64
 	arrived time.Time
@@ -70,9 +67,6 @@ func (e *entry) left(now time.Time) (uint32, bool) {
 
 	return e.expiry - uint32(passed), true //nolint:gosec // less than expiry
 }
-
-// maxRemaining is the largest remaining length of a packet.
-const maxRemaining = wire.MaxRemaining
 
 // header is what stands before topic and payload in the PUBLISH of version 5. left is what remains of the expiry.
 func (e *entry) header(left uint32) wire.PublishHeader {

@@ -54,6 +54,7 @@ type subscription struct {
 type limits struct {
 	maxPacket  uint32 // 0 for no bound
 	window     int
+	floods     bool // as a source it sends as much as it likes: before 5 there is no Receive Maximum
 	maxQoS     byte
 	retain     bool
 	wildcards  bool

@@ -3,57 +3,48 @@
 package bridge
 
 import (
+	"bytes"
 	"context"
 	"errors"
+	"io"
 	"math"
 	"net"
 	"net/url"
-	"sync/atomic"
 	"time"
 
 	mqtt "github.com/eclipse/paho.mqtt.golang"
+	"github.com/eclipse/paho.mqtt.golang/packets"
+
+	"github.com/mqtt-operator/mqtt-operator/broker-image/wire"
 )
 
-// handOver is how long the library may take to accept a publication. It takes longer only while a connection ends.
-const handOver = 500 * time.Millisecond
-
-// peer3 is a connection of MQTT 3.1.1.
+// peer3 is a connection of MQTT 3.1.1. The library keeps the connection and its keep-alive, and subscribes.
 type peer3 struct {
-	*stream
+	exchange
 
-	owner    owner
 	client   mqtt.Client
 	endpoint string
-	limit    limits
 	patience time.Duration
-
-	// sent are publications in their order, with what the library will tell of them.
-	sent chan publication
-	why  atomic.Pointer[fault]
-}
-
-type publication struct {
-	entry *entry
-	token mqtt.Token
 }
 
 func (w *passage) open3(ctx context.Context, s *stream, endpoint string) (peer, error) {
-	p := &peer3{
-		stream: s, owner: w.owner, endpoint: endpoint, patience: w.patience,
-		limit: limits{window: min(w.window, maxWindow), maxQoS: 2, retain: true, wildcards: true, shared: true, expiryKept: true, expiry: math.MaxUint32},
+	p := &peer3{exchange: exchange{stream: s, owner: w.owner, version: wire.V311}, endpoint: endpoint, patience: w.patience}
+	p.self, p.lenient = p, p.lenientRead
+	p.limit = limits{
+		window: min(w.window, maxWindow), floods: true, maxQoS: 2, retain: true, wildcards: true, shared: true, expiryKept: true,
+		expiry: math.MaxUint32,
 	}
-	s.hold = make(chan struct{}) // the library would deliver messages before it says that it is connected
-	p.sent = make(chan publication, p.limit.window)
+	p.begin()
+
+	s.isAside, s.aside = isExchange, p.handle
+	s.hold = make(chan struct{}) // messages may come before the library says that it is connected
 
 	options := mqtt.NewClientOptions().
 		AddBroker("tcp://bridge").
 		SetCustomOpenConnectionFn(func(*url.URL, mqtt.ClientOptions) (net.Conn, error) { return s, nil }).
 		SetProtocolVersion(4).SetClientID(w.clientID).SetCleanSession(w.clean).SetKeepAlive(w.keepAlive).
 		SetPingTimeout(math.MaxInt64). // the stream finds out that a server is silent, and knows when it does not listen itself
-		SetConnectTimeout(w.patience).SetWriteTimeout(handOver).
-		SetAutoReconnect(false).SetConnectRetry(false).SetResumeSubs(false).
-		SetOrderMatters(true).SetAutoAckDisabled(true).
-		SetDefaultPublishHandler(p.arrived)
+		SetConnectTimeout(w.patience).SetAutoReconnect(false).SetConnectRetry(false).SetResumeSubs(false)
 
 	if w.end.Username != "" {
 		options.SetUsername(w.end.Username).SetPassword(w.end.Password)
@@ -87,7 +78,6 @@ func (w *passage) open3(ctx context.Context, s *stream, endpoint string) (peer, 
 
 	s.quiet.Store(int64(w.keepAlive + w.keepAlive/2 + time.Second))
 
-	go p.complete()
 	go func() {
 		<-s.closed
 		// The library tells only once all its goroutines have ended, some of which may wait for the flow.
@@ -120,95 +110,37 @@ func (p *peer3) notLetIn(err error) *fault {
 	return asFault(p.endpoint, err)
 }
 
-// complete waits for one publication after the other: no goroutine for each.
-func (p *peer3) complete() {
-	for {
-		var next publication
-
-		select {
-		case next = <-p.sent:
-		case <-p.closed:
-			return
-		}
-
-		select {
-		case <-next.token.Done():
-		case <-p.closed:
-			return
-		}
-
-		if err := next.token.Error(); err != nil { // it was not sent, and will not be by this connection
-			p.fail(err)
-
-			return
-		}
-
-		p.owner.completed(p, next.entry, 0)
-
-		if len(p.sent) == 0 {
-			p.owner.idle()
-		}
-	}
-}
-
-func (p *peer3) arrived(_ mqtt.Client, m mqtt.Message) {
-	p.owner.received(p, &inbound{
-		topic: m.Topic(), payload: m.Payload(), qos: m.Qos(), retain: m.Retained(), dup: m.Duplicate(), id: m.MessageID(), ack: m.Ack,
-	})
-	// The goroutine that reads is ahead of this one, so its idling says nothing.
-	p.owner.idle()
-}
-
-func (p *peer3) limits() *limits { return &p.limit }
-
-func (p *peer3) part() {
-	_, _ = p.stream.Write([]byte{0xe0, 0}) // DISCONNECT
-	_ = p.stream.Close()
-}
-
-func (p *peer3) abort(why *fault) {
-	p.why.CompareAndSwap(nil, why)
-	p.fail(net.ErrClosed)
-}
-
-func (p *peer3) publish(e *entry, _ time.Time) error {
-	if 4+len(e.topic)+len(e.payload) > maxRemaining {
-		return errTooLarge
+// lenientRead reads a packet of the exchange by the library.
+func (p *peer3) lenientRead(packet []byte) error {
+	if len(packet) < 4 { // the library makes up what is not there
+		return io.ErrUnexpectedEOF
 	}
 
-	if len(p.sent) == cap(p.sent) {
-		return errNoRoom
+	read, err := packets.ReadPacket(bytes.NewReader(packet))
+	if err != nil {
+		return err
 	}
 
-	select {
-	case <-p.closed:
-		return errNoRoom
-	default:
-	}
-
-	token := p.client.Publish(e.topic, e.outQoS, e.retain, e.payload)
-
-	select {
-	case <-token.Done():
-		// What the library did not send must not be overtaken by what it does.
-		if err := token.Error(); err != nil {
-			p.fail(err)
-
-			return errNoRoom
-		}
-	default:
-	}
-
-	if e.outQoS > 0 {
-		p.sent <- publication{e, token}
+	switch c := read.(type) {
+	case *packets.PublishPacket:
+		p.owner.received(p, &inbound{topic: c.TopicName, payload: c.Payload, qos: c.Qos, retain: c.Retain, dup: c.Dup, id: c.MessageID})
+	case *packets.PubackPacket:
+		p.answered(wire.TypePuback, c.MessageID, 0)
+	case *packets.PubrecPacket:
+		p.answered(wire.TypePubrec, c.MessageID, 0)
+	case *packets.PubrelPacket:
+		p.answered(wire.TypePubrel, c.MessageID, 0)
+	case *packets.PubcompPacket:
+		p.answered(wire.TypePubcomp, c.MessageID, 0)
 	}
 
 	return nil
 }
 
-func (p *peer3) note(topic, payload string) { p.client.Publish(topic, 0, false, payload) }
-
-func (p *peer3) acknowledge(e *entry) { e.ack() }
+func (p *peer3) part() {
+	_, _ = p.stream.Write([]byte{0xe0, 0}) // DISCONNECT
+	_ = p.stream.Close()
+}
 
 func (p *peer3) subscribe(ctx context.Context, s subscription) (code byte, said string, err error) {
 	token := p.client.Subscribe(s.filter, s.qos, nil)

@@ -5,14 +5,11 @@ package bridge
 import (
 	"bytes"
 	"context"
-	"encoding/binary"
 	"errors"
-	"fmt"
 	"io"
 	"math"
 	"net"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/eclipse/paho.golang/packets"
@@ -23,42 +20,23 @@ import (
 	"github.com/mqtt-operator/mqtt-operator/broker-image/wire"
 )
 
-const (
-	// maxWindow is the most publications in flight; the identifiers above are for SUBSCRIBE and UNSUBSCRIBE.
-	maxWindow = 65000
-	// sweptWindow is the most publications of QoS 2 in flight, so that a new process can release all identifiers that the
-	// one before may have left at the server.
-	sweptWindow = 256
-	topCode     = 0x80
-)
+// sweptWindow is the most publications of QoS 2 in flight, so that a new process can release all identifiers that the
+// one before may have left at the server.
+const sweptWindow = 256
 
-// peer5 is a connection of MQTT 5. The library keeps the connection and its keep-alive, and subscribes; the exchange of
-// publications and their acknowledgements is here, in place of the library's session, because it has to be asynchronous
-// in both directions and must not be repeated behind the back of the flow.
+// peer5 is a connection of MQTT 5. The library keeps the connection and its keep-alive, and subscribes.
 type peer5 struct {
-	*stream
+	exchange
 
-	owner    owner
 	client   *paho.Client
 	endpoint string
-	limit    limits
 	window   int
 	sweep    bool
 
-	// What was read last, for the goroutine that reads.
-	publication wire.Publish
-	message     inbound
-	answer      wire.Ack
+	// By identifier, under the exchange's mu.
+	replies map[uint16]chan<- packets.ControlPacket
+	lastID  uint16
 
-	// inFlight and free are guarded by the flow that publishes, with mu against the reader.
-	mu       sync.Mutex
-	inFlight []*entry // by identifier, from 1
-	received []bool   // PUBREC came for it
-	free     []uint16
-	replies  map[uint16]chan<- packets.ControlPacket
-	lastID   uint16
-
-	why  atomic.Pointer[fault]
 	told sync.Once
 }
 
@@ -66,9 +44,10 @@ var _ session.SessionManager = (*peer5)(nil)
 
 func (w *passage) open5(ctx context.Context, s *stream, endpoint string) (peer, error) {
 	p := &peer5{
-		stream: s, owner: w.owner, endpoint: endpoint, sweep: w.sweep, window: w.window,
+		exchange: exchange{stream: s, owner: w.owner, version: wire.V5}, endpoint: endpoint, sweep: w.sweep, window: w.window,
 		replies: map[uint16]chan<- packets.ControlPacket{},
 	}
+	p.self, p.lenient = p, p.lenientRead
 	window := uint16(min(w.window, math.MaxUint16)) //nolint:gosec // bounded
 	connect := &paho.Connect{
 		ClientID: w.clientID, CleanStart: w.clean, KeepAlive: uint16(w.keepAlive / time.Second), //nolint:gosec // bounded by the contract
@@ -94,7 +73,7 @@ func (w *passage) open5(ctx context.Context, s *stream, endpoint string) (peer, 
 		},
 	})
 	s.quiet.Store(int64(w.patience))
-	s.isAside, s.aside = isExchange, p.exchange
+	s.isAside, s.aside = isExchange, p.handle
 
 	ack, err := p.client.Connect(ctx, connect)
 	if err != nil {
@@ -155,14 +134,7 @@ func (p *peer5) lost(why *fault) {
 	})
 }
 
-func (p *peer5) limits() *limits { return &p.limit }
-
 func (p *peer5) part() { _ = p.client.Disconnect(&paho.Disconnect{}) }
-
-func (p *peer5) abort(why *fault) {
-	p.why.CompareAndSwap(nil, why)
-	p.fail(net.ErrClosed)
-}
 
 // ConAckReceived is of session.SessionManager.
 func (p *peer5) ConAckReceived(_ io.Writer, connect *packets.Connect, ack *packets.Connack) error {
@@ -198,13 +170,7 @@ func (p *peer5) ConAckReceived(_ io.Writer, connect *packets.Connect, ack *packe
 		p.limit.window = min(p.limit.window, sweptWindow)
 	}
 
-	p.inFlight = make([]*entry, p.limit.window+1)
-	p.received = make([]bool, p.limit.window+1)
-	p.free = make([]uint16, 0, p.limit.window)
-
-	for id := p.limit.window; id > 0; id-- {
-		p.free = append(p.free, uint16(id)) //nolint:gosec // bounded by maxWindow
-	}
+	p.begin()
 
 	if p.sweep && ack.SessionPresent {
 		p.gather(func(b []byte) []byte {
@@ -263,61 +229,14 @@ func (p *peer5) AddToSession(_ context.Context, packet session.Packet, reply cha
 	return nil
 }
 
-// isExchange tells whether a packet with this first byte is of the exchange of publications.
-func isExchange(first byte) bool {
-	kind := wire.Type(first)
-
-	return kind >= wire.TypePublish && kind <= wire.TypePubcomp
-}
-
-// exchange takes a packet of the exchange of publications, before the library would read it: nearly all packets are, and
-// to read one there costs more than the rest of its way through the bridge. It runs in the goroutine that reads, so that a
-// message needs no other one on its way. The packet is good until it returns.
-func (p *peer5) exchange(packet []byte) error {
-	var err error
-
-	if wire.Type(packet[0]) == wire.TypePublish {
-		m := &p.publication
-
-		if err = wire.ParsePublish(packet, wire.V5, m); err == nil {
-			p.message = inbound{
-				topic: string(m.Topic), payload: bytes.Clone(m.Payload), qos: m.QoS, retain: m.Retain, dup: m.Dup, id: m.PacketID,
-				props: bytes.Clone(m.Properties), expires: m.HasExpiry, expiry: m.Expiry,
-			}
-			p.owner.received(p, &p.message)
-
-			return nil
-		}
-	} else if err = wire.ParseAck(packet, wire.V5, &p.answer); err == nil {
-		p.answered(p.answer.Type, p.answer.PacketID, p.answer.Code)
-
-		return nil
-	}
-
-	// Our broker would not take it from a client. The library is less strict, and a bridge takes what it can.
-	read, lenient := packets.ReadPacket(bytes.NewReader(packet))
-	if lenient != nil {
-		return fmt.Errorf("%w: %w", errNotMQTT, err)
+// lenientRead reads a packet of the exchange by the library.
+func (p *peer5) lenientRead(packet []byte) error {
+	read, err := packets.ReadPacket(bytes.NewReader(packet))
+	if err != nil {
+		return err
 	}
 
 	return p.PacketReceived(read, nil)
-}
-
-// answered takes an acknowledgement.
-func (p *peer5) answered(kind byte, id uint16, code byte) {
-	switch kind {
-	case wire.TypePuback:
-		if e := p.take(id, true); e != nil {
-			p.owner.completed(p, e, code)
-		}
-	case wire.TypePubrec:
-		p.pubrec(id, code)
-	case wire.TypePubrel:
-		p.gather(func(b []byte) []byte { return appendAck(b, 0x70, id) })
-		p.owner.received(p, &inbound{id: id, qos: released})
-	case wire.TypePubcomp:
-		p.pubcomp(id)
-	}
 }
 
 // PacketReceived is of session.SessionManager; the answers to SUBSCRIBE and UNSUBSCRIBE come by it.
@@ -366,66 +285,6 @@ func forwarded(p *packets.Properties) ([]byte, error) {
 	return wire.AppendForwarded(nil, &said)
 }
 
-// released is the QoS of an inbound that is a PUBREL: the identifier is free again.
-const released = 0xff
-
-// pubrec ends what the flow waits for: from here on the message is the destination's. Its identifier stays taken until
-// PUBCOMP.
-func (p *peer5) pubrec(id uint16, code byte) {
-	if code >= topCode {
-		if e := p.take(id, true); e != nil {
-			p.owner.completed(p, e, code)
-		}
-
-		return
-	}
-
-	p.gather(func(b []byte) []byte { return appendAck(b, 0x62, id) })
-
-	if e := p.take(id, false); e != nil {
-		p.owner.completed(p, e, code)
-	}
-}
-
-// take is the entry that an identifier stands for, once; nil if it stands for none.
-func (p *peer5) take(id uint16, release bool) *entry {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-
-	if int(id) >= len(p.inFlight) || p.inFlight[id] == nil {
-		return nil
-	}
-
-	e := p.inFlight[id]
-	p.inFlight[id] = nil
-	p.owed.Add(-1)
-
-	if release {
-		p.free = append(p.free, id)
-	} else {
-		p.received[id] = true
-	}
-
-	return e
-}
-
-// pubcomp frees an identifier that waits for it. Those that answer the sweep do not.
-func (p *peer5) pubcomp(id uint16) {
-	p.mu.Lock()
-	waits := int(id) < len(p.received) && p.received[id]
-
-	if waits {
-		p.received[id] = false
-		p.free = append(p.free, id)
-	}
-
-	p.mu.Unlock()
-
-	if waits {
-		p.owner.completed(p, nil, 0)
-	}
-}
-
 func (p *peer5) reply(id uint16, packet *packets.ControlPacket) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -435,66 +294,6 @@ func (p *peer5) reply(id uint16, packet *packets.ControlPacket) {
 
 		reply <- *packet
 	}
-}
-
-func (p *peer5) publish(e *entry, now time.Time) error {
-	left := uint32(0)
-	if e.expires {
-		left, _ = e.left(now)
-	}
-
-	header := e.header(left)
-
-	size := wire.PublishSize(wire.V5, &header, len(e.topic), len(e.props), len(e.payload))
-	if size > wire.MaxSize || (p.limit.maxPacket > 0 && int64(size) > int64(p.limit.maxPacket)) {
-		return errTooLarge
-	}
-
-	if e.outQoS > 0 {
-		p.mu.Lock()
-
-		if len(p.free) == 0 {
-			p.mu.Unlock()
-
-			return errNoRoom
-		}
-
-		id := p.free[len(p.free)-1]
-		header.PacketID = id
-		p.free = p.free[:len(p.free)-1]
-		p.inFlight[id] = e
-		p.mu.Unlock()
-		p.owed.Add(1)
-	}
-
-	p.gather(func(b []byte) []byte {
-		b, _ = wire.AppendPublish(b, wire.V5, &header, e.topic, e.props, e.payload)
-
-		return b
-	})
-
-	return nil
-}
-
-func (p *peer5) note(topic, payload string) {
-	e := &entry{topic: topic, payload: []byte(payload)}
-	_ = p.publish(e, time.Time{})
-
-	p.flush()
-}
-
-func (p *peer5) acknowledge(e *entry) {
-	kind := byte(0x40)
-	if e.qos == 2 {
-		kind = 0x50
-	}
-
-	p.gather(func(b []byte) []byte { return appendAck(b, kind, e.id) })
-}
-
-// appendAck adds an acknowledgement that says success.
-func appendAck(b []byte, kind byte, id uint16) []byte {
-	return binary.BigEndian.AppendUint16(append(b, kind, 2), id)
 }
 
 func (p *peer5) subscribe(ctx context.Context, s subscription) (code byte, said string, err error) {

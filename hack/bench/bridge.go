@@ -42,7 +42,7 @@ func parseBridge(args []string, errs io.Writer) (*bridgeFlags, error) {
 	flags := flag.NewFlagSet("bench bridge", flag.ContinueOnError)
 	flags.SetOutput(errs)
 	version := flags.Int("version", 5, "level of MQTT, everywhere: 4 (3.1.1) or 5")
-	flags.IntVar(&s.rounds, "rounds", 3, "how many rounds")
+	flags.IntVar(&s.rounds, "rounds", 7, "how many rounds")
 	flags.Float64Var(&s.Seconds, "seconds", 3, "how long a run is measured; latency takes twice as long")
 	flags.IntVar(&s.Payload, "payload", 64, "bytes")
 	flags.IntVar(&s.Inflight, "inflight", 1000, "messages that a bridge has on their way at most, for both bridges")
@@ -144,7 +144,7 @@ var beside = map[bridging.Kind]string{
 // bridgeTable writes medians, and the ratios of the same round.
 func bridgeTable(s *bridgeFlags, peers []*peer.Peer, results map[bridging.Path][]bridging.Numbers) string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "%s, on %s. %d rounds, medians; a ratio is of the same round. MQTT %s, QoS 1, %d bytes of payload, ten publishers at the source and ten receivers at the destination (of QoS 0 for throughput), %d in flight for both bridges. Mosquitto's bridge fetches by 3.1.1, where it keeps its session. Our broker stores with `sync: always`, Mosquitto (%s) in memory.\n\n",
+	fmt.Fprintf(&b, "%s, on %s. %d rounds, medians; a ratio is of the same round. MQTT %s, QoS 1, %d bytes of payload, ten publishers at the source and ten receivers at the destination, %d in flight for both bridges. For throughput the receivers take QoS 0, and publishers and receivers wait for a processor in place of stopping who has it (SCHED_BATCH). Mosquitto's bridge fetches by 3.1.1, where it keeps its session. Our broker stores with `sync: always`, Mosquitto (%s) in memory.\n\n",
 		time.Now().Format(time.DateOnly), strings.Join(proc.Machine(), ", "), s.rounds, map[byte]string{4: "3.1.1", 5: "5"}[s.Version], s.Payload, s.Inflight, peers[1].Version())
 	fmt.Fprintf(&b, "| path | messages a second | p50 | p99 at %d/s | added, p99 | processor time a message, brokers included | a processor's time that the destination takes | bridge's memory |\n|---|---|---|---|---|---|---|---|\n", s.Rate)
 	of := func(p bridging.Path, pick func(n bridging.Numbers) float64) report.Spread {

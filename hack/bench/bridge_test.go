@@ -23,7 +23,7 @@ func TestBridgeFlags(t *testing.T) {
 			t.Errorf("%s: got %v, said %q", name, err, errs.String())
 		}
 	}
-	if s, err := parseBridge(nil, &bytes.Buffer{}); err != nil || s.Version != 5 || s.rounds != 3 {
+	if s, err := parseBridge(nil, &bytes.Buffer{}); err != nil || s.Version != 5 || s.rounds != 7 {
 		t.Errorf("got %+v, %v", s, err)
 	}
 }

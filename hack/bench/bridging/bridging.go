@@ -4,6 +4,7 @@ package bridging
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -242,13 +243,18 @@ func (r *run) seconds() time.Duration { return time.Duration(r.Seconds * float64
 // warm is how long load runs before it is measured.
 func (r *run) warm() time.Duration { return min(time.Second, r.seconds()/3) }
 
-// throughput is a closed loop.
-func (r *run) throughput() error {
+// throughput is a closed loop. While it runs the generator waits for its turn; latency could not be measured so.
+func (r *run) throughput() (err error) {
 	b, err := r.open("fast", false)
 	if err != nil {
 		return err
 	}
 	defer b.Close()
+	undo, err := proc.Batch()
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, undo()) }()
 	b.Start()
 	if err := b.For(r.ctx, r.warm()); err != nil {
 		return err
