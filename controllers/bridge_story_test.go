@@ -303,6 +303,36 @@ func TestABridgesSecrets(t *testing.T) {
 	w.seesNo(marker)
 }
 
+// TestBridgesInACircleAreTold, all of them, and nobody is stopped.
+func TestBridgesInACircleAreTold(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	speaking311 := func(b *v1alpha1.MQTTBridge) { b.Spec.Remote.ProtocolVersion = new(v1alpha1.MQTTv311) }
+	there := gen.Bridge(w.namespace, "there", "mq", speaking311, gen.WithRoutes(gen.Route("up", v1alpha1.RouteOut, "a/#")))
+	back := gen.Bridge(w.namespace, "back", "mq", speaking311, gen.WithRoutes(gen.Route("down", v1alpha1.RouteIn, "a/+")))
+	w.create(gen.Broker(w.namespace, "mq"), there, back)
+	for _, bridge := range []*v1alpha1.MQTTBridge{there, back} {
+		w.ready(bridge)
+		c := w.is(bridge, v1alpha1.ConditionLooping, metav1.ConditionTrue, v1alpha1.ReasonBridgesInCircle)
+		if !strings.Contains(c.Message, "route up of there") || !strings.Contains(c.Message, "route down of back") {
+			t.Errorf("the message must name both routes: %s", c.Message)
+		}
+	}
+	change(w, back, func(b *v1alpha1.MQTTBridge) { b.Spec.Routes[0].LocalPrefix = new("seen/") })
+	for _, bridge := range []*v1alpha1.MQTTBridge{there, back} {
+		w.eventually("nothing is said of a circle any more", func() error {
+			if err := k8s.Get(t.Context(), client.ObjectKeyFromObject(bridge), bridge); err != nil {
+				return err
+			}
+			if c := meta.FindStatusCondition(bridge.Status.Conditions, string(v1alpha1.ConditionLooping)); c != nil {
+				return errors.New(c.Message)
+			}
+			return nil
+		})
+		w.ready(bridge)
+	}
+}
+
 // seesNo looks for a text where people look: in every status, event and log line, and in what pods carry.
 func (w *world) seesNo(marker string) {
 	w.t.Helper()

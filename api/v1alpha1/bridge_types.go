@@ -289,7 +289,7 @@ type BridgeRoute struct {
 // MQTTBridgeStatus is what the operator knows about the bridge.
 type MQTTBridgeStatus struct {
 	// conditions are Ready, Applied, LocalConnected, RemoteConnected, NetworkPolicyReady and MonitoringReady, and
-	// Stalled while it is true.
+	// Looping and Stalled while they are true.
 	//
 	// +optional
 	// +listType=map

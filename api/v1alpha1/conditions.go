@@ -5,7 +5,8 @@ package v1alpha1
 // ConditionType names a condition in the status of an object.
 //
 // Every condition of a kind is set on every pass, with the observedGeneration of that pass; Unknown means that the
-// operator could not find out. True is the good news, except for Paused, Insecure, CertificateExpiring and Stalled.
+// operator could not find out. True is the good news, except for Paused, Insecure,
+// CertificateExpiring, Looping and Stalled.
 type ConditionType string
 
 // ConditionReason is the one word that says why a condition is what it is. An event that reports a change of the
@@ -103,6 +104,11 @@ const (
 
 	// ConditionRemoteConnected says the same of the remote end.
 	ConditionRemoteConnected ConditionType = "RemoteConnected"
+
+	// ConditionLooping is a warning. True: messages that come by this bridge go round through others and back without end; the
+	// message names them. It is looked for every 10 s among the bridges that this operator sees. Absent otherwise: it is
+	// never False and never Unknown.
+	ConditionLooping ConditionType = "Looping"
 )
 
 // Reasons that any kind may give.
@@ -305,6 +311,8 @@ const (
 	ReasonConnected ConditionReason = "Connected"
 	// ReasonNotConnected: the end is not connected, for a reason that this release has no word for; the message says why.
 	ReasonNotConnected ConditionReason = "NotConnected"
+	// ReasonBridgesInCircle: messages go round through this bridge and others without end.
+	ReasonBridgesInCircle ConditionReason = "BridgesInCircle"
 	// ReasonRouteLoop: two routes would carry messages in a circle.
 	ReasonRouteLoop ConditionReason = "RouteLoop"
 	// ReasonBridgePodsNotReady: no pod of the bridge answers.

@@ -27,6 +27,8 @@ type bridgeInfo struct {
 	Ready   bool   `json:"ready"`
 	Reason  string `json:"reason,omitempty"`
 	Message string `json:"message,omitempty"`
+	// Looping says how messages go round through this bridge and others; empty where they do not.
+	Looping string `json:"looping,omitempty"`
 	// Current is false where the operator has not looked at the newest spec yet.
 	Current bool          `json:"current"`
 	Local   bridgeEnd     `json:"local"`
@@ -127,6 +129,9 @@ func infoOf(b *v1alpha1.MQTTBridge) *bridgeInfo {
 	if c := meta.FindStatusCondition(status.Conditions, string(v1alpha1.ConditionReady)); c != nil {
 		info.Ready, info.Reason, info.Message = c.Status == metav1.ConditionTrue, c.Reason, c.Message
 	}
+	if c := meta.FindStatusCondition(status.Conditions, string(v1alpha1.ConditionLooping)); c != nil && c.Status == metav1.ConditionTrue {
+		info.Looping = c.Message
+	}
 	info.Local = endOf(status.Conditions, v1alpha1.ConditionLocalConnected, status.Local)
 	info.Remote = endOf(status.Conditions, v1alpha1.ConditionRemoteConnected, status.Remote)
 	for _, pod := range status.Pods {
@@ -181,6 +186,9 @@ func (i *bridgeInfo) print(w io.Writer) {
 		sayf(w, "Bridge %s is as it should be: %s", i.Bridge, i.Message)
 	default:
 		sayf(w, "Bridge %s is not as it should be (%s): %s", i.Bridge, i.Reason, i.Message)
+	}
+	if i.Looping != "" {
+		sayf(w, "%s", i.Looping)
 	}
 	if !i.Current {
 		sayf(w, "The operator has not looked at the newest spec yet.")

@@ -55,6 +55,7 @@ func bridgesOfAllKinds() []*v1alpha1.MQTTBridge {
 	trouble.Status = v1alpha1.MQTTBridgeStatus{
 		ObservedGeneration: 1,
 		Conditions: []metav1.Condition{
+			says(v1alpha1.ConditionLooping, metav1.ConditionTrue, v1alpha1.ReasonBridgesInCircle, "Messages go round without end: route telemetry of trouble, then route down of back, and again. Change a prefix."),
 			says(v1alpha1.ConditionReady, metav1.ConditionFalse, v1alpha1.ReasonNotAuthorized, why),
 			says(v1alpha1.ConditionLocalConnected, metav1.ConditionTrue, v1alpha1.ReasonConnected, "Connected."),
 			says(v1alpha1.ConditionRemoteConnected, metav1.ConditionFalse, v1alpha1.ReasonNotAuthorized, why),

@@ -308,13 +308,14 @@ func brokerInfoOf(b *v1alpha1.MQTTBroker, now time.Time) *brokerInfo {
 	return info
 }
 
-// isExpected says whether a condition is as it should be. True is the good news, but for four of them; who hibernates does what the spec says.
+// isExpected says whether a condition is as it should be. True is the good news, but for five of them; who hibernates does what the spec says.
 func isExpected(c *metav1.Condition) bool {
 	if c.Reason == string(v1alpha1.ReasonHibernated) {
 		return true
 	}
 	switch v1alpha1.ConditionType(c.Type) {
-	case v1alpha1.ConditionPaused, v1alpha1.ConditionInsecure, v1alpha1.ConditionCertificateExpiring, v1alpha1.ConditionStalled:
+	case v1alpha1.ConditionPaused, v1alpha1.ConditionInsecure, v1alpha1.ConditionCertificateExpiring,
+		v1alpha1.ConditionLooping, v1alpha1.ConditionStalled:
 		return c.Status == metav1.ConditionFalse
 	default:
 		return c.Status == metav1.ConditionTrue

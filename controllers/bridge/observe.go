@@ -52,7 +52,7 @@ func (r *Reconciler) observe(ctx context.Context, p *pass) error {
 		return err
 	}
 	for _, read := range []func(context.Context, *pass) error{
-		r.observeReferenced, r.observeOwn, r.observeUsers, r.observePods,
+		r.observeReferenced, r.observeOwn, r.observeUsers, r.observePods, r.observeOthers,
 	} {
 		if err := read(ctx, p); err != nil {
 			return err
@@ -101,6 +101,12 @@ func (r *Reconciler) observeOwn(ctx context.Context, p *pass) error {
 	}
 	var err error
 	f.Deployment, err = own(ctx, r.Client, f.Bridge, v1alpha1.BridgeDeploymentName(name), &appsv1.Deployment{})
+	return err
+}
+
+// observeOthers looks at what the bridge is part of.
+func (r *Reconciler) observeOthers(ctx context.Context, p *pass) (err error) {
+	p.circle, err = r.circles.of(ctx, r.Client, client.ObjectKeyFromObject(p.facts.Bridge), p.facts.Now)
 	return err
 }
 

@@ -49,6 +49,8 @@ type Reconciler struct {
 	AdminAddress func(*corev1.Pod) string
 	// Operator is where the operator's own pods are.
 	Operator verdict.Operator
+
+	circles circles
 }
 
 // pass is one walk over one bridge.
@@ -59,6 +61,8 @@ type pass struct {
 	judged   *verdict.BridgeJudgement
 	material *desired.BridgeMaterial
 	desired  *desired.Bridge
+	// circle says that messages go round through this bridge and others; nil where none do.
+	circle *verdict.Finding
 	// isObserved says that the world could be read, isApplied that the objects stand in the cluster as desired.
 	isObserved, isApplied bool
 	// beside is what became of the objects that no pod waits for.

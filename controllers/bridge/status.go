@@ -137,6 +137,10 @@ func computeStatus(p *pass, walked error) v1alpha1.MQTTBridgeStatus {
 		}
 		setConnected(set, p, v1alpha1.ConditionLocalConnected, func(local, _ *admin.EndStatus) *admin.EndStatus { return local })
 		setConnected(set, p, v1alpha1.ConditionRemoteConnected, func(_, remote *admin.EndStatus) *admin.EndStatus { return remote })
+		set.Drop(v1alpha1.ConditionLooping)
+		if p.circle != nil {
+			set.True(v1alpha1.ConditionLooping, p.circle.Reason, p.circle.Message)
+		}
 	} else {
 		set.Unknown(v1alpha1.ConditionLocalConnected, observeFailed())
 		set.Unknown(v1alpha1.ConditionRemoteConnected, observeFailed())

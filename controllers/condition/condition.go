@@ -124,7 +124,7 @@ func isChange(before []metav1.Condition, now *metav1.Condition, onItsWay []v1alp
 // isAbnormal names the conditions whose good news is False.
 func isAbnormal(c *metav1.Condition) bool {
 	switch v1alpha1.ConditionType(c.Type) {
-	case v1alpha1.ConditionInsecure, v1alpha1.ConditionPaused, v1alpha1.ConditionCertificateExpiring:
+	case v1alpha1.ConditionInsecure, v1alpha1.ConditionPaused, v1alpha1.ConditionCertificateExpiring, v1alpha1.ConditionLooping:
 		return true
 	default:
 		return false
