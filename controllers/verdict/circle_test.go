@@ -48,10 +48,11 @@ func TestCircles(t *testing.T) {
 		"another port": {
 			bridges: []*v1alpha1.MQTTBridge{there(), from(gen.To("mqtt://nats.example.com:1884")), back()}, reason: "it is another broker, as far as anybody can see",
 		},
-		"by the name of a Service":          {bridges: []*v1alpha1.MQTTBridge{there(), from(), back(reached("mqtt://mq-mqtt.plant.svc"))}, members: []string{"plant/there", "plant/from", "plant/back"}},
-		"by the short name of a Service":    {bridges: []*v1alpha1.MQTTBridge{there(), from(), back(reached("mqtts://mq-mqtts"))}, members: []string{"plant/there", "plant/from", "plant/back"}},
-		"a Service of another namespace":    {bridges: []*v1alpha1.MQTTBridge{there(), from(), back(reached("mqtts://mq-mqtts.hall"))}},
-		"a Service of a broker named alike": {bridges: []*v1alpha1.MQTTBridge{there(), from(), back(reached("mqtt://mq-2-mqtt")), gen.Bridge("plant", "else", "mq-2")}},
+		"by the name of a Service":            {bridges: []*v1alpha1.MQTTBridge{there(), from(), back(reached("mqtt://mq-mqtt.plant.svc"))}, members: []string{"plant/there", "plant/from", "plant/back"}},
+		"by the short name of a Service":      {bridges: []*v1alpha1.MQTTBridge{there(), from(), back(reached("mqtts://mq-mqtts"))}, members: []string{"plant/there", "plant/from", "plant/back"}},
+		"a Service of another namespace":      {bridges: []*v1alpha1.MQTTBridge{there(), from(), back(reached("mqtts://mq-mqtts.hall"))}},
+		"the name of somebody else's machine": {bridges: []*v1alpha1.MQTTBridge{there(), from(), back(reached("mqtt://mq-mqtt.plant.example.com"))}},
+		"a Service of a broker named alike":   {bridges: []*v1alpha1.MQTTBridge{there(), from(), back(reached("mqtt://mq-2-mqtt")), gen.Bridge("plant", "else", "mq-2")}},
 		"all speak 5": {
 			bridges: []*v1alpha1.MQTTBridge{there(func(b *v1alpha1.MQTTBridge) { b.Spec.Remote.ProtocolVersion = nil }), from(func(b *v1alpha1.MQTTBridge) { b.Spec.Remote.ProtocolVersion = nil }), back()},
 			reason:  "the bridges find out themselves",
