@@ -102,6 +102,12 @@ var BridgeAlerts = []Alert{
 		Text:    "kubectl get mqbr -o wide says why. The rule reads the operator's own metrics.",
 	},
 	{
+		Name: "MQTTBridgeLooping", For: "5m", Severity: warning,
+		Expr:    `max by (namespace, bridge) (mqtt_operator_bridge_condition{$object,condition="Looping"}) == 1`,
+		Summary: "Messages go round through the bridge and others without end.",
+		Text:    "kubectl mqtt bridge status names the routes: narrow a filter or change a prefix. The rule reads the operator's own metrics.",
+	},
+	{
 		Name: "MQTTBridgeNotConnected", For: "5m", Severity: critical, NeedsFlow: true,
 		Expr:    `max by (namespace, end) (mqtt_bridge_end_connected{$pods}) == 0`,
 		Summary: "The {{ $labels.end }} end is not connected.",

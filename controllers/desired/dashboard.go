@@ -87,7 +87,9 @@ var bridgePanels = []panel{
 	{"Ends connected", unitCount, true, []line{{`sum(max by (end) (mqtt_bridge_end_connected{$pods}))`, "ends"}}},
 	{"Routes connected", unitCount, true, []line{{`sum(max by (route) (mqtt_bridge_connected{$pods}))`, "routes"}}},
 	{"Messages passed on", unitRate, false, []line{{`sum by (route, direction) (rate(mqtt_bridge_forwarded_messages_total{$pods}[$__rate_interval]))`, "{{route}} {{direction}}"}}},
-	{"Messages given up", unitRate, false, []line{{`sum by (route, direction, reason) (rate(mqtt_bridge_dropped_messages_total{$pods}[$__rate_interval]))`, "{{route}} {{direction}}: {{reason}}"}}},
+	// As in the alert: the first message of a reason is no increase.
+	{"Messages given up", unitCount, false, []line{{`sum by (route, direction, reason) ((mqtt_bridge_dropped_messages_total{$pods} unless mqtt_bridge_dropped_messages_total{$pods} offset $__rate_interval)` +
+		` or increase(mqtt_bridge_dropped_messages_total{$pods}[$__rate_interval])) > 0`, "{{route}} {{direction}}: {{reason}}"}}},
 	{"Age of what waits", unitSeconds, false, []line{{`max by (route, direction) (mqtt_bridge_lag_seconds{$pods})`, "{{route}} {{direction}}"}}},
 	{"Messages that wait for the destination", unitCount, false, []line{{`sum by (route, direction) (mqtt_bridge_queued_messages{$pods})`, "{{route}} {{direction}}"}}},
 	{"Answer of the destination", unitSeconds, false, []line{

@@ -215,6 +215,10 @@ var bridgeTrials = []trial{
 	{"it answers", "MQTTBridgeDown", map[string]string{`mqtt_bridge_build_info{` + cloud + `}`: "1x10"}, "6m", nil},
 	{"False", "MQTTBridgeNotReady", map[string]string{`mqtt_operator_bridge_condition{namespace="factory",bridge="cloud",condition="Ready",pod="a"}`: "0x20"}, "11m", []fired{{summary: "What the bridge's spec says is not in force."}}},
 	{"True", "MQTTBridgeNotReady", map[string]string{`mqtt_operator_bridge_condition{namespace="factory",bridge="cloud",condition="Ready",pod="a"}`: "1x20"}, "11m", nil},
+	{"another condition", "MQTTBridgeLooping", map[string]string{`mqtt_operator_bridge_condition{namespace="factory",bridge="cloud",condition="Ready",pod="a"}`: "1x20"}, "11m", nil},
+	{"in a circle", "MQTTBridgeLooping", map[string]string{
+		`mqtt_operator_bridge_condition{namespace="factory",bridge="cloud",condition="Looping",pod="a"}`: "1x20",
+	}, "6m", []fired{{summary: "Messages go round through the bridge and others without end."}}},
 	{"neither pod is connected", "MQTTBridgeNotConnected", map[string]string{
 		`mqtt_bridge_end_connected{` + cloud + `,end="remote"}`: "0x10", `mqtt_bridge_end_connected{` + standBy + `,end="remote"}`: "0x10",
 	}, "6m", []fired{{map[string]string{"end": "remote"}, "The remote end is not connected."}}},
