@@ -3,7 +3,7 @@
 // Package mqttbridge reconciles MQTTBridge: it turns routes into a Deployment of mqtt-bridge with its configuration, and
 // into a user at each end that is a broker of this cluster, and says how each route is doing.
 //
-//	observe  the Secrets that the spec names, our own objects, the users with their bindings, and what each pod says
+//	observe  the Secrets that the spec names, our own objects, the users with their bindings, what each pod says, other bridges
 //	judge    pure: do the routes loop, may the Secrets be read, how are the two ends reached, what must be allowed there
 //	issue    keep the key material of the admin connection that is current, draw what is missing
 //	build    pure: users, admin Secret, configuration, Deployment
