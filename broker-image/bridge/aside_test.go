@@ -150,6 +150,10 @@ func TestAServerThatIsLessStrict(t *testing.T) {
 		"PUBACK with a code, 3.1.1":                 {version: wire.V311, packet: []byte{0x40, 3, 0, 1, 0x10}},
 		"PUBREC with a code, 3.1.1":                 {version: wire.V311, packet: []byte{0x50, 3, 0, 2, 0x10}},
 		"PUBCOMP with a code, 3.1.1":                {version: wire.V311, packet: []byte{0x70, 3, 0, 3, 0x10}},
+		"PUBREL without its flags":                  {packet: []byte{0x60, 2, 0, 1}},
+		"PUBREL without its flags, 3.1.1":           {version: wire.V311, packet: []byte{0x60, 2, 0, 1}},
+		"a QoS that is none":                        {packet: []byte{0x36, 7, 0, 1, 'a', 0, 9, 0, 'x'}, fails: true},
+		"a QoS that is none, 3.1.1":                 {version: wire.V311, packet: []byte{0x36, 6, 0, 1, 'a', 0, 9, 'x'}, fails: true},
 		"an acknowledgement of nothing, 3.1.1":      {version: wire.V311, packet: []byte{0x40, 1, 0}, fails: true},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -207,3 +211,27 @@ func (f ownerFunc) received(_ peer, m *inbound) { f(m) }
 func (ownerFunc) completed(peer, *entry, byte)  {}
 func (ownerFunc) idle()                         {}
 func (ownerFunc) lost(peer, *fault)             {}
+
+// TestTheSizeOfAFrame, which is taken also where it is written longer than it has to be.
+func TestTheSizeOfAFrame(t *testing.T) {
+	t.Parallel()
+
+	for _, c := range []struct {
+		head  []byte
+		size  int
+		fails bool
+	}{
+		{head: []byte{0x40}},
+		{head: []byte{0x40, 0x80}},
+		{head: []byte{0x40, 2}, size: 4},
+		{head: []byte{0x40, 0x82, 0}, size: 5},
+		{head: []byte{0x30, 0xff, 0xff, 0xff, 0x7f}, size: 5 + 268435455},
+		{head: []byte{0x30, 0xff, 0xff, 0xff}},
+		{head: []byte{0x30, 0xff, 0xff, 0xff, 0x80}, fails: true},
+	} {
+		size, err := frameSize(c.head)
+		if size != c.size || (err != nil) != c.fails {
+			t.Errorf("% x: %d, %v", c.head, size, err)
+		}
+	}
+}

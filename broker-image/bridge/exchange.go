@@ -15,7 +15,8 @@ import (
 )
 
 const (
-	// maxWindow is the most publications in flight; the identifiers above are for SUBSCRIBE and UNSUBSCRIBE.
+	// maxWindow is the most publications in flight. The identifiers above are for SUBSCRIBE and UNSUBSCRIBE at 5; at 3.1.1 a
+	// connection has either the one or the other.
 	maxWindow = 65000
 	topCode   = 0x80
 	// released is the QoS of an inbound that is a PUBREL: the identifier is free again.
@@ -33,6 +34,11 @@ type exchange struct {
 	self    peer // as the owner knows it
 	version wire.Version
 	limit   limits
+	// clean says that the session ends with the connection, and with it what a server holds of QoS 2 until PUBREL: only
+	// at PUBCOMP such a message has arrived for certain.
+	clean bool
+	// inHand says that the owner is busy with a message, or lets this connection wait for room.
+	inHand atomic.Bool
 	// lenient reads a packet as the library would: our reader is as strict as our broker is with clients.
 	lenient func(packet []byte) error
 
@@ -44,7 +50,7 @@ type exchange struct {
 	// The flow that publishes and the reader take turns by mu.
 	mu       sync.Mutex
 	inFlight []*entry // by identifier, from 1
-	received []bool   // PUBREC came for it
+	received []bool   // PUBREC came for it, and it is only kept until PUBCOMP
 	free     []uint16
 
 	why atomic.Pointer[fault]
@@ -88,7 +94,9 @@ func (x *exchange) handle(packet []byte) error {
 				topic: string(m.Topic), payload: bytes.Clone(m.Payload), qos: m.QoS, retain: m.Retain, dup: m.Dup, id: m.PacketID,
 				props: bytes.Clone(m.Properties), expires: m.HasExpiry, expiry: m.Expiry,
 			}
+			x.inHand.Store(true)
 			x.owner.received(x.self, &x.message)
+			x.inHand.Store(false)
 
 			return nil
 		}
@@ -123,8 +131,8 @@ func (x *exchange) answered(kind byte, id uint16, code byte) {
 	}
 }
 
-// pubrec ends what the flow waits for: from here on the message is the destination's. Its identifier stays taken until
-// PUBCOMP.
+// pubrec lets the message go. In a session that outlives the connection it is the server's from here on, and the flow is
+// told; its identifier stays taken until PUBCOMP.
 func (x *exchange) pubrec(id uint16, code byte) {
 	if code >= topCode {
 		if e := x.take(id, true); e != nil {
@@ -135,6 +143,10 @@ func (x *exchange) pubrec(id uint16, code byte) {
 	}
 
 	x.gather(func(b []byte) []byte { return appendAck(b, 0x62, id) })
+
+	if x.clean {
+		return
+	}
 
 	if e := x.take(id, false); e != nil {
 		x.owner.completed(x.self, e, code)
@@ -163,8 +175,16 @@ func (x *exchange) take(id uint16, release bool) *entry {
 	return e
 }
 
-// pubcomp frees an identifier that waits for it. Those that answer the sweep do not.
+// pubcomp ends what PUBREC has not. Identifiers that answer the sweep stand for nothing.
 func (x *exchange) pubcomp(id uint16) {
+	if x.clean {
+		if e := x.take(id, true); e != nil {
+			x.owner.completed(x.self, e, 0)
+		}
+
+		return
+	}
+
 	x.mu.Lock()
 	waits := int(id) < len(x.received) && x.received[id]
 

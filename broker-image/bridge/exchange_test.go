@@ -3,12 +3,18 @@
 package bridge
 
 import (
+	"context"
+	"errors"
 	"net"
 	"slices"
 	"strconv"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
+
+	mqtt "github.com/eclipse/paho.mqtt.golang"
+	"github.com/eclipse/paho.mqtt.golang/packets"
 
 	"github.com/mqtt-operator/mqtt-operator/broker-image/contract"
 	"github.com/mqtt-operator/mqtt-operator/broker-image/wire"
@@ -154,3 +160,219 @@ func TestAnIdentifierIsFreeAfterPUBREL(t *testing.T) {
 		})
 	}
 }
+
+// answers is an owner that is interested in what is completed alone.
+type answers struct {
+	ownerFunc
+
+	completions int
+}
+
+func (a *answers) completed(_ peer, e *entry, _ byte) {
+	if e != nil {
+		a.completions++
+	}
+}
+
+// TestWhenAMessageOfQoS2HasArrived: with a session that ends with the connection, what a server has not delivered before
+// PUBREL is gone with it.
+func TestWhenAMessageOfQoS2HasArrived(t *testing.T) {
+	t.Parallel()
+
+	for _, clean := range []bool{true, false} {
+		t.Run(strconv.FormatBool(clean), func(t *testing.T) {
+			t.Parallel()
+
+			near, far := net.Pipe()
+
+			t.Cleanup(func() { _, _ = near.Close(), far.Close() })
+
+			owner := &answers{}
+			x := &exchange{stream: newStream(near, 5, time.Minute), version: wire.V311, clean: clean, owner: owner, limit: limits{window: 1}}
+			x.begin()
+
+			message := &entry{topic: "a", outQoS: 2}
+			if err := x.publish(message, time.Now()); err != nil {
+				t.Fatal(err)
+			}
+
+			comes := func(kind byte, completions int, room error) {
+				t.Helper()
+
+				if err := x.handle(appendAck(nil, kind, 1)); err != nil {
+					t.Fatal(err)
+				}
+
+				if owner.completions != completions {
+					t.Errorf("after %#x there are %d completions, want %d", kind, owner.completions, completions)
+				}
+
+				if err := x.publish(&entry{topic: "b", outQoS: 2}, time.Now()); !errors.Is(err, room) {
+					t.Errorf("after %#x: %v, want %v", kind, err, room)
+				}
+			}
+
+			atPUBREC := 1
+			if clean {
+				atPUBREC = 0
+			}
+
+			comes(0x50, atPUBREC, errNoRoom)
+			comes(0x50, atPUBREC, errNoRoom) // once more is not twice
+			comes(0x70, 1, nil)
+		})
+	}
+}
+
+// TestWhoWaitsForRoomIsWoken also where what waited is done at once, so that no answer wakes him.
+func TestWhoWaitsForRoomIsWoken(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		const room, messages = 2, 6
+
+		f, source := oneWay(room, 1), &end3{limit: limits{floods: true}}
+		f.sourceUp(source, false)
+
+		taken := 0
+
+		go func() {
+			for n := range messages {
+				f.received(source, &inbound{topic: "a", payload: []byte{byte(n)}, qos: 1, id: uint16(n + 1)})
+
+				taken++
+			}
+		}()
+
+		synctest.Wait()
+		f.destUp(&end3{limit: limits{window: 10}}) // which takes QoS 0 at most
+		synctest.Wait()
+
+		if taken != messages || f.length() > 0 {
+			t.Errorf("%d of %d are taken, %d wait", taken, messages, f.length())
+		}
+	})
+}
+
+// TestTimeSpentWaitingForRoomIsNotTheDestinations, which would be taken for one that does not answer.
+func TestTimeSpentWaitingForRoomIsNotTheDestinations(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		f, source, dest := oneWay(1, 1), &end3{limit: limits{floods: true}}, &end3{limit: limits{window: 10, maxQoS: 1}}
+		f.sourceUp(source, false)
+
+		go func() {
+			for n := range 2 {
+				f.received(source, &inbound{topic: "a", payload: []byte{byte(n)}, qos: 1, id: uint16(n + 1)})
+			}
+		}()
+
+		time.Sleep(time.Hour)
+		f.destUp(dest)
+		f.completed(dest, f.at(f.head), 0)
+		synctest.Wait()
+
+		if len(dest.published) != 2 {
+			t.Fatalf("%d messages were sent, want 2", len(dest.published))
+		}
+
+		if f.tick(time.Now(), 30*time.Second) != nil {
+			t.Error("the destination is said to owe an answer to what was sent just now")
+		}
+	})
+}
+
+// never is a token of an answer that does not come.
+type never struct{ mqtt.Token }
+
+func (never) Done() <-chan struct{} { return nil }
+
+// TestAnAnswerBehindAMessageThatWaits is waited for: the server is not at fault.
+func TestAnAnswerBehindAMessageThatWaits(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		p := &peer3{exchange: exchange{stream: &stream{closed: make(chan struct{})}}, patience: time.Second}
+		p.inHand.Store(true)
+
+		var ended error
+
+		go func() { ended = p.wait(t.Context(), never{}) }()
+
+		time.Sleep(time.Minute)
+		synctest.Wait()
+
+		if ended != nil {
+			t.Fatalf("it ended with %v", ended)
+		}
+
+		p.inHand.Store(false)
+		time.Sleep(2 * time.Second)
+		synctest.Wait()
+
+		if !errors.Is(ended, context.DeadlineExceeded) {
+			t.Errorf("it ended with %v", ended)
+		}
+	})
+}
+
+// TestAConnectionThatIsNotReadFromIsKeptAlive, by what is sent: no answer can be read.
+func TestAConnectionThatIsNotReadFromIsKeptAlive(t *testing.T) {
+	t.Parallel()
+
+	var pings atomic.Int64
+
+	remote := serving(t, func(c net.Conn) {
+		for {
+			packet, err := packets.ReadPacket(c)
+			if err != nil {
+				return
+			}
+
+			switch p := packet.(type) {
+			case *packets.ConnectPacket:
+				_ = packets.NewControlPacket(packets.Connack).Write(c)
+			case *packets.SubscribePacket:
+				ack, _ := packets.NewControlPacket(packets.Suback).(*packets.SubackPacket)
+				ack.MessageID, ack.ReturnCodes = p.MessageID, []byte{1}
+				_ = ack.Write(c)
+
+				for n := range 5 {
+					m, _ := packets.NewControlPacket(packets.Publish).(*packets.PublishPacket)
+					m.TopicName, m.Qos, m.MessageID = "a", 1, uint16(n+1)
+					_ = m.Write(c)
+				}
+			case *packets.PingreqPacket:
+				_ = packets.NewControlPacket(packets.Pingresp).Write(c)
+				pings.Add(1)
+			}
+		}
+	})
+
+	p, err := (&passage{
+		end: &contract.BridgeEnd{Version: 4}, clientID: "source", window: 2, keepAlive: time.Second, patience: patience,
+		owner: &stuck{until: t.Context().Done()},
+	}).open(t.Context(), remote)
+	if err != nil {
+		t.Fatal(err)
+	}
+
+	t.Cleanup(func() { p.abort(faultf(ReasonClosed, "the test is over")) })
+
+	if _, _, err := p.subscribe(t.Context(), subscription{filter: "a", qos: 1}); err != nil {
+		t.Fatal(err)
+	}
+
+	eventually(t, "three PINGREQ came", func() bool { return pings.Load() >= 3 })
+
+	if at3, _ := p.(*peer3); !at3.inHand.Load() {
+		t.Error("it does not know that it lets the source wait")
+	}
+}
+
+// stuck is an owner that has no room.
+type stuck struct {
+	ownerFunc
+
+	until <-chan struct{}
+}
+
+func (s *stuck) received(peer, *inbound) { <-s.until }

@@ -258,6 +258,8 @@ func (f *flow) received(p peer, m *inbound) {
 		for f.source == p && !f.ignoring && f.length() >= f.inflight && len(f.orphans) == 0 {
 			f.flush() // what gathered since the last pause is what there is to wait for
 			f.room.Wait()
+
+			now = time.Now()
 		}
 	}
 
@@ -541,6 +543,7 @@ func (f *flow) reap() {
 
 		f.ring[slot(f.head, f.ring)] = nil
 		f.head++
+		f.room.Broadcast() // whoever brought this about, and whatever else is under way
 		f.cursor = max(f.cursor, f.head)
 
 		*e = entry{}

@@ -233,8 +233,9 @@ func (r *relay) unfreeze() {
 
 // tap is a client of a test.
 type tap struct {
-	t    testing.TB
-	peer peer
+	t     testing.TB
+	peer  peer
+	reads atomic.Pointer[peer] // the same, for the goroutine that reads
 
 	mu       sync.Mutex
 	messages []*inbound
@@ -272,9 +273,14 @@ func (c *tap) connect(url string, version int, id string, clean bool) {
 	c.t.Cleanup(func() { p.abort(faultf(ReasonClosed, "the test is over")) })
 }
 
-func (c *tap) up(peer, bool)     {}
-func (c *tap) idle()             {}
+func (c *tap) up(p peer, _ bool) { c.reads.Store(&p) }
 func (c *tap) lost(peer, *fault) {}
+
+func (c *tap) idle() {
+	if p := c.reads.Load(); p != nil {
+		(*p).flush()
+	}
+}
 
 func (c *tap) received(p peer, m *inbound) {
 	if m.qos == released {

@@ -18,6 +18,9 @@ import (
 	"github.com/mqtt-operator/mqtt-operator/broker-image/wire"
 )
 
+// handOver is how long the library may take to accept a SUBSCRIBE. It takes longer only while a connection ends.
+const handOver = 500 * time.Millisecond
+
 // peer3 is a connection of MQTT 3.1.1. The library keeps the connection and its keep-alive, and subscribes.
 type peer3 struct {
 	exchange
@@ -28,7 +31,7 @@ type peer3 struct {
 }
 
 func (w *passage) open3(ctx context.Context, s *stream, endpoint string) (peer, error) {
-	p := &peer3{exchange: exchange{stream: s, owner: w.owner, version: wire.V311}, endpoint: endpoint, patience: w.patience}
+	p := &peer3{exchange: exchange{stream: s, owner: w.owner, version: wire.V311, clean: w.clean}, endpoint: endpoint, patience: w.patience}
 	p.self, p.lenient = p, p.lenientRead
 	p.limit = limits{
 		window: min(w.window, maxWindow), floods: true, maxQoS: 2, retain: true, wildcards: true, shared: true, expiryKept: true,
@@ -44,7 +47,7 @@ func (w *passage) open3(ctx context.Context, s *stream, endpoint string) (peer, 
 		SetCustomOpenConnectionFn(func(*url.URL, mqtt.ClientOptions) (net.Conn, error) { return s, nil }).
 		SetProtocolVersion(4).SetClientID(w.clientID).SetCleanSession(w.clean).SetKeepAlive(w.keepAlive).
 		SetPingTimeout(math.MaxInt64). // the stream finds out that a server is silent, and knows when it does not listen itself
-		SetConnectTimeout(w.patience).SetAutoReconnect(false).SetConnectRetry(false).SetResumeSubs(false)
+		SetConnectTimeout(w.patience).SetWriteTimeout(handOver).SetAutoReconnect(false).SetConnectRetry(false).SetResumeSubs(false)
 
 	if w.end.Username != "" {
 		options.SetUsername(w.end.Username).SetPassword(w.end.Password)
@@ -78,6 +81,7 @@ func (w *passage) open3(ctx context.Context, s *stream, endpoint string) (peer, 
 
 	s.quiet.Store(int64(w.keepAlive + w.keepAlive/2 + time.Second))
 
+	go p.ping(w.keepAlive)
 	go func() {
 		<-s.closed
 		// The library tells only once all its goroutines have ended, some of which may wait for the flow.
@@ -123,6 +127,10 @@ func (p *peer3) lenientRead(packet []byte) error {
 
 	switch c := read.(type) {
 	case *packets.PublishPacket:
+		if c.Qos > 2 {
+			return errNotMQTT
+		}
+
 		p.owner.received(p, &inbound{topic: c.TopicName, payload: c.Payload, qos: c.Qos, retain: c.Retain, dup: c.Dup, id: c.MessageID})
 	case *packets.PubackPacket:
 		p.answered(wire.TypePuback, c.MessageID, 0)
@@ -135,6 +143,26 @@ func (p *peer3) lenientRead(packet []byte) error {
 	}
 
 	return nil
+}
+
+// ping keeps the connection alive while it is not read from because there is no room: the library sends no PINGREQ before it
+// has read the answer to the one before, and a server ends a connection that says nothing [MQTT-3.1.2-24 of 3.1.1].
+func (p *peer3) ping(keepAlive time.Duration) {
+	if keepAlive <= 0 {
+		return
+	}
+
+	ticker := time.NewTicker(keepAlive * 3 / 4)
+	defer ticker.Stop()
+
+	for {
+		select {
+		case <-p.closed:
+			return
+		case <-ticker.C:
+			_, _ = p.stream.Write([]byte{0xc0, 0})
+		}
+	}
 }
 
 func (p *peer3) part() {
@@ -161,16 +189,26 @@ func (p *peer3) unsubscribe(ctx context.Context, filter string) error {
 	return p.wait(ctx, p.client.Unsubscribe(filter))
 }
 
+// wait waits for an answer, as long as the server may take. What stands before it and waits for room is not the server's
+// fault.
 func (p *peer3) wait(ctx context.Context, token mqtt.Token) error {
-	ctx, cancel := context.WithTimeout(ctx, p.patience)
-	defer cancel()
+	timer := time.NewTimer(p.patience)
+	defer timer.Stop()
 
-	select {
-	case <-token.Done():
-		return token.Error()
-	case <-p.closed:
-		return net.ErrClosed
-	case <-ctx.Done():
-		return ctx.Err()
+	for {
+		select {
+		case <-token.Done():
+			return token.Error()
+		case <-p.closed:
+			return net.ErrClosed
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-timer.C:
+			if !p.inHand.Load() {
+				return context.DeadlineExceeded
+			}
+
+			timer.Reset(p.patience)
+		}
 	}
 }

@@ -44,7 +44,7 @@ var _ session.SessionManager = (*peer5)(nil)
 
 func (w *passage) open5(ctx context.Context, s *stream, endpoint string) (peer, error) {
 	p := &peer5{
-		exchange: exchange{stream: s, owner: w.owner, version: wire.V5}, endpoint: endpoint, sweep: w.sweep, window: w.window,
+		exchange: exchange{stream: s, owner: w.owner, version: wire.V5, clean: w.clean}, endpoint: endpoint, sweep: w.sweep, window: w.window,
 		replies: map[uint16]chan<- packets.ControlPacket{},
 	}
 	p.self, p.lenient = p, p.lenientRead
@@ -243,6 +243,10 @@ func (p *peer5) lenientRead(packet []byte) error {
 func (p *peer5) PacketReceived(packet *packets.ControlPacket, _ chan<- *packets.Publish) error {
 	switch c := packet.Content.(type) {
 	case *packets.Publish:
+		if c.QoS > 2 {
+			return errNotMQTT
+		}
+
 		props, err := forwarded(c.Properties)
 		if err != nil {
 			return err

@@ -13,8 +13,6 @@ import (
 	"sync/atomic"
 	"syscall"
 	"time"
-
-	"github.com/mqtt-operator/mqtt-operator/broker-image/wire"
 )
 
 const (
@@ -156,19 +154,19 @@ func (s *stream) readAside() error {
 			return nil
 		}
 
-		size, err := wire.Next(there, 0)
+		size, err := frameSize(there)
 
 		switch {
 		case err != nil:
-			return fmt.Errorf("%w: %w", errNotMQTT, err)
-		case size > 0:
+			return err
+		case size > 0 && size <= len(there):
 			if err := s.aside(there[:size]); err != nil {
 				return err
 			}
 
 			_, _ = s.in.Discard(size) // it is there
-		case wire.Need(there) > readBuffer:
-			if err := s.readLarge(wire.Need(there)); err != nil {
+		case size > readBuffer:
+			if err := s.readLarge(size); err != nil {
 				return err
 			}
 		default:
@@ -181,6 +179,25 @@ func (s *stream) readAside() error {
 	}
 
 	return nil
+}
+
+// frameSize is the size of the packet that b begins with, 0 while not enough of its head is there. What is wrong with the
+// packet otherwise is not looked at: see [exchange.handle].
+func frameSize(b []byte) (int, error) {
+	length := 0
+
+	for n := 1; n < len(b); n++ {
+		length |= int(b[n]&0x7f) << (7 * (n - 1))
+
+		switch {
+		case b[n]&0x80 == 0:
+			return 1 + n + length, nil
+		case n == 4:
+			return 0, fmt.Errorf("%w: a length of more than four bytes", errNotMQTT)
+		}
+	}
+
+	return 0, nil
 }
 
 // readLarge hands over a packet that the buffer does not hold. Memory grows with what has come, not with what was claimed.
