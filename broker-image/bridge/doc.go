@@ -22,7 +22,7 @@
 // down there, and acknowledgements of a destination must be read.
 //
 // Some servers write each acknowledgement by itself. Where many are owed, the reader is not woken for each: they gather, for
-// 5 ms at most, so that what they cause leaves in few writes, too (see lull; plain TCP, Linux). At 5, publications and their
+// 5 ms at most, so that what they cause leaves in few writes, too (see lull; plain TCP, Linux). Publications and their
 // acknowledgements stand aside before the library would read them, and package wire reads them where they lie: that takes
 // half the processor time of the bridge. What wire finds wrong is given to the library, which is less strict.
 //

@@ -68,7 +68,7 @@ func (e *entry) left(now time.Time) (uint32, bool) {
 	return e.expiry - uint32(passed), true //nolint:gosec // less than expiry
 }
 
-// header is what stands before topic and payload in the PUBLISH of version 5. left is what remains of the expiry.
+// header is what stands before topic and payload in the PUBLISH. left is what remains of the expiry, which there is at 5 alone.
 func (e *entry) header(left uint32) wire.PublishHeader {
 	return wire.PublishHeader{Retain: e.retain, QoS: e.outQoS, Expiry: left, HasExpiry: e.expires}
 }

@@ -4,6 +4,7 @@ package contract_test
 
 import (
 	"fmt"
+	"runtime"
 	"strings"
 	"testing"
 
@@ -49,7 +50,13 @@ func TestCirclesOfSeveralBridges(t *testing.T) {
 		}},
 		"who is bare stands in the middle": {[]contract.Member{
 			member("A", "B", false, one("r0", out, "#")), member("B", "C", false, one("r1", out, "#")), member("A", "C", true, one("r2", in, "#")),
-		}, "2 r2, 0 r0, 1 r1"},
+		}, "0 r0, 1 r1, 2 r2"},
+		"two circles with a route in common": {[]contract.Member{
+			member("A", "N", true, one("r0", out, "#")), member("A", "N", false, one("r1", in, "#")), member("A", "N", false, one("r2", in, "#")),
+		}, "0 r0, 1 r1; 2 r2, 0 r0"},
+		"a tail of a circle": {[]contract.Member{
+			member("A", "N", true, one("r0", out, "#")), member("A", "N", true, one("r1", in, "#")), member("B", "A", true, one("r2", out, "#")), member("N", "C", true, one("r3", out, "#")),
+		}, "0 r0, 1 r1"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			var said []string
@@ -67,6 +74,27 @@ func TestCirclesOfSeveralBridges(t *testing.T) {
 				t.Errorf("circles %q, want %q", got, c.circle)
 			}
 		})
+	}
+}
+
+// TestCirclesAreBounded: what anybody may write must not cost much.
+func TestCirclesAreBounded(t *testing.T) {
+	long := strings.Repeat("x", 200) + "/"
+	members := []contract.Member{
+		{Local: []string{"A"}, Remote: []string{"N"}, Bare: true, Routes: []contract.BridgeRoute{routeOf("up", contract.Out, "", long, "#")}},
+		{Local: []string{"A"}, Remote: []string{"N"}, Bare: true, Routes: []contract.BridgeRoute{routeOf("down", contract.In, "", "", "#")}},
+	}
+	for n := range 60 {
+		members = append(members, contract.Member{Local: []string{"A"}, Remote: []string{fmt.Sprint("N", n)}, Bare: true, Routes: []contract.BridgeRoute{
+			routeOf("feed", contract.In, "", "", "#"), routeOf("more", contract.In, "", long, "#"),
+		}})
+	}
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	contract.Circles(members)
+	runtime.ReadMemStats(&after)
+	if took := (after.TotalAlloc - before.TotalAlloc) >> 20; took > 64 {
+		t.Errorf("it took %d MiB of memory", took)
 	}
 }
 

@@ -3,6 +3,7 @@
 package verdict
 
 import (
+	"cmp"
 	"net"
 	"net/url"
 	"slices"
@@ -16,6 +17,9 @@ import (
 
 // Circles says of each bridge that belongs to one that messages go round through it and others without end. Nobody is
 // stopped for that: the bridges may belong to several people, and who came last need not be who is wrong.
+//
+// Only those count that a pod carries out: a spec may name brokers that its author is not let into, and must neither accuse
+// others nor learn from the answer who they are.
 func Circles(bridges []v1alpha1.MQTTBridge) map[types.NamespacedName]*Finding {
 	var (
 		members []contract.Member
@@ -23,9 +27,14 @@ func Circles(bridges []v1alpha1.MQTTBridge) map[types.NamespacedName]*Finding {
 		facts   []*BridgeFacts
 	)
 	brokers := map[types.NamespacedName]bool{}
+	order := slices.Clone(bridges) // so that what is found does not depend on who is looked at first
+	slices.SortFunc(order, func(a, b v1alpha1.MQTTBridge) int {
+		return cmp.Or(cmp.Compare(a.Namespace, b.Namespace), cmp.Compare(a.Name, b.Name))
+	})
+	bridges = order
 	for i := range bridges {
 		f := &BridgeFacts{Bridge: &bridges[i], Spec: bridges[i].Resolved()}
-		if f.Bridge.DeletionTimestamp != nil || !f.Spec.IsRunning() {
+		if f.Bridge.DeletionTimestamp != nil || !f.Spec.IsRunning() || !isCarriedOut(f.Bridge) {
 			continue
 		}
 		facts = append(facts, f)
@@ -50,6 +59,12 @@ func Circles(bridges []v1alpha1.MQTTBridge) map[types.NamespacedName]*Finding {
 		}
 	}
 	return found
+}
+
+// isCarriedOut reports whether every pod that answers has run a configuration, for which the brokers at both ends that are
+// ours must have let the bridge in.
+func isCarriedOut(b *v1alpha1.MQTTBridge) bool {
+	return b.Status.Revision != nil && b.Status.Revision.Applied != nil
 }
 
 // circleFinding names what is in the namespace: what others have there is not for everybody's eyes.
@@ -103,6 +118,9 @@ func (f *BridgeFacts) remotes(brokers map[types.NamespacedName]bool) (names []st
 // broker's name; see [v1alpha1.ListenerServiceName].
 func isServiceOf(host string, broker types.NamespacedName, from string) bool {
 	labels := strings.Split(host, ".")
+	if len(labels) > 1 && labels[1] == v1alpha1.HeadlessServiceName(broker.Name) {
+		labels = labels[1:] // the name of a pod
+	}
 	if len(labels) > 1 {
 		from = labels[1]
 	}

@@ -23,6 +23,16 @@ func reached(endpoint string) gen.BridgeOption {
 	}
 }
 
+// carriedOut is a bridge that its pods run.
+func carriedOut(b *v1alpha1.MQTTBridge) *v1alpha1.MQTTBridge {
+	if b.Annotations["let in"] != "no" {
+		b.Status.Revision = &v1alpha1.RevisionStatus{Applied: new(int64(1))}
+	}
+	return b
+}
+
+func notLetIn(b *v1alpha1.MQTTBridge) { b.Annotations = map[string]string{"let in": "no"} }
+
 func suspended(b *v1alpha1.MQTTBridge) { b.Spec.Suspend = new(true) }
 
 func TestCircles(t *testing.T) {
@@ -42,9 +52,11 @@ func TestCircles(t *testing.T) {
 		members []string
 		reason  string
 	}{
-		"a ring":                   {bridges: []*v1alpha1.MQTTBridge{there(), from(), back()}, members: []string{"plant/there", "plant/from", "plant/back"}},
-		"one of them is missing":   {bridges: []*v1alpha1.MQTTBridge{there(), from()}},
-		"one of them is suspended": {bridges: []*v1alpha1.MQTTBridge{there(), from(), back(suspended)}},
+		"a ring":                    {bridges: []*v1alpha1.MQTTBridge{there(), from(), back()}, members: []string{"plant/there", "plant/from", "plant/back"}},
+		"one of them is missing":    {bridges: []*v1alpha1.MQTTBridge{there(), from()}},
+		"one of them is suspended":  {bridges: []*v1alpha1.MQTTBridge{there(), from(), back(suspended)}},
+		"one of them is not let in": {bridges: []*v1alpha1.MQTTBridge{there(), from(), back(notLetIn)}, reason: "what somebody only writes carries nothing"},
+		"by the name of a pod":      {bridges: []*v1alpha1.MQTTBridge{there(), from(), back(reached("mqtt://mq-0.mq-headless.plant.svc"))}, members: []string{"plant/there", "plant/from", "plant/back"}},
 		"another port": {
 			bridges: []*v1alpha1.MQTTBridge{there(), from(gen.To("mqtt://nats.example.com:1884")), back()}, reason: "it is another broker, as far as anybody can see",
 		},
@@ -61,7 +73,7 @@ func TestCircles(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			var list []v1alpha1.MQTTBridge
 			for _, b := range tc.bridges {
-				list = append(list, *b)
+				list = append(list, *carriedOut(b))
 			}
 			found := verdict.Circles(list)
 			if len(found) != len(tc.members) {
@@ -71,7 +83,7 @@ func TestCircles(t *testing.T) {
 				if !slices.Contains(tc.members, name.String()) || finding.Reason != v1alpha1.ReasonBridgesInCircle {
 					t.Errorf("%s: %+v", name, finding)
 				}
-				if want := "route up of there, then route down of from, then route up of back, and again"; !strings.Contains(finding.Message, want) {
+				if want := "route up of back, then route up of there, then route down of from, and again"; !strings.Contains(finding.Message, want) {
 					t.Errorf("%s does not say %q", finding.Message, want)
 				}
 			}
@@ -84,7 +96,7 @@ func TestACircleNamesNobodyElse(t *testing.T) {
 	one := gen.Bridge("plant", "secret", "mq", speaking311, gen.WithRoutes(gen.Route("hidden", v1alpha1.RouteOut, "#")))
 	other := gen.Bridge("hall", "mine", "hub", speaking311, gen.WithRoutes(gen.Route("down", v1alpha1.RouteIn, "#")))
 	other.Spec.BrokerRef.Name, other.Spec.BrokerRef.Namespace = "mq", new("plant")
-	finding := verdict.Circles([]v1alpha1.MQTTBridge{*one, *other})[types.NamespacedName{Namespace: "hall", Name: "mine"}]
+	finding := verdict.Circles([]v1alpha1.MQTTBridge{*carriedOut(one), *carriedOut(other)})[types.NamespacedName{Namespace: "hall", Name: "mine"}]
 	switch {
 	case finding == nil:
 		t.Fatal("the circle was not found")

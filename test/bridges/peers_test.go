@@ -261,6 +261,7 @@ var aedes = &peer{
 		"speaks no MQTT 5",
 		"keeps sessions and messages in memory unless a database is added",
 		"keeps no order between what it has kept for a session and what is new when the session is back (with Mosquitto's own bridge as well)",
+		"ends the connection of a session that is back where a message of it is acknowledged while it is about to note that it sends it",
 	},
 	command: func(t *testing.T, r *remote) ([]string, []string) {
 		t.Helper()

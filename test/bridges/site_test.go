@@ -161,6 +161,20 @@ func (s *site) connects() int64 {
 	return int64(bytes.Count(text, []byte("msg=connected")))
 }
 
+// losses is how often the bridge has lost a connection of a route. A broker may end one by itself: Aedes does when a message
+// is acknowledged that it is just about to note as sent.
+func (s *site) losses(route string) (n int) {
+	text, _ := os.ReadFile(s.bridge.log())
+
+	for line := range bytes.Lines(text) {
+		if bytes.Contains(line, []byte(`msg="connection lost"`)) && bytes.Contains(line, []byte("client=bridge-"+route)) {
+			n++
+		}
+	}
+
+	return n
+}
+
 // metrics are those of the bridge that are not zero.
 func metrics(url string) string {
 	answer, err := http.Get(url)

@@ -23,7 +23,7 @@ const (
 // meanwhile would inherit it.
 func Batch() (undo func() error, err error) {
 	if err := setPolicy(schedBatch); err != nil {
-		return nil, err
+		return nil, errors.Join(err, setPolicy(schedOther))
 	}
 	return func() error { return setPolicy(schedOther) }, nil
 }
