@@ -303,11 +303,12 @@ func TestABridgesSecrets(t *testing.T) {
 	w.seesNo(marker)
 }
 
+func speaking311(b *v1alpha1.MQTTBridge) { b.Spec.Remote.ProtocolVersion = new(v1alpha1.MQTTv311) }
+
 // TestBridgesInACircleAreTold, all of them, and nobody is stopped.
 func TestBridgesInACircleAreTold(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
-	speaking311 := func(b *v1alpha1.MQTTBridge) { b.Spec.Remote.ProtocolVersion = new(v1alpha1.MQTTv311) }
 	there := gen.Bridge(w.namespace, "there", "mq", speaking311, gen.WithRoutes(gen.Route("up", v1alpha1.RouteOut, "a/#")))
 	back := gen.Bridge(w.namespace, "back", "mq", speaking311, gen.WithRoutes(gen.Route("down", v1alpha1.RouteIn, "a/+")))
 	w.create(gen.Broker(w.namespace, "mq"), there, back)

@@ -189,10 +189,12 @@ func TestOperatorHasWhatIsAskedFor(t *testing.T) {
 	w := newWorld(t)
 	w.elects = true
 	w.startOperator()
-	broker, bridge := gen.Broker(w.namespace, "mq"), gen.Bridge(w.namespace, "cloud", "mq")
+	// Two bridges in a circle have every condition that there is.
+	broker, bridge := gen.Broker(w.namespace, "mq"), gen.Bridge(w.namespace, "cloud", "mq", speaking311, gen.WithRoutes(gen.Route("up", v1alpha1.RouteOut, "a/#")))
+	back := gen.Bridge(w.namespace, "back", "mq", speaking311, gen.WithRoutes(gen.Route("down", v1alpha1.RouteIn, "a/+")))
 	broker.Spec.Monitoring, bridge.Spec.Monitoring = wished(true), wished(true)
-	w.create(broker, bridge)
-	w.ready(broker, bridge)
+	w.create(broker, bridge, back)
+	w.ready(broker, bridge, back)
 
 	ofBroker := desired.Monitoring(&verdict.Facts{Broker: broker, Spec: broker.Resolved()})
 	ofBridge := desired.BridgeMonitoring(&verdict.BridgeFacts{Bridge: bridge, Spec: bridge.Resolved()})
