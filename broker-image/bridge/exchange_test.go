@@ -55,6 +55,21 @@ func oneWay(inflight int, qos byte) *flow {
 	return f
 }
 
+// pour has a goroutine read so many messages from a source, and counts those that the flow has taken.
+func pour(f *flow, source *end3, messages int) (taken *int) {
+	taken = new(int)
+
+	go func() {
+		for n := range messages {
+			f.received(source, &inbound{topic: "a", payload: []byte{byte(n)}, qos: 1, id: uint16(n + 1)})
+
+			*taken++
+		}
+	}()
+
+	return taken
+}
+
 // TestASourceThatFloodsIsNotReadFrom while there is no room: before 5 nothing else slows it down.
 func TestASourceThatFloodsIsNotReadFrom(t *testing.T) {
 	t.Parallel()
@@ -67,15 +82,7 @@ func TestASourceThatFloodsIsNotReadFrom(t *testing.T) {
 				f, source := oneWay(room, 1), &end3{limit: limits{floods: floods}}
 				f.sourceUp(source, false)
 
-				taken := 0
-
-				go func() {
-					for n := range messages {
-						f.received(source, &inbound{topic: "a", payload: []byte{byte(n)}, qos: 1, id: uint16(n + 1)})
-
-						taken++
-					}
-				}()
+				taken := pour(f, source, messages)
 
 				synctest.Wait()
 
@@ -84,15 +91,15 @@ func TestASourceThatFloodsIsNotReadFrom(t *testing.T) {
 					want = room
 				}
 
-				if taken != want || f.length() != want {
-					t.Errorf("%d of %d are taken, %d wait", taken, messages, f.length())
+				if *taken != want || f.length() != want {
+					t.Errorf("%d of %d are taken, %d wait", *taken, messages, f.length())
 				}
 
 				f.sourceLost(source) // who waits for room must not wait for ever
 				synctest.Wait()
 
-				if taken != messages || f.length() != want {
-					t.Errorf("when the connection is gone %d of %d are taken, %d wait", taken, messages, f.length())
+				if *taken != messages || f.length() != want {
+					t.Errorf("when the connection is gone %d of %d are taken, %d wait", *taken, messages, f.length())
 				}
 			})
 		})
@@ -233,22 +240,14 @@ func TestWhoWaitsForRoomIsWoken(t *testing.T) {
 		f, source := oneWay(room, 1), &end3{limit: limits{floods: true}}
 		f.sourceUp(source, false)
 
-		taken := 0
-
-		go func() {
-			for n := range messages {
-				f.received(source, &inbound{topic: "a", payload: []byte{byte(n)}, qos: 1, id: uint16(n + 1)})
-
-				taken++
-			}
-		}()
+		taken := pour(f, source, messages)
 
 		synctest.Wait()
 		f.destUp(&end3{limit: limits{window: 10}}) // which takes QoS 0 at most
 		synctest.Wait()
 
-		if taken != messages || f.length() > 0 {
-			t.Errorf("%d of %d are taken, %d wait", taken, messages, f.length())
+		if *taken != messages || f.length() > 0 {
+			t.Errorf("%d of %d are taken, %d wait", *taken, messages, f.length())
 		}
 	})
 }
@@ -260,12 +259,7 @@ func TestTimeSpentWaitingForRoomIsNotTheDestinations(t *testing.T) {
 		f, source, dest := oneWay(1, 1), &end3{limit: limits{floods: true}}, &end3{limit: limits{window: 10, maxQoS: 1}}
 		f.sourceUp(source, false)
 
-		go func() {
-			for n := range 2 {
-				f.received(source, &inbound{topic: "a", payload: []byte{byte(n)}, qos: 1, id: uint16(n + 1)})
-			}
-		}()
-
+		pour(f, source, 2)
 		time.Sleep(time.Hour)
 		f.destUp(dest)
 		f.completed(dest, f.at(f.head), 0)

@@ -356,6 +356,7 @@ var activemq = &peer{
 		"its Debian package has the MQTT connector, but not the codec: `libmqtt-client-java` has it, and must be on the class path",
 		"writes a dot in a topic as a slash",
 		"a message that was published around a restart may come behind the next one of its topic",
+		"takes a message that it has to give again for a duplicate now and then after a restart, and moves it to its dead letter queue (`duplicate from store` in its log): that one does not come",
 	},
 	command: func(t *testing.T, r *remote) ([]string, []string) {
 		t.Helper()
