@@ -56,14 +56,14 @@ func oneWay(inflight int, qos byte) *flow {
 }
 
 // pour has a goroutine read so many messages from a source, and counts those that the flow has taken.
-func pour(f *flow, source *end3, messages int) (taken *int) {
-	taken = new(int)
+func pour(f *flow, source *end3, messages int) *atomic.Int64 {
+	taken := &atomic.Int64{}
 
 	go func() {
 		for n := range messages {
 			f.received(source, &inbound{topic: "a", payload: []byte{byte(n)}, qos: 1, id: uint16(n + 1)})
 
-			*taken++
+			taken.Add(1)
 		}
 	}()
 
@@ -91,15 +91,15 @@ func TestASourceThatFloodsIsNotReadFrom(t *testing.T) {
 					want = room
 				}
 
-				if *taken != want || f.length() != want {
-					t.Errorf("%d of %d are taken, %d wait", *taken, messages, f.length())
+				if taken.Load() != int64(want) || f.length() != want {
+					t.Errorf("%d of %d are taken, %d wait", taken.Load(), messages, f.length())
 				}
 
 				f.sourceLost(source) // who waits for room must not wait for ever
 				synctest.Wait()
 
-				if *taken != messages || f.length() != want {
-					t.Errorf("when the connection is gone %d of %d are taken, %d wait", *taken, messages, f.length())
+				if taken.Load() != messages || f.length() != want {
+					t.Errorf("when the connection is gone %d of %d are taken, %d wait", taken.Load(), messages, f.length())
 				}
 			})
 		})
@@ -246,8 +246,8 @@ func TestWhoWaitsForRoomIsWoken(t *testing.T) {
 		f.destUp(&end3{limit: limits{window: 10}}) // which takes QoS 0 at most
 		synctest.Wait()
 
-		if *taken != messages || f.length() > 0 {
-			t.Errorf("%d of %d are taken, %d wait", *taken, messages, f.length())
+		if taken.Load() != messages || f.length() > 0 {
+			t.Errorf("%d of %d are taken, %d wait", taken.Load(), messages, f.length())
 		}
 	})
 }
